@@ -1,1 +1,20 @@
-//! Placeholder header, replaced as the crate is written.
+//! The pure heart of keapsync: what a record is, when two values are equal, and how three states of a record merge.
+//!
+//! No clock, no network, no randomness: time and entropy come in as arguments, so that any run can be replayed. Nothing
+//! here knows Keap's JSON (see the `keap` crate), SQL (`store`) or Workers (`platform`).
+
+pub mod backoff;
+pub mod canonical;
+pub mod failure;
+pub mod hook;
+pub mod ids;
+pub mod limits;
+pub mod merge;
+pub mod policy;
+pub mod record;
+pub mod run;
+pub mod schema;
+pub mod secret;
+pub mod settings;
+pub mod timestamp;
+pub mod wire;

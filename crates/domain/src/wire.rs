@@ -1,0 +1,105 @@
+//! What the workers say to each other: typed JSON over service bindings.
+
+use crate::failure::Failure;
+use crate::hook::Delivery;
+use crate::ids::{AccountId, EntityType};
+use crate::run::{Counts, Cursor, Direction, RunKind};
+use crate::secret::Secret;
+use crate::settings::AccountSettings;
+use crate::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Header of calls between workers.
+pub const INTERNAL_TOKEN_HEADER: &str = "x-internal-token";
+
+/// Webhook handler to coordinator: a verified delivery.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventsRequest {
+    /// What was delivered.
+    pub delivery: Delivery,
+    /// When.
+    pub received_at: Timestamp,
+}
+
+/// Coordinator to webhook handler: the delivery is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsResponse {
+    /// Objects newly queued.
+    pub queued: u64,
+    /// Objects that were already waiting.
+    pub coalesced: u64,
+    /// Objects of kinds that are not synced.
+    pub not_synced: u64,
+}
+
+/// Sync worker to coordinator: start a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StartRunRequest {
+    /// What to read.
+    pub kind: RunKind,
+    /// Of which entity.
+    pub entity: EntityType,
+    /// Which way to carry changes.
+    #[serde(default)]
+    pub direction: Direction,
+}
+
+/// The answer to a started run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StartRunResponse {
+    /// The run, a UUID; the one already under way when there is one of the same kind.
+    pub run_id: String,
+}
+
+/// What a worker needs to call Keap for an account, for a bounded while.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeapGrant {
+    /// The bearer token.
+    pub access_token: Secret,
+    /// How many calls it may make.
+    pub calls_max: u32,
+    /// In any one second.
+    pub calls_per_second_max: u32,
+    /// Keap's id of the custom field that carries our row id, once known.
+    pub link_field_id: Option<String>,
+}
+
+/// Coordinator to sync worker: work on one unit of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnitOrder {
+    /// Whose.
+    pub account: AccountId,
+    /// The run it belongs to.
+    pub run_id: String,
+    /// Number of the unit within the run; a report with another number comes too late and is ignored.
+    pub unit: u32,
+    /// What the run reads.
+    pub kind: RunKind,
+    /// Of which entity.
+    pub entity: EntityType,
+    /// Where to go on.
+    pub cursor: Cursor,
+    /// How to call Keap.
+    pub grant: KeapGrant,
+    /// The account's choices.
+    pub settings: AccountSettings,
+}
+
+/// Sync worker to coordinator: how a unit ended. What the counts say is committed, and the cursor stands behind it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnitReport {
+    /// The run.
+    pub run_id: String,
+    /// The unit.
+    pub unit: u32,
+    /// Where the next unit goes on.
+    pub cursor: Cursor,
+    /// What this unit did.
+    pub counts: Counts,
+    /// Whether the run has read everything.
+    pub finished: bool,
+    /// Why the unit ended early; what was committed before stands.
+    pub failure: Option<Failure>,
+    /// Calls made to Keap.
+    pub calls: u32,
+}
