@@ -1,0 +1,57 @@
+-- What both sides last agreed on, per record. While a row of a mirrored table is unchanged since then, the row itself is the base and
+-- base is null; otherwise base keeps the old values of the fields in which the row differs, so that row overlaid with base is the base.
+
+create table public.sync_status (
+    account_id text not null,
+    entity_type text not null,
+    entity_id uuid not null,
+    keap_id text,
+    supabase_id uuid generated always as (entity_id) stored,
+    sync_direction text check (sync_direction in ('keap_to_supabase', 'supabase_to_keap')),
+    has_base boolean not null default false,
+    base jsonb check (jsonb_typeof(base) = 'object'),
+    base_hash text check (length(base_hash) = 32),
+    keap_hash text check (length(keap_hash) = 32),
+    keap_observed_at timestamptz,
+    last_sync_at timestamptz,
+    last_sync_status text,
+    last_sync_error text,
+    conflict_status text not null default 'none' check (conflict_status in ('none', 'pending', 'resolved')),
+    retry_count integer not null default 0,
+    next_retry_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint sync_status_pkey primary key (account_id, entity_type, entity_id)
+);
+comment on table public.sync_status is 'Sync state per record: what both sides last agreed on, and how the last attempt went.';
+comment on column public.sync_status.account_id is 'The Keap account.';
+comment on column public.sync_status.entity_type is 'Kind of record: contact.';
+comment on column public.sync_status.entity_id is 'Key of the row in its table.';
+comment on column public.sync_status.keap_id is 'Keap''s id, once linked.';
+comment on column public.sync_status.supabase_id is 'The same as entity_id, beside keap_id for people who compare both sides.';
+comment on column public.sync_status.sync_direction is 'Which way the last change went.';
+comment on column public.sync_status.has_base is 'Whether both sides ever agreed: false for a row that never met its Keap record.';
+comment on column public.sync_status.base is 'Agreed values of the fields in which the row differs from the base, keyed by column; null while the row is the base.';
+comment on column public.sync_status.base_hash is 'Hash of the base in canonical form, 32 hexadecimal digits.';
+comment on column public.sync_status.keap_hash is 'Hash of Keap''s record when it was last applied, 32 hexadecimal digits.';
+comment on column public.sync_status.keap_observed_at is 'When the request was sent whose answer was applied last.';
+comment on column public.sync_status.last_sync_at is 'When the sync last wrote the row.';
+comment on column public.sync_status.last_sync_status is 'How that ended: completed, pending, error, conflict.';
+comment on column public.sync_status.last_sync_error is 'Why, in words.';
+comment on column public.sync_status.conflict_status is 'none, pending (a person has to decide), resolved.';
+comment on column public.sync_status.retry_count is 'Failed attempts since the last success.';
+comment on column public.sync_status.next_retry_at is 'When the record is tried again; null when nothing waits.';
+comment on column public.sync_status.created_at is 'When the record was first seen.';
+comment on column public.sync_status.updated_at is 'When this row last changed.';
+
+-- Whether a record that Keap sent is known and unchanged: the first question of every page.
+create index sync_status_keap_id_idx on public.sync_status (account_id, entity_type, keap_id);
+-- What is due for another attempt.
+create index sync_status_next_retry_at_idx on public.sync_status (next_retry_at) where next_retry_at is not null;
+
+select public.keapsync_protect_table('public.sync_status');
+create policy sync_status_engine on public.sync_status to keapsync_engine using (true) with check (true);
+create policy sync_status_reader on public.sync_status for select to keapsync_reader using (true);
+grant select, insert, update, delete on public.sync_status to keapsync_engine;
+grant select on public.sync_status to keapsync_reader;
+select public.keapsync_grant_service_role('select', 'public.sync_status');

@@ -1,0 +1,14 @@
+drop trigger refuse_truncate on public.sync_audit_log;
+drop trigger refuse_truncate on public.sync_queue;
+drop trigger refuse_truncate on public.sync_status;
+drop trigger refuse_truncate on public.sync_contacts;
+drop trigger soft_delete on public.sync_contacts;
+drop trigger stamp_2_change on public.sync_contacts;
+drop trigger stamp_1_update on public.sync_contacts;
+drop trigger stamp_1_insert on public.sync_contacts;
+drop function public.keapsync_refuse_truncate();
+drop function public.keapsync_soft_delete();
+drop function public.keapsync_stamp_change();
+drop function public.keapsync_stamp_update();
+drop function public.keapsync_stamp_insert();
+drop function public.keapsync_request_user();
