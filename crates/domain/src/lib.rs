@@ -12,6 +12,7 @@ pub mod limits;
 pub mod merge;
 pub mod policy;
 pub mod record;
+pub mod remote;
 pub mod run;
 pub mod schema;
 pub mod secret;

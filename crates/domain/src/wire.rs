@@ -60,8 +60,17 @@ pub struct KeapGrant {
     pub calls_max: u32,
     /// In any one second.
     pub calls_per_second_max: u32,
-    /// Keap's id of the custom field that carries our row id, once known.
-    pub link_field_id: Option<String>,
+    /// The custom field that carries our row id, once it exists.
+    pub link_field: Option<LinkField>,
+}
+
+/// The custom field in Keap that carries the id of our row: what tells, after a lost answer, which contact a row became.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkField {
+    /// Keap's id of the field, as `custom_fields` carry it.
+    pub id: String,
+    /// Its name in filters.
+    pub field_name: String,
 }
 
 /// Coordinator to sync worker: work on one unit of a run.

@@ -8,6 +8,7 @@ use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
 use keapsync_domain::record::Record;
+pub use keapsync_domain::remote::RejectedRecord;
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
@@ -42,7 +43,10 @@ pub struct LocalRow {
     pub version: i32,
     /// The mapped columns.
     pub record: Record,
-    /// Old values of the fields in which the row differs from the base, keyed by field name; empty while it does not.
+    /// The `extra` column.
+    pub extra: Map<String, Value>,
+    /// Old values of the fields in which the row differs from the base, keyed by field name; empty while it does not. Holds the
+    /// key `deleted_at` when the row was deleted in Supabase and Keap does not follow (yet).
     pub base_delta: Map<String, Value>,
     /// Whether a base exists at all: false for a row made in Supabase that never met its Keap record.
     pub has_base: bool,
@@ -113,7 +117,7 @@ pub struct RowWrite {
     /// The mapped columns as they are to be; `None` leaves the row's columns (all but `sync_status`, `sync_error` and the Keap times) alone.
     pub record: Option<Record>,
     /// What Keap sent and no column holds; written together with `record`.
-    pub extra: Value,
+    pub extra: Map<String, Value>,
     /// Keap's time of creation, for inserts.
     pub keap_created_at: Option<Timestamp>,
     /// Keap's time of change.
@@ -134,21 +138,12 @@ pub struct RowWrite {
     pub deleted_at: Option<Timestamp>,
     /// Audit: operation (`create`, `update`, `delete`, `undelete`, `conflict`); `None` when nothing a person would call a change happened.
     pub audit_operation: Option<&'static str>,
-    /// Audit: old values of the columns that change, keyed by column; empty for an insert.
+    /// Audit: old values of the columns that change (mapped ones, `extra`, `deleted_at`), keyed by column; empty for an insert.
     pub audit_old: Map<String, Value>,
     /// Audit: values that were overridden and are kept nowhere else (a conflict's loser, a refused edit), keyed by field.
     pub audit_lost: Map<String, Value>,
     /// Conflicts settled or opened by this write.
     pub conflicts: Vec<ConflictRecord>,
-}
-
-/// A record that could not be read or stored, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RejectedRecord {
-    /// Keap's id, when the record told it.
-    pub keap_id: Option<String>,
-    /// What is wrong and what to do.
-    pub reason: String,
 }
 
 /// Where a batch of writes comes from, for the audit log.
@@ -269,4 +264,7 @@ pub struct OutboxDepth {
 pub trait Clock {
     /// The time now. Inside a worker it stands still between two I/O operations.
     fn now(&self) -> Timestamp;
+
+    /// Waits.
+    async fn sleep_ms(&self, delay_ms: i64);
 }

@@ -125,6 +125,12 @@ impl Merge {
         with_values(supabase, &self.to_supabase)
     }
 
+    /// Keap's record after the merge, once our write has landed.
+    #[must_use]
+    pub fn keap_after(&self, keap: &Record) -> Record {
+        with_values(keap, &self.to_keap)
+    }
+
     /// The base after the merge.
     #[must_use]
     pub fn base_after(&self, keap: &Record) -> Record {

@@ -23,7 +23,7 @@ fn merge_with(policy: Policy, base: &Value, keap: &Value, supabase: &Value, time
         &policies,
     );
     let row = merge.row_after(&supabase);
-    let keap_after = with_values(&keap, &merge.to_keap);
+    let keap_after = merge.keap_after(&keap);
     (merge, row, keap_after)
 }
 
@@ -207,7 +207,7 @@ proptest! {
         };
         let merge = reconcile(&sides, &policies);
         let row = merge.row_after(&supabase);
-        let keap_after = with_values(&keap, &merge.to_keap);
+        let keap_after = merge.keap_after(&keap);
         let open: Vec<&str> = merge.conflicts.iter().filter(|conflict| conflict.winner.is_none())
             .map(|conflict| conflict.path.split('.').next().unwrap()).collect();
         for (at, field) in fields(CONTACT).iter().enumerate() {

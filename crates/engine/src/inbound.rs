@@ -1,0 +1,453 @@
+//! Keap's records on their way into the mirror: one path for hook, poll, full sync and the answers to our own writes.
+//!
+//! Read the rows, merge, write only where the row still has the version that was read, and merge again what was skipped.
+//! So no edit made between read and write is ever lost, whoever made it. Records that are refused are kept where a person
+//! sees them, and harm nobody else.
+//!
+//! What makes it atomic: [`MirrorStore::write`] is one statement. What keeps old news out: a remote record that is older
+//! than the state applied last (by Keap's time of change, then by the time our request was sent) is dropped.
+
+use crate::ports::{
+    Clock, ConflictRecord, KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, RowState, RowWrite, WriteBatch,
+    WriteSource,
+};
+use crate::world::World;
+use keapsync_domain::canonical::{record_hash, same};
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::limits::{PAGE_RECORDS_MAX, REMERGE_MAX};
+use keapsync_domain::merge::{Merge, Side, Sides, base_delta, reconcile};
+use keapsync_domain::policy::{Policies, Policy};
+use keapsync_domain::record::Record;
+use keapsync_domain::remote::RemoteRecord;
+use keapsync_domain::run::Counts;
+use keapsync_domain::schema::fields;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_keap::transport::Transport;
+use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
+
+/// The key under which a delete stands in base deltas, audit entries and conflicts.
+pub const DELETED_AT: &str = "deleted_at";
+
+/// What an apply did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// How many records became what.
+    pub counts: Counts,
+    /// Keap ids that kept losing to concurrent edits: to be tried again later.
+    pub unsettled: Vec<String>,
+}
+
+/// What became of ids that were fetched again.
+#[derive(Clone, Debug, Default)]
+pub struct Refetched {
+    /// How many records became what.
+    pub counts: Counts,
+    /// Ids that are done with.
+    pub settled: Vec<String>,
+    /// Ids that are not, and why.
+    pub failed: Vec<(String, Failure)>,
+}
+
+/// Where a batch comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// For the audit log.
+    pub source: WriteSource,
+    /// The run, when there is one.
+    pub run_id: Option<String>,
+}
+
+/// Applies records read from Keap, at most a page of them.
+pub async fn apply<T, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    origin: &Origin,
+    remotes: Vec<RemoteRecord>,
+    rejected: Vec<RejectedRecord>,
+) -> Result<Applied, Failure> {
+    let entity = EntityType::Contact;
+    let mut applied = Applied::default();
+    applied.counts.read = (remotes.len() + rejected.len()) as u64;
+    let mut refused = rejected;
+    let mut open = newest_of_each(remotes);
+    for _ in 0..REMERGE_MAX {
+        if open.is_empty() {
+            break;
+        }
+        let keys: Vec<RemoteKey> = open.iter().map(key_of).collect();
+        let known = world.store.read_known(world.account, entity, &keys).await?;
+        let plan = plan_page(&open, known, &world.settings.policies);
+        applied.counts.unchanged += plan.unchanged;
+        if plan.rows.is_empty() {
+            open.clear();
+            break;
+        }
+        let batch = WriteBatch { run_id: origin.run_id.clone(), source: origin.source, rows: plan.rows };
+        let outcome = world.store.write(world.account, entity, &batch).await?;
+        count_written(&mut applied.counts, &batch, &outcome.written);
+        refused.extend(outcome.rejected);
+        let skipped: HashSet<String> = outcome.skipped.into_iter().collect();
+        open.retain(|remote| skipped.contains(&remote.keap_id));
+    }
+    applied.unsettled = open.into_iter().map(|remote| remote.keap_id).collect();
+    applied.counts.rejected = refused.len() as u64;
+    if !refused.is_empty() {
+        world.store.record_rejections(world.account, entity, &refused).await?;
+    }
+    Ok(applied)
+}
+
+/// Fetches records again by id and applies them; an id that Keap does not know any more is a delete.
+pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    ids: &[String],
+) -> Result<Refetched, Failure> {
+    let origin = Origin { source: WriteSource::Hook, run_id: None };
+    let mut refetched = Refetched::default();
+    for chunk in ids.chunks(PAGE_RECORDS_MAX) {
+        let page = world.keap.list_ids(chunk, world.clock.now()).await?;
+        let mut missing: HashSet<&str> = chunk.iter().map(String::as_str).collect();
+        for contact in &page.contacts {
+            missing.remove(contact.keap_id.as_str());
+        }
+        for id in page.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()) {
+            missing.remove(id);
+        }
+        let mut failed: HashMap<String, Failure> = HashMap::new();
+        let mut found = page.contacts;
+        for id in missing {
+            // A list without the id may be a filter's doing; only a 404 for the record itself is a delete.
+            let observed_at = world.clock.now();
+            match world.keap.get(id, observed_at).await {
+                Ok(Some(contact)) => found.push(contact),
+                Ok(None) => {
+                    let outcome = apply_delete(world, &origin, id, observed_at).await;
+                    match outcome {
+                        Ok(deleted) => refetched.counts.deleted += u64::from(deleted),
+                        Err(failure) => drop(failed.insert(id.to_owned(), failure)),
+                    }
+                }
+                Err(failure) => drop(failed.insert(id.to_owned(), failure)),
+            }
+        }
+        let applied = apply(world, &origin, found, page.rejected).await?;
+        refetched.counts.add(&applied.counts);
+        for id in applied.unsettled {
+            let failure = Failure::new(FailureClass::Conflict, "the row keeps changing; it is merged again later");
+            failed.insert(id, failure);
+        }
+        refetched.settled.extend(chunk.iter().filter(|id| !failed.contains_key(*id)).cloned());
+        refetched.failed.extend(failed);
+    }
+    Ok(refetched)
+}
+
+/// Applies that Keap deleted a record. Says whether a row was deleted.
+///
+/// A row with edits that Keap has not got yet is not deleted: that is a conflict, kept open for a person.
+pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    origin: &Origin,
+    keap_id: &str,
+    observed_at: Timestamp,
+) -> Result<bool, Failure> {
+    let entity = EntityType::Contact;
+    let key = RemoteKey { keap_id: keap_id.to_owned(), keap_hash: String::new(), row_id: None };
+    for _ in 0..REMERGE_MAX {
+        let known = world.store.read_known(world.account, entity, std::slice::from_ref(&key)).await?;
+        let Some(row) = known.into_iter().find_map(|known| known.row) else { return Ok(false) };
+        if row.keap_observed_at.is_some_and(|seen| seen > observed_at) {
+            return Ok(false);
+        }
+        let Some(write) = plan_delete(&row, keap_id, observed_at) else { return Ok(false) };
+        let deletes = write.audit_operation == Some("delete");
+        let batch = WriteBatch { run_id: origin.run_id.clone(), source: origin.source, rows: vec![write] };
+        let outcome = world.store.write(world.account, entity, &batch).await?;
+        if outcome.skipped.is_empty() {
+            return Ok(deletes);
+        }
+    }
+    Err(Failure::new(FailureClass::Conflict, "the row keeps changing; its deletion in Keap is applied later"))
+}
+
+fn key_of(remote: &RemoteRecord) -> RemoteKey {
+    RemoteKey {
+        keap_id: remote.keap_id.clone(),
+        keap_hash: remote.content_hash.clone(),
+        row_id: remote.row_id.clone(),
+    }
+}
+
+/// One record per id: a page that moved while it was read may hold one twice.
+fn newest_of_each(remotes: Vec<RemoteRecord>) -> Vec<RemoteRecord> {
+    let mut newest: HashMap<String, usize> = HashMap::with_capacity(remotes.len());
+    let mut kept: Vec<RemoteRecord> = Vec::with_capacity(remotes.len());
+    for remote in remotes {
+        match newest.get(&remote.keap_id).and_then(|position| kept.get_mut(*position)) {
+            Some(earlier) => {
+                if remote.updated_at >= earlier.updated_at {
+                    *earlier = remote;
+                }
+            }
+            None => {
+                newest.insert(remote.keap_id.clone(), kept.len());
+                kept.push(remote);
+            }
+        }
+    }
+    kept
+}
+
+fn count_written(counts: &mut Counts, batch: &WriteBatch, written: &[String]) {
+    let written: HashSet<&str> = written.iter().map(String::as_str).collect();
+    for row in batch.rows.iter().filter(|row| written.contains(row.keap_id.as_str())) {
+        counts.conflicts += row.conflicts.len() as u64;
+        match row.audit_operation {
+            Some("create") => counts.created += 1,
+            Some("delete") => counts.deleted += 1,
+            Some(_) => counts.updated += 1,
+            None => counts.unchanged += 1,
+        }
+    }
+}
+
+/// The writes that a page calls for.
+#[derive(Debug, Default)]
+struct PagePlan {
+    rows: Vec<RowWrite>,
+    unchanged: u64,
+}
+
+fn plan_page(remotes: &[RemoteRecord], known: Vec<KnownRow>, policies: &Policies) -> PagePlan {
+    let mut known: HashMap<String, Option<LocalRow>> = known.into_iter().map(|row| (row.keap_id, row.row)).collect();
+    let mut plan = PagePlan::default();
+    for remote in remotes {
+        let write = match known.remove(&remote.keap_id) {
+            None => Some(plan_insert(remote)),
+            Some(None) => None,
+            Some(Some(row)) => plan_update(remote, &row, policies),
+        };
+        match write {
+            Some(write) => plan.rows.push(write),
+            None => plan.unchanged += 1,
+        }
+    }
+    plan
+}
+
+fn plan_insert(remote: &RemoteRecord) -> RowWrite {
+    RowWrite {
+        id: None,
+        expected_version: 0,
+        record: Some(remote.record.clone()),
+        base_hash: record_hash(&remote.record),
+        state: RowState::Completed,
+        audit_operation: Some("create"),
+        ..write_of(remote)
+    }
+}
+
+/// A write that carries what is known of the remote record, and changes nothing else.
+fn write_of(remote: &RemoteRecord) -> RowWrite {
+    RowWrite {
+        id: None,
+        expected_version: 0,
+        keap_id: remote.keap_id.clone(),
+        record: None,
+        extra: remote.extra.clone(),
+        keap_created_at: remote.created_at,
+        keap_updated_at: remote.updated_at,
+        keap_observed_at: remote.observed_at,
+        keap_hash: remote.content_hash.clone(),
+        base_hash: String::new(),
+        base_delta: Map::new(),
+        state: RowState::Completed,
+        sync_error: None,
+        deleted_at: None,
+        audit_operation: None,
+        audit_old: Map::new(),
+        audit_lost: Map::new(),
+        conflicts: Vec::new(),
+    }
+}
+
+/// Whether the remote record is older than what was applied last.
+fn is_stale(remote: &RemoteRecord, row: &LocalRow) -> bool {
+    match (remote.updated_at, row.keap_updated_at) {
+        (Some(remote_at), Some(row_at)) if remote_at != row_at => remote_at < row_at,
+        _ => row.keap_observed_at.is_some_and(|seen| seen > remote.observed_at),
+    }
+}
+
+/// What both sides last agreed on, rebuilt from the row and what was saved beside it.
+#[must_use]
+pub fn base_of(row: &LocalRow) -> Record {
+    row.record.overlaid(&row.base_delta)
+}
+
+/// Merges a remote record with its row.
+#[must_use]
+pub fn merge_of(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Merge {
+    let base = base_of(row);
+    let sides = Sides {
+        base: &base,
+        keap: &remote.record,
+        supabase: &row.record,
+        keap_changed_at: remote.updated_at,
+        supabase_changed_at: Some(row.updated_at),
+    };
+    reconcile(&sides, policies)
+}
+
+fn plan_update(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Option<RowWrite> {
+    if is_stale(remote, row) {
+        return None;
+    }
+    let deleted_here = row.base_delta.contains_key(DELETED_AT);
+    let undeletes = match row.deleted_at {
+        None => false,
+        // Deleted in Supabase: the tombstone holds unless somebody edited the record in Keap since. An edit survives.
+        Some(_) if deleted_here => !all_same(&base_of(row), &remote.record),
+        // Deleted in Keap, and now read from it again by a later request: it is back.
+        Some(_) => true,
+    };
+    if row.deleted_at.is_some() && !undeletes {
+        return None;
+    }
+    let merge = merge_of(remote, row, policies);
+    let after = merge.row_after(&row.record);
+    let base = merge.base_after(&remote.record);
+    let delta = base_delta(&base, &after);
+    let mut conflicts: Vec<ConflictRecord> = merge.conflicts.iter().map(conflict_record).collect();
+    if undeletes && deleted_here {
+        conflicts.push(ConflictRecord {
+            field: DELETED_AT.to_owned(),
+            base: Value::Null,
+            keap: Value::Null,
+            supabase: row.deleted_at.map(Timestamp::to_rfc3339).into(),
+            policy: Policy::NewestWins,
+            winner: Some(Side::Keap.as_str()),
+        });
+    }
+    let mut audit_old = changed_values(&row.record, &after);
+    if row.extra != remote.extra {
+        audit_old.insert("extra".to_owned(), Value::Object(row.extra.clone()));
+    }
+    if undeletes {
+        audit_old.insert(DELETED_AT.to_owned(), row.deleted_at.map(Timestamp::to_rfc3339).into());
+    }
+    let operation = match (undeletes, audit_old.is_empty() && conflicts.is_empty() && merge.refused.is_empty()) {
+        (true, _) => Some("undelete"),
+        (false, true) => None,
+        (false, false) => Some("update"),
+    };
+    let (state, sync_error) = state_of(&merge, &delta);
+    Some(RowWrite {
+        id: Some(row.id.clone()),
+        expected_version: row.version,
+        record: operation.is_some().then_some(after),
+        base_hash: record_hash(&base),
+        base_delta: delta,
+        state,
+        sync_error,
+        audit_operation: operation,
+        audit_old,
+        audit_lost: merge.refused.iter().map(|edit| (edit.field.to_owned(), edit.value.clone())).collect(),
+        conflicts,
+        ..write_of(remote)
+    })
+}
+
+fn state_of(merge: &Merge, delta: &Map<String, Value>) -> (RowState, Option<String>) {
+    if merge.has_open_conflict() {
+        let paths: Vec<&str> =
+            merge.conflicts.iter().filter(|c| c.winner.is_none()).map(|c| c.path.as_str()).collect();
+        return (RowState::Conflict, Some(format!("conflict: decide about {}", paths.join(", "))));
+    }
+    if let Some(edit) = merge.refused.first() {
+        return (RowState::Error, Some(format!("read_only_field: {} was restored. {}", edit.field, edit.reason)));
+    }
+    if delta.is_empty() { (RowState::Completed, None) } else { (RowState::Pending, None) }
+}
+
+fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp) -> Option<RowWrite> {
+    let deleted_here = row.base_delta.contains_key(DELETED_AT);
+    if row.deleted_at.is_some() && !deleted_here {
+        return None;
+    }
+    let write = RowWrite {
+        id: Some(row.id.clone()),
+        expected_version: row.version,
+        keap_id: keap_id.to_owned(),
+        record: None,
+        extra: row.extra.clone(),
+        keap_created_at: None,
+        keap_updated_at: row.keap_updated_at,
+        keap_observed_at: observed_at,
+        keap_hash: row.keap_hash.clone().unwrap_or_default(),
+        base_hash: record_hash(&base_of(row)),
+        base_delta: row.base_delta.clone(),
+        state: RowState::Completed,
+        sync_error: None,
+        deleted_at: row.deleted_at,
+        audit_operation: None,
+        audit_old: Map::new(),
+        audit_lost: Map::new(),
+        conflicts: Vec::new(),
+    };
+    if deleted_here {
+        // Deleted on both sides: they agree.
+        return Some(RowWrite { base_delta: Map::new(), ..write });
+    }
+    if row.base_delta.is_empty() {
+        return Some(RowWrite {
+            deleted_at: Some(observed_at),
+            audit_operation: Some("delete"),
+            audit_old: Map::from_iter([(DELETED_AT.to_owned(), Value::Null)]),
+            ..write
+        });
+    }
+    Some(RowWrite {
+        state: RowState::Conflict,
+        sync_error: Some("conflict: deleted in Keap while an edit here waited to be carried over".to_owned()),
+        audit_operation: Some("conflict"),
+        conflicts: vec![ConflictRecord {
+            field: DELETED_AT.to_owned(),
+            base: Value::Null,
+            keap: observed_at.to_rfc3339().into(),
+            supabase: Value::Object(changed_values(&row.record, &base_of(row))),
+            policy: Policy::Manual,
+            winner: None,
+        }],
+        ..write
+    })
+}
+
+fn conflict_record(conflict: &keapsync_domain::merge::Conflict) -> ConflictRecord {
+    ConflictRecord {
+        field: conflict.path.clone(),
+        base: conflict.base.clone(),
+        keap: conflict.keap.clone(),
+        supabase: conflict.supabase.clone(),
+        policy: conflict.policy,
+        winner: conflict.winner.map(Side::as_str),
+    }
+}
+
+/// Values of `before` in the fields that `after` writes otherwise.
+fn changed_values(before: &Record, after: &Record) -> Map<String, Value> {
+    fields(before.entity())
+        .iter()
+        .enumerate()
+        .filter(|(position, _)| before.get(*position) != after.get(*position))
+        .map(|(position, field)| (field.name.to_owned(), before.get(position).clone()))
+        .collect()
+}
+
+fn all_same(left: &Record, right: &Record) -> bool {
+    fields(left.entity())
+        .iter()
+        .enumerate()
+        .all(|(position, field)| same(field.kind, left.get(position), right.get(position)))
+}

@@ -1,0 +1,128 @@
+//! A transport that keeps within a quota lease: never more calls than granted, never more in any one second.
+//!
+//! Counting happens before a call is sent, so that a call whose answer is lost counts too.
+
+use crate::ports::Clock;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_keap::transport::{Request, Response, Transport};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+/// The window of the per-second limit, in milliseconds.
+const WINDOW_MS: i64 = 1_000;
+
+/// A transport within a lease.
+pub struct PacedTransport<'a, T, C> {
+    inner: &'a T,
+    clock: &'a C,
+    calls_max: u32,
+    calls_per_second_max: usize,
+    calls: Cell<u32>,
+    recent: RefCell<VecDeque<Timestamp>>,
+}
+
+impl<'a, T: Transport, C: Clock> PacedTransport<'a, T, C> {
+    /// Wraps `inner` for a lease of `calls_max` calls, at most `calls_per_second_max` of them in any one second.
+    pub fn new(inner: &'a T, clock: &'a C, calls_max: u32, calls_per_second_max: u32) -> Self {
+        Self {
+            inner,
+            clock,
+            calls_max,
+            calls_per_second_max: calls_per_second_max.max(1) as usize,
+            calls: Cell::new(0),
+            recent: RefCell::new(VecDeque::new()),
+        }
+    }
+
+    /// Calls made so far.
+    pub fn calls(&self) -> u32 {
+        self.calls.get()
+    }
+
+    /// Calls that the lease still holds.
+    pub fn calls_left(&self) -> u32 {
+        self.calls_max.saturating_sub(self.calls.get())
+    }
+
+    /// Takes a place in the current second, or says how long until one is free.
+    fn take_place(&self, now: Timestamp) -> Result<(), i64> {
+        let mut recent = self.recent.borrow_mut();
+        while recent.front().is_some_and(|sent| now.since_ms(*sent) >= WINDOW_MS) {
+            recent.pop_front();
+        }
+        match recent.front() {
+            Some(oldest) if recent.len() >= self.calls_per_second_max => Err(WINDOW_MS - now.since_ms(*oldest)),
+            _ => {
+                recent.push_back(now);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<T: Transport, C: Clock> Transport for PacedTransport<'_, T, C> {
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        if self.calls_left() == 0 {
+            return Err(Failure::new(
+                FailureClass::RateLimited,
+                "the quota lease is used up; the work goes on with the next one",
+            )
+            .with_retry_after_ms(Some(WINDOW_MS)));
+        }
+        self.calls.set(self.calls.get() + 1);
+        while let Err(wait_ms) = self.take_place(self.clock.now()) {
+            self.clock.sleep_ms(wait_ms.max(1)).await;
+        }
+        self.inner.send(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keapsync_domain::secret::Secret;
+    use keapsync_keap::transport::{Body, Credential, Method};
+
+    struct ManualClock(Cell<i64>);
+
+    impl Clock for ManualClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.get())
+        }
+        async fn sleep_ms(&self, delay_ms: i64) {
+            self.0.set(self.0.get() + delay_ms);
+        }
+    }
+
+    struct Recorder<'a>(&'a ManualClock, RefCell<Vec<i64>>);
+
+    impl Transport for Recorder<'_> {
+        async fn send(&self, _: Request) -> Result<Response, Failure> {
+            self.1.borrow_mut().push(self.0.now().0);
+            self.0.sleep_ms(10).await;
+            Ok(Response { status: 200, headers: Vec::new(), body: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn no_second_holds_more_than_granted_and_the_lease_ends() {
+        let clock = ManualClock(Cell::new(0));
+        let recorder = Recorder(&clock, RefCell::new(Vec::new()));
+        let paced = PacedTransport::new(&recorder, &clock, 12, 5);
+        let request = Request {
+            method: Method::Get,
+            url: String::new(),
+            credential: Credential::Bearer(Secret::new("t")),
+            body: Body::Empty,
+        };
+        let outcomes: Vec<bool> =
+            (0..13).map(|_| futures_util::FutureExt::now_or_never(paced.send(request.clone())).unwrap().is_ok()).collect();
+        assert_eq!(outcomes.iter().filter(|ok| **ok).count(), 12);
+        assert_eq!(paced.calls_left(), 0);
+        let sent = recorder.1.borrow();
+        for window in sent.windows(6) {
+            assert!(window[5] - window[0] >= WINDOW_MS, "six calls within a second: {window:?}");
+        }
+    }
+}

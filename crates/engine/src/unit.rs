@@ -1,0 +1,135 @@
+//! One bounded, checkpointed unit of a bulk run: pages of Keap's contacts, read and applied within a time budget.
+//!
+//! The next page is fetched while the last one is written. The report's cursor stands behind what is committed, so a unit
+//! that dies anywhere costs nothing but repeated reads.
+
+use crate::inbound::{Applied, Origin, apply};
+use crate::paced::PacedTransport;
+use crate::ports::{Clock, MirrorStore, WriteSource};
+use crate::world::World;
+use futures_util::future::{Either, join, ready};
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::limits::{PAGE_RECORDS_MAX, UNIT_BUDGET_MS};
+use keapsync_domain::run::{Counts, Cursor, RunKind};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::{UnitOrder, UnitReport};
+use keapsync_keap::contacts::ContactPage;
+use keapsync_keap::transport::Transport;
+
+/// Works on one unit and reports how it ended; never fails as a whole, because what was committed must be told.
+pub async fn run_unit<T: Transport, S: MirrorStore, C: Clock>(
+    world: &World<'_, PacedTransport<'_, T, C>, S, C>,
+    order: &UnitOrder,
+) -> UnitReport {
+    let started_at = world.clock.now();
+    let source = match order.kind {
+        RunKind::Full => WriteSource::FullSync,
+        RunKind::Incremental => WriteSource::Poll,
+    };
+    let origin = Origin { source, run_id: Some(order.run_id.clone()) };
+    let mut report = UnitReport {
+        run_id: order.run_id.clone(),
+        unit: order.unit,
+        cursor: order.cursor.clone(),
+        counts: Counts::default(),
+        finished: false,
+        failure: None,
+        calls: 0,
+    };
+    let mut fetched = fetch(world, order.kind, &report.cursor).await;
+    loop {
+        let page = match fetched {
+            Ok(page) => page,
+            Err(failure) => {
+                report.failure = Some(failure);
+                break;
+            }
+        };
+        let next = next_cursor(order.kind, &report.cursor, &page);
+        let goes_on = match &next {
+            Ok(Some(cursor)) if has_budget(world, started_at) => Either::Left(fetch(world, order.kind, cursor)),
+            _ => Either::Right(ready(Ok(ContactPage::default()))),
+        };
+        let fetches_on = matches!(goes_on, Either::Left(_));
+        let (applied, following) = join(apply(world, &origin, page.contacts, page.rejected), goes_on).await;
+        match settle(applied) {
+            Ok(counts) => report.counts.add(&counts),
+            Err(failure) => {
+                report.failure = Some(failure);
+                break;
+            }
+        }
+        match next {
+            Ok(Some(cursor)) => report.cursor = cursor,
+            Ok(None) => {
+                report.finished = true;
+                break;
+            }
+            Err(failure) => {
+                report.failure = Some(failure);
+                break;
+            }
+        }
+        if !fetches_on {
+            break;
+        }
+        fetched = following;
+    }
+    report.calls = world.keap.transport.calls();
+    report
+}
+
+fn has_budget<T: Transport, S, C: Clock>(
+    world: &World<'_, PacedTransport<'_, T, C>, S, C>,
+    started_at: Timestamp,
+) -> bool {
+    world.keap.transport.calls_left() > 0 && world.clock.now().since_ms(started_at) < UNIT_BUDGET_MS
+}
+
+async fn fetch<T: Transport, S, C: Clock>(
+    world: &World<'_, T, S, C>,
+    kind: RunKind,
+    cursor: &Cursor,
+) -> Result<ContactPage, Failure> {
+    let now = world.clock.now();
+    match kind {
+        RunKind::Full => world.keap.list_after(cursor.after_id.as_deref(), now).await,
+        RunKind::Incremental => {
+            let since = cursor.since.unwrap_or_default();
+            world.keap.list_changed(since, cursor.page_token.as_deref(), now).await
+        }
+    }
+}
+
+/// Where to go on behind `page`; `None` when it was the last.
+fn next_cursor(kind: RunKind, cursor: &Cursor, page: &ContactPage) -> Result<Option<Cursor>, Failure> {
+    match kind {
+        RunKind::Full => {
+            if page.length == 0 || (page.length < PAGE_RECORDS_MAX && page.next_page_token.is_none()) {
+                return Ok(None);
+            }
+            match &page.last_id {
+                Some(last_id) => Ok(Some(Cursor { after_id: Some(last_id.clone()), ..Cursor::default() })),
+                None => Err(Failure::new(
+                    FailureClass::Unexpected,
+                    "Keap sent a page of contacts of which none tells its id; the run cannot go on behind it",
+                )),
+            }
+        }
+        RunKind::Incremental => {
+            Ok(page.next_page_token.clone().map(|token| Cursor { page_token: Some(token), ..cursor.clone() }))
+        }
+    }
+}
+
+fn settle(applied: Result<Applied, Failure>) -> Result<Counts, Failure> {
+    let applied = applied?;
+    if applied.unsettled.is_empty() {
+        Ok(applied.counts)
+    } else {
+        Err(Failure::new(
+            FailureClass::Conflict,
+            format!("{} rows kept changing while they were merged; the page is read again", applied.unsettled.len()),
+        ))
+    }
+}

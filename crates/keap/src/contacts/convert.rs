@@ -1,0 +1,380 @@
+//! A contact on Keap's wire and as a record, both ways.
+//!
+//! | field | wire |
+//! |---|---|
+//! | `email`, `opt_in_status` | `email` and `email_opt_status` of the `EMAIL1` item of `email_addresses`; the item's rest is `extra.email1` |
+//! | `emails` | the other items |
+//! | `phone` | `number` of the `PHONE1` item of `phone_numbers`; the item's rest is `extra.phone1` |
+//! | `phones` | the other items |
+//! | `company` | `company.company_name`; the rest is `extra.company` |
+//! | `custom_fields` | the array as an object keyed by id, without the field that carries our row's id |
+//! | `tags` | `tag_ids`; written by applying and removing tags, never through the contact |
+//!
+//! Nothing is stored twice and nothing is dropped: [`contact_to_wire`] gives back what [`contact_from_wire`] read.
+
+use keapsync_domain::canonical::{content_hash, set_elements};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::record::Record;
+use keapsync_domain::remote::RemoteRecord;
+use keapsync_domain::schema::{FieldKind, WriteAccess, fields};
+use keapsync_domain::timestamp::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// Texts that only have another name on the wire.
+const RENAMED: [(&str, &str); 8] = [
+    ("first_name", "given_name"),
+    ("last_name", "family_name"),
+    ("middle_name", "middle_name"),
+    ("job_title", "job_title"),
+    ("website", "website"),
+    ("birth_date", "birth_date"),
+    ("owner_id", "owner_id"),
+    ("lead_source_id", "leadsource_id"),
+];
+
+/// The property of the write model that carries a field; `None` for what is not written through the contact.
+#[must_use]
+pub fn wire_property(field: &str) -> Option<&'static str> {
+    match field {
+        "email" | "emails" => Some("email_addresses"),
+        "phone" | "phones" => Some("phone_numbers"),
+        "addresses" => Some("addresses"),
+        "custom_fields" => Some("custom_fields"),
+        other => RENAMED.iter().find(|(name, _)| *name == other).map(|(_, wire)| *wire),
+    }
+}
+
+/// Reads a contact. The error names the property that has another shape than the contract says.
+pub fn contact_from_wire(
+    keap_id: String,
+    mut wire: Map<String, Value>,
+    link_field_id: Option<&str>,
+    observed_at: Timestamp,
+) -> Result<RemoteRecord, String> {
+    wire.remove("id");
+    let updated_at = time(&mut wire, "update_time");
+    let created_at = time(&mut wire, "create_time");
+    sort_lists(&mut wire);
+    let wire = Value::Object(wire);
+    let content_hash = content_hash(&wire);
+    let Value::Object(mut wire) = wire else { return Err("the contact is not an object".to_owned()) };
+
+    let mut record = Record::empty(EntityType::Contact);
+    let mut extra = Map::new();
+    for (name, property) in RENAMED {
+        if let Some(value) = wire.remove(property) {
+            let text = text_of(value, property)?;
+            if name == "birth_date" && !text.as_deref().is_none_or(is_date) {
+                // A date that Postgres can't hold stays as Keap has it, beside the columns.
+                extra.insert(property.to_owned(), text.into());
+            } else {
+                record.set_by_name(name, text.into());
+            }
+        }
+    }
+    if let Some(company) = wire.remove("company") {
+        let mut company = object_of(company, "company")?;
+        if let Some(name) = company.remove("company_name") {
+            record.set_by_name("company", text_of(name, "company.company_name")?.into());
+        }
+        insert_filled(&mut extra, "company", company);
+    }
+    let (first, others) = split_slot(wire.remove("email_addresses"), "EMAIL1", "email_addresses")?;
+    if let Some(mut first) = first {
+        if let Some(value) = first.remove("email") {
+            record.set_by_name("email", text_of(value, "email_addresses.email")?.into());
+        }
+        if let Some(value) = first.remove("email_opt_status") {
+            record.set_by_name("opt_in_status", text_of(value, "email_addresses.email_opt_status")?.into());
+        }
+        insert_filled(&mut extra, "email1", first);
+    }
+    set_list(&mut record, "emails", others);
+    let (first, others) = split_slot(wire.remove("phone_numbers"), "PHONE1", "phone_numbers")?;
+    if let Some(mut first) = first {
+        if let Some(value) = first.remove("number") {
+            record.set_by_name("phone", text_of(value, "phone_numbers.number")?.into());
+        }
+        insert_filled(&mut extra, "phone1", first);
+    }
+    set_list(&mut record, "phones", others);
+    set_list(&mut record, "addresses", items_of(wire.remove("addresses"), "addresses")?);
+    let mut row_id = None;
+    let mut custom_fields = Map::new();
+    for item in items_of(wire.remove("custom_fields"), "custom_fields")? {
+        let id = item.get("id").cloned().map_or(Ok(None), |id| text_of(id, "custom_fields.id"))?;
+        let id = id.ok_or("custom_fields holds an item without an id")?;
+        let content = item.get("content").cloned().unwrap_or(Value::Null);
+        if link_field_id == Some(id.as_str()) {
+            row_id = content.as_str().map(str::trim).filter(|text| is_uuid(text)).map(str::to_lowercase);
+            if row_id.is_some() || is_blank(&content) {
+                continue;
+            }
+        }
+        if !is_blank(&content) {
+            custom_fields.insert(id, content);
+        }
+    }
+    if !custom_fields.is_empty() {
+        record.set_by_name("custom_fields", Value::Object(custom_fields));
+    }
+    match wire.remove("tag_ids") {
+        None | Some(Value::Null) => {}
+        Some(tags @ Value::Array(_)) => {
+            let tags: Value = set_elements(&tags).into_iter().map(Value::String).collect();
+            record.set_by_name("tags", tags);
+        }
+        Some(_) => return Err("tag_ids is not a list".to_owned()),
+    }
+    extra.extend(wire.into_iter().filter(|(_, value)| !value.is_null()));
+    Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
+}
+
+/// The contact as Keap would send it (without id and times): the inverse of [`contact_from_wire`].
+#[must_use]
+pub fn contact_to_wire(record: &Record, extra: &Map<String, Value>) -> Map<String, Value> {
+    let mut wire: Map<String, Value> =
+        extra.iter().filter(|(key, _)| !matches!(key.as_str(), "email1" | "phone1" | "company")).map(pair).collect();
+    for (name, property) in RENAMED {
+        insert_present(&mut wire, property, record.get_by_name(name));
+    }
+    let mut company = extra_object(extra, "company");
+    insert_present(&mut company, "company_name", record.get_by_name("company"));
+    insert_filled(&mut wire, "company", company);
+    let mut first = extra_object(extra, "email1");
+    insert_present(&mut first, "email", record.get_by_name("email"));
+    insert_present(&mut first, "email_opt_status", record.get_by_name("opt_in_status"));
+    insert_list(&mut wire, "email_addresses", "EMAIL1", first, record.get_by_name("emails"));
+    let mut first = extra_object(extra, "phone1");
+    insert_present(&mut first, "number", record.get_by_name("phone"));
+    insert_list(&mut wire, "phone_numbers", "PHONE1", first, record.get_by_name("phones"));
+    insert_present(&mut wire, "addresses", record.get_by_name("addresses"));
+    insert_present(&mut wire, "tag_ids", record.get_by_name("tags"));
+    if let Some(entries) = record.get_by_name("custom_fields").as_object() {
+        let list: Value = entries.iter().map(|(id, content)| json!({"id": id, "content": content})).collect();
+        insert_present(&mut wire, "custom_fields", &list);
+    }
+    wire
+}
+
+/// Our row's id and the field that carries it.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    /// Keap's id of the custom field.
+    pub field_id: &'a str,
+    /// The row's id.
+    pub row_id: &'a str,
+}
+
+/// The properties of the write model named in `properties`, as `record` is to be in Keap. Lists are whole, because Keap
+/// replaces them: what is not listed would be removed. Cleared texts are sent as `""`.
+#[must_use]
+pub fn write_body(
+    record: &Record,
+    extra: &Map<String, Value>,
+    properties: &[&str],
+    link: Option<Link<'_>>,
+) -> Map<String, Value> {
+    let mut whole = contact_to_wire(record, extra);
+    let mut body = Map::new();
+    for property in properties {
+        let value = match (*property, whole.remove(*property)) {
+            ("email_addresses", list) => kept_keys(list, &["email", "field", "opt_in_reason"], "email"),
+            ("phone_numbers", list) => kept_keys(list, &["number", "field", "extension", "type"], "number"),
+            ("addresses", list) => without_key(list, "country"),
+            ("custom_fields", list) => with_link(list, link),
+            (_, Some(value)) => value,
+            (_, None) => Value::String(String::new()),
+        };
+        body.insert((*property).to_owned(), value);
+    }
+    body
+}
+
+/// The write model of a new contact: every property that has a value.
+#[must_use]
+pub fn create_body(record: &Record, link: Option<Link<'_>>) -> Map<String, Value> {
+    let mut properties: Vec<&str> = fields(EntityType::Contact)
+        .iter()
+        .enumerate()
+        .filter(|(position, field)| field.access == WriteAccess::Writable && !is_blank(record.get(*position)))
+        .filter_map(|(_, field)| wire_property(field.name))
+        .collect();
+    if link.is_some() {
+        properties.push("custom_fields");
+    }
+    properties.sort_unstable();
+    properties.dedup();
+    write_body(record, &Map::new(), &properties, link)
+}
+
+/// Checks what Keap would refuse: the fields that are too long, with their limits in characters.
+#[must_use]
+pub fn too_long(record: &Record) -> Vec<(&'static str, usize)> {
+    fields(EntityType::Contact)
+        .iter()
+        .enumerate()
+        .filter(|(position, field)| {
+            field.length_max > 0
+                && !matches!(field.kind, FieldKind::Slots(_) | FieldKind::Map | FieldKind::Set)
+                && record.get(*position).as_str().is_some_and(|text| text.chars().count() > field.length_max)
+        })
+        .map(|(_, field)| (field.name, field.length_max))
+        .collect()
+}
+
+fn pair((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+fn time(wire: &mut Map<String, Value>, property: &str) -> Option<Timestamp> {
+    let parsed = wire.get(property).and_then(Value::as_str).and_then(Timestamp::parse_rfc3339)?;
+    wire.remove(property);
+    Some(parsed)
+}
+
+/// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.
+fn sort_lists(wire: &mut Map<String, Value>) {
+    for (property, key) in
+        [("email_addresses", "field"), ("phone_numbers", "field"), ("addresses", "field"), ("custom_fields", "id")]
+    {
+        if let Some(Value::Array(items)) = wire.get_mut(property) {
+            items.sort_by(|left, right| text_at(left, key).cmp(text_at(right, key)));
+        }
+    }
+    if let Some(Value::Array(tags)) = wire.get_mut("tag_ids") {
+        tags.sort_by(|left, right| left.as_str().cmp(&right.as_str()));
+    }
+}
+
+fn text_at<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn text_of(value: Value, property: &str) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        _ => Err(format!("{property} is not a text")),
+    }
+}
+
+fn object_of(value: Value, property: &str) -> Result<Map<String, Value>, String> {
+    match value {
+        Value::Null => Ok(Map::new()),
+        Value::Object(object) => Ok(object),
+        _ => Err(format!("{property} is not an object")),
+    }
+}
+
+fn items_of(value: Option<Value>, property: &str) -> Result<Vec<Value>, String> {
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) if items.iter().all(Value::is_object) => Ok(items),
+        Some(_) => Err(format!("{property} is not a list of objects")),
+    }
+}
+
+type Slot = Map<String, Value>;
+
+/// Takes the slot of that name out of a list: its object without the name, and the other items.
+fn split_slot(value: Option<Value>, name: &str, property: &str) -> Result<(Option<Slot>, Vec<Value>), String> {
+    let mut first = None;
+    let mut others = Vec::new();
+    for item in items_of(value, property)? {
+        match item {
+            Value::Object(mut object) if first.is_none() && object.get("field").and_then(Value::as_str) == Some(name) => {
+                object.remove("field");
+                first = Some(object);
+            }
+            other => others.push(other),
+        }
+    }
+    Ok((first, others))
+}
+
+fn set_list(record: &mut Record, name: &str, items: Vec<Value>) {
+    if !items.is_empty() {
+        record.set_by_name(name, Value::Array(items));
+    }
+}
+
+fn insert_filled(target: &mut Map<String, Value>, key: &str, object: Map<String, Value>) {
+    if !object.is_empty() {
+        target.insert(key.to_owned(), Value::Object(object));
+    }
+}
+
+fn insert_present(target: &mut Map<String, Value>, key: &str, value: &Value) {
+    if !is_blank(value) {
+        target.insert(key.to_owned(), value.clone());
+    }
+}
+
+fn insert_list(wire: &mut Map<String, Value>, property: &str, name: &str, first: Map<String, Value>, others: &Value) {
+    let mut items = Vec::new();
+    if !first.is_empty() {
+        let mut first = first;
+        first.insert("field".to_owned(), name.into());
+        items.push(Value::Object(first));
+    }
+    items.extend(others.as_array().into_iter().flatten().cloned());
+    insert_present(wire, property, &Value::Array(items));
+}
+
+fn extra_object(extra: &Map<String, Value>, key: &str) -> Map<String, Value> {
+    extra.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+fn kept_keys(list: Option<Value>, keys: &[&str], required: &str) -> Value {
+    let items = list.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let kept = items.iter().filter_map(Value::as_object).filter(|item| !item.get(required).is_none_or(is_blank));
+    kept.map(|item| Value::Object(item.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(pair).collect())).collect()
+}
+
+fn without_key(list: Option<Value>, key: &str) -> Value {
+    let mut list = list.unwrap_or_else(|| Value::Array(Vec::new()));
+    for item in list.as_array_mut().into_iter().flatten() {
+        if let Some(object) = item.as_object_mut() {
+            object.remove(key);
+        }
+    }
+    list
+}
+
+fn with_link(list: Option<Value>, link: Option<Link<'_>>) -> Value {
+    let mut items = match list {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    };
+    if let Some(link) = link {
+        items.retain(|item| text_at(item, "id") != link.field_id);
+        items.push(json!({"id": link.field_id, "content": link.row_id}));
+    }
+    Value::Array(items)
+}
+
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_date(text: &str) -> bool {
+    let day = text.split_once('T').map_or(text, |(day, _)| day);
+    day.len() == 10 && Timestamp::parse_rfc3339(&format!("{day}T00:00:00Z")).is_some() && !day.starts_with("0000")
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(position, byte)| match position {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}

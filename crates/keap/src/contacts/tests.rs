@@ -1,0 +1,132 @@
+use super::convert::{Link, contact_to_wire, create_body, write_body};
+use super::*;
+use serde_json::json;
+use std::cell::RefCell;
+
+const LINK: &str = "77";
+const ROW: &str = "0b8f7a1c-3f52-4d1e-9a53-1c2d3e4f5a6b";
+
+fn wire() -> Value {
+    json!({
+        "id": "12", "given_name": "Zoë", "family_name": "O’Neil", "company": {"id": "3", "company_name": "Acme"},
+        "email_addresses": [
+            {"email": "z@acme.io", "field": "EMAIL1", "is_opt_in": true, "opt_in_reason": "form", "email_opt_status": "CONFIRMED"},
+            {"email": "zoe@home.io", "field": "EMAIL2", "is_opt_in": false}],
+        "phone_numbers": [
+            {"number": "(480) 555-0100", "field": "PHONE1", "type": "Work", "number_e164": "+14805550100"},
+            {"number": "1", "field": "PHONE3"}],
+        "addresses": [{"field": "BILLING", "line1": "1 Main St", "country_code": "USA", "region_code": "US-AZ", "country": "United States"}],
+        "custom_fields": [{"id": "5", "content": ["a", "b"]}, {"id": LINK, "content": ROW}],
+        "tag_ids": ["9", "10"], "birth_date": "1985-03-15", "leadsource_id": "4", "owner_id": "1",
+        "score_value": "85", "fax_numbers": [{"number": "2", "field": "FAX1"}],
+        "create_time": "2024-01-10T08:00:00Z", "update_time": "2024-03-15T10:30:00.250Z",
+    })
+}
+
+fn link_field() -> LinkField {
+    LinkField { id: LINK.to_owned(), field_name: "keapsyncrowid".to_owned() }
+}
+
+fn parse(value: &Value) -> Result<RemoteRecord, RejectedRecord> {
+    parse_contact(&value.to_string(), Some(&link_field()), Timestamp(7))
+}
+
+#[test]
+fn a_contact_becomes_a_record() {
+    let contact = parse(&wire()).unwrap();
+    assert_eq!(contact.row_id.as_deref(), Some(ROW));
+    assert_eq!(contact.updated_at, Timestamp::parse_rfc3339("2024-03-15T10:30:00.25Z"));
+    insta::assert_json_snapshot!("contact_as_record", json!({"record": contact.record.to_object(), "extra": contact.extra}));
+}
+
+#[test]
+fn record_and_extra_rebuild_what_keap_sent() {
+    let contact = parse(&wire()).unwrap();
+    let mut expected = wire();
+    for times in ["id", "create_time", "update_time"] {
+        expected.as_object_mut().unwrap().remove(times);
+    }
+    expected["custom_fields"] = json!([{"id": "5", "content": ["a", "b"]}]);
+    expected["tag_ids"] = json!(["10", "9"]);
+    assert_eq!(Value::Object(contact_to_wire(&contact.record, &contact.extra)), expected);
+}
+
+#[test]
+fn the_content_hash_ignores_order_and_times() {
+    let mut other = wire();
+    other["tag_ids"] = json!(["10", "9"]);
+    other["update_time"] = json!("2025-01-01T00:00:00Z");
+    other["email_addresses"].as_array_mut().unwrap().reverse();
+    assert_eq!(parse(&wire()).unwrap().content_hash, parse(&other).unwrap().content_hash);
+    other["score_value"] = json!("86");
+    assert_ne!(parse(&wire()).unwrap().content_hash, parse(&other).unwrap().content_hash);
+}
+
+#[test]
+fn a_broken_contact_is_named_and_the_page_passes() {
+    let body = json!({"contacts": [
+        wire(), {"id": "13", "given_name": {"first": "x"}}, "nonsense", {"given_name": "no id"},
+        {"id": "14", "family_name": "nul\u{0}"}, {"id": "15", "custom_fields": {"5": "x"}}, {"id": "16"},
+    ], "next_page_token": ""});
+    let response = Response { status: 200, headers: Vec::new(), body: body.to_string().into_bytes() };
+    let secret = Secret::new("t");
+    let api = ContactsApi { transport: &Canned::default(), base_url: "http://k/crm", access_token: &secret, link_field: None };
+    let page = api.parse_page(&response, Timestamp(0)).unwrap();
+    assert_eq!(page.length, 7);
+    assert_eq!(page.next_page_token, None);
+    assert_eq!(page.last_id.as_deref(), Some("16"));
+    assert_eq!(page.contacts.iter().map(|contact| contact.keap_id.as_str()).collect::<Vec<_>>(), ["12", "16"]);
+    insta::assert_debug_snapshot!("rejected_contacts", page.rejected);
+}
+
+#[test]
+fn an_update_carries_whole_lists_and_nothing_read_only() {
+    let contact = parse(&wire()).unwrap();
+    let mut record = contact.record.clone();
+    record.set_by_name("email", json!("new@acme.io"));
+    record.set_by_name("middle_name", Value::Null);
+    let link = Some(Link { field_id: LINK, row_id: ROW });
+    let properties = ["email_addresses", "phone_numbers", "addresses", "custom_fields", "middle_name"];
+    insta::assert_json_snapshot!("update_body", write_body(&record, &contact.extra, &properties, link));
+    insta::assert_json_snapshot!("create_body", create_body(&record, link));
+}
+
+#[test]
+fn dates_that_postgres_cannot_hold_stay_beside_the_columns() {
+    for odd in ["0000-00-00", "1985-13-45", "soon"] {
+        let contact = parse(&json!({"id": "1", "birth_date": odd})).unwrap();
+        assert!(contact.record.get_by_name("birth_date").is_null());
+        assert_eq!(contact.extra.get("birth_date"), Some(&json!(odd)));
+    }
+}
+
+/// Answers every request with an empty page and keeps what was asked.
+#[derive(Default)]
+struct Canned(RefCell<Vec<String>>);
+
+impl Transport for Canned {
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        self.0.borrow_mut().push(format!("{} {}", request.method.as_str(), request.url));
+        Ok(Response { status: 200, headers: Vec::new(), body: br#"{"contacts":[],"id":"1"}"#.to_vec() })
+    }
+}
+
+#[test]
+fn requests_are_what_the_contract_says() {
+    let transport = Canned::default();
+    let secret = Secret::new("t");
+    let link_field = link_field();
+    let api = ContactsApi { transport: &transport, base_url: "http://k/crm", access_token: &secret, link_field: Some(&link_field) };
+    let now = Timestamp(1_767_225_600_000);
+    let run = async {
+        api.list_after(Some("41"), now).await.unwrap();
+        api.list_changed(now, Some("p2"), now).await.unwrap();
+        api.list_ids(&["1".to_owned(), "2".to_owned()], now).await.unwrap();
+        api.list_by_row_id(ROW, now).await.unwrap();
+        api.update("5", &["given_name", "email_addresses"], Map::new(), now).await.unwrap();
+        api.delete("5").await.unwrap();
+    };
+    futures_util::FutureExt::now_or_never(run).unwrap();
+    let asked: Vec<String> = transport.0.borrow().iter().map(|url| url.replace(&FIELDS.replace(',', "%2C"), "…")).collect();
+    insta::assert_json_snapshot!("requests", asked);
+}
