@@ -23,6 +23,7 @@ use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::run::Counts;
 use keapsync_domain::schema::fields;
 use keapsync_domain::timestamp::Timestamp;
+use keapsync_keap::contacts::convert::wire_property;
 use keapsync_keap::transport::Transport;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
@@ -75,7 +76,7 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
         if open.is_empty() {
             break;
         }
-        let keys: Vec<RemoteKey> = open.iter().map(key_of).collect();
+        let keys: Vec<RemoteKey> = open.iter().map(|remote| key_of(remote, origin.source)).collect();
         let known = world.store.read_known(world.account, entity, &keys).await?;
         let plan = plan_page(&open, known, &world.settings.policies);
         applied.counts.unchanged += plan.unchanged;
@@ -171,10 +172,12 @@ pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
     Err(Failure::new(FailureClass::Conflict, "the row keeps changing; its deletion in Keap is applied later"))
 }
 
-fn key_of(remote: &RemoteRecord) -> RemoteKey {
+fn key_of(remote: &RemoteRecord, source: WriteSource) -> RemoteKey {
     RemoteKey {
         keap_id: remote.keap_id.clone(),
-        keap_hash: remote.content_hash.clone(),
+        // Where edits wait, the row matters also when Keap's side did not change: an edit may have been refused, or undone
+        // by the next one.
+        keap_hash: if source == WriteSource::Outbox { String::new() } else { remote.content_hash.clone() },
         row_id: remote.row_id.clone(),
     }
 }
@@ -281,9 +284,20 @@ fn is_stale(remote: &RemoteRecord, row: &LocalRow) -> bool {
 }
 
 /// What both sides last agreed on, rebuilt from the row and what was saved beside it.
+///
+/// A row that never met its Keap record is linked only to the one that was created from it: then the base is what the
+/// create carried, which is the row as it was inserted without what Keap does not take in a create.
 #[must_use]
 pub fn base_of(row: &LocalRow) -> Record {
-    row.record.overlaid(&row.base_delta)
+    let mut base = row.record.overlaid(&row.base_delta);
+    if !row.has_base {
+        for (position, field) in fields(base.entity()).iter().enumerate() {
+            if wire_property(field.name).is_none() {
+                base.set(position, Value::Null);
+            }
+        }
+    }
+    base
 }
 
 /// Merges a remote record with its row.
@@ -342,6 +356,10 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Op
         (false, true) => None,
         (false, false) => Some("update"),
     };
+    let keap_unchanged = row.keap_hash.as_deref() == Some(remote.content_hash.as_str());
+    if operation.is_none() && keap_unchanged && delta == row.base_delta && row.has_base {
+        return None;
+    }
     let (state, sync_error) = state_of(&merge, &delta);
     Some(RowWrite {
         id: Some(row.id.clone()),

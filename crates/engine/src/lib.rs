@@ -5,9 +5,14 @@
 
 #![expect(async_fn_in_trait, reason = "the workers run on one thread: no future here needs to be Send")]
 
+#[cfg(test)]
+mod fakes;
 pub mod inbound;
 pub mod outbox;
 pub mod paced;
 pub mod ports;
 pub mod unit;
 pub mod world;
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,8 @@ struct Edit {
     row_id: String,
     item_ids: Vec<String>,
     /// The largest number of claims of one of the items, this one included.
+    claims: i32,
+    /// The largest number of counted failures of one of the items.
     attempts: i32,
 }
 
@@ -128,10 +130,16 @@ fn by_row(items: Vec<OutboxItem>) -> Vec<Edit> {
         let position = *positions.entry(item.entity_id.clone()).or_insert(edits.len());
         match edits.get_mut(position) {
             Some(edit) => {
+                edit.claims = edit.claims.max(item.claims);
                 edit.attempts = edit.attempts.max(item.attempts);
                 edit.item_ids.push(item.id);
             }
-            None => edits.push(Edit { row_id: item.entity_id, item_ids: vec![item.id], attempts: item.attempts }),
+            None => edits.push(Edit {
+                row_id: item.entity_id,
+                item_ids: vec![item.id],
+                claims: item.claims,
+                attempts: item.attempts,
+            }),
         }
     }
     edits
@@ -158,7 +166,7 @@ async fn prepare<T: Transport, S: MirrorStore, C: Clock>(
 }
 
 fn is_final(failure: &Failure, attempts: i32) -> bool {
-    !failure.class.is_transient() || (failure.class.counts_against_item() && attempts >= ATTEMPTS_MAX)
+    !failure.class.is_transient() || (failure.class.counts_against_item() && attempts + 1 >= ATTEMPTS_MAX)
 }
 
 async fn put_back<T, S: OutboxStore, C>(
@@ -167,8 +175,8 @@ async fn put_back<T, S: OutboxStore, C>(
     failure: &Failure,
 ) -> Result<usize, Failure> {
     let delay_max_ms = if failure.class.counts_against_item() { DELAY_MAX_MS } else { OUTAGE_DELAY_MAX_MS };
-    let attempts = u32::try_from(edit.attempts).unwrap_or(1);
-    let delay = delay_ms(attempts, world.entropy, delay_max_ms, failure.retry_after_ms);
+    let claims = u32::try_from(edit.claims).unwrap_or(1);
+    let delay = delay_ms(claims, world.entropy, delay_max_ms, failure.retry_after_ms);
     let counts = failure.class.counts_against_item();
     world.store.retry_later(world.account, &edit.item_ids, delay, failure, counts).await?;
     Ok(edit.item_ids.len())
@@ -195,9 +203,9 @@ async fn carry<T: Transport, S: MirrorStore, C: Clock>(
             };
             remote
         }
-        (None, None) if row.deleted_at.is_some() && edit.attempts <= 1 => return Ok(()),
+        (None, None) if row.deleted_at.is_some() && edit.claims <= 1 => return Ok(()),
         (None, None) => {
-            let found = if edit.attempts > 1 { find_created(world, row).await? } else { None };
+            let found = if edit.claims > 1 { find_created(world, row).await? } else { None };
             match found {
                 Some(remote) => remote,
                 None if row.deleted_at.is_some() => return Ok(()),

@@ -222,7 +222,9 @@ pub struct OutboxItem {
     pub entity_id: String,
     /// `create`, `update` or `delete`.
     pub operation: String,
-    /// How often it was claimed, this time included.
+    /// How often it was claimed, this time included. More than once means that an earlier attempt may have had its effect.
+    pub claims: i32,
+    /// Failed attempts that counted: see [`OutboxStore::retry_later`].
     pub attempts: i32,
     /// When the change was captured.
     pub captured_at: Timestamp,
@@ -237,7 +239,8 @@ pub trait OutboxStore {
     /// Marks items as done.
     async fn complete(&self, account: &AccountId, ids: &[String]) -> Result<(), Failure>;
 
-    /// Gives items back to be claimed again after `delay_ms`, with what went wrong; `counts` says whether the attempt counts.
+    /// Gives items back to be claimed again after `delay_ms`, with what went wrong. `counts` raises the items' `attempts`: an
+    /// outage is no fault of theirs. `claims` is never lowered.
     async fn retry_later(&self, account: &AccountId, ids: &[String], delay_ms: i64, failure: &Failure, counts: bool) -> Result<(), Failure>;
 
     /// Ends items as failed (dead letters), and shows the reason on their row.
