@@ -1,1 +1,20 @@
-//! Placeholder header, replaced as the crate is written.
+#![doc = include_str!("../README.md")]
+
+pub mod access;
+pub mod body;
+pub mod clock;
+pub mod config;
+pub mod coordinator_client;
+pub mod entropy;
+pub mod health;
+pub mod hook_auth;
+pub mod hyperdrive;
+pub mod keap_transport;
+pub mod kv;
+pub mod log;
+pub mod memory;
+pub mod panic_hook;
+pub mod respond;
+pub mod service;
+pub mod socket;
+pub mod sync_client;

@@ -1,0 +1,92 @@
+//! The coordinator, as the webhook handler and the sync worker call it.
+
+use crate::health::SELF_PATH;
+use crate::service::Service;
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::AccountId;
+use keapsync_domain::secret::Secret;
+use keapsync_domain::wire::{EventsRequest, EventsResponse, StartRunRequest, StartRunResponse, UnitReport};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use worker::Env;
+
+/// Name of the service binding.
+pub const COORDINATOR_BINDING: &str = "COORDINATOR";
+
+const ORIGIN: &str = "https://coordinator.internal";
+
+/// Typed calls to the coordinator.
+#[derive(Clone, Debug)]
+pub struct CoordinatorClient {
+    service: Service,
+}
+
+impl CoordinatorClient {
+    /// The coordinator behind this worker's binding.
+    #[must_use]
+    pub fn new(env: &Env, internal_token: &Secret) -> Self {
+        Self { service: Service::new(env, COORDINATOR_BINDING, ORIGIN, internal_token) }
+    }
+
+    /// Hands over a delivery; durable when this returns `Ok`.
+    pub async fn push_events(
+        &self,
+        account: &AccountId,
+        request: &EventsRequest,
+    ) -> Result<EventsResponse, Failure> {
+        self.service.post_json(&account_path(account, "events"), request).await
+    }
+
+    /// Starts a run, or joins the one of its kind that is under way.
+    pub async fn start_run(
+        &self,
+        account: &AccountId,
+        request: &StartRunRequest,
+    ) -> Result<StartRunResponse, Failure> {
+        self.service.post_json(&account_path(account, "runs"), request).await
+    }
+
+    /// Reports how a unit ended.
+    pub async fn report_unit(&self, account: &AccountId, report: &UnitReport) -> Result<(), Failure> {
+        self.service.post(&account_path(account, "units"), report).await
+    }
+
+    /// Makes the account look for work at once.
+    pub async fn wake(&self, account: &AccountId) -> Result<(), Failure> {
+        self.service.post(&account_path(account, "wake"), &serde_json::json!({})).await
+    }
+
+    /// Reads a path of an account: `status`, `settings`, `runs`, `runs/{id}`, `dead-letters`; query included.
+    pub async fn get_account_json<T: DeserializeOwned>(
+        &self,
+        account: &AccountId,
+        path: &str,
+    ) -> Result<T, Failure> {
+        self.service.get_json(&account_path(account, path)).await
+    }
+
+    /// Reads any other path, such as `/accounts`.
+    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.service.get_json(path).await
+    }
+
+    /// Posts to any path.
+    pub async fn post_json<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        self.service.post_json(path, body).await
+    }
+
+    /// Whether the coordinator itself works, whatever the state of what it depends on.
+    pub async fn is_healthy(&self) -> bool {
+        self.service.get(SELF_PATH).await.is_ok()
+    }
+}
+
+/// The path of an account's resource on the coordinator.
+#[must_use]
+pub fn account_path(account: &AccountId, resource: &str) -> String {
+    format!("/coordinator/{account}/{resource}")
+}

@@ -1,0 +1,145 @@
+//! How a delivery of Keap's hooks proves that it may be listened to.
+//!
+//! Keap signs nothing, so the address itself is the credential: its last part is a token derived from
+//! `KEAP_WEBHOOK_SECRET` and the account, and a delivery is only ever a hint to read an object again. Proxies and tests
+//! sign the raw body instead. All comparisons take constant time.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use keapsync_domain::ids::AccountId;
+use keapsync_domain::secret::Secret;
+use sha2::Sha256;
+
+/// Said before the account's name, so that a token is never at the same time the signature of some body.
+const PATH_TOKEN_PURPOSE: &str = "keapsync-hook-path:";
+
+/// Header of Keap's handshake; the answer repeats it.
+pub const HANDSHAKE_HEADER: &str = "X-Hook-Secret";
+
+/// Header of a signed delivery.
+pub const SIGNATURE_HEADER: &str = "X-Hook-Signature";
+
+/// Longest handshake secret that is repeated, in characters.
+const HANDSHAKE_LENGTH_MAX: usize = 256;
+
+/// The token of an account's hook address: base64url without padding, 43 characters.
+#[must_use]
+pub fn path_token(webhook_secret: &Secret, account: &AccountId) -> String {
+    URL_SAFE_NO_PAD.encode(path_mac(webhook_secret, account).finalize().into_bytes())
+}
+
+/// The path of an account's hook address on the webhook handler.
+#[must_use]
+pub fn hook_path(webhook_secret: &Secret, account: &AccountId) -> String {
+    format!("/webhook/{account}/{}", path_token(webhook_secret, account))
+}
+
+/// Whether `token` is the one in that account's hook address.
+#[must_use]
+pub fn verify_path_token(webhook_secret: &Secret, account: &AccountId, token: &str) -> bool {
+    URL_SAFE_NO_PAD
+        .decode(token)
+        .is_ok_and(|given| path_mac(webhook_secret, account).verify_slice(&given).is_ok())
+}
+
+/// Whether `header` is the HMAC-SHA256 of the raw body: in base64 or hexadecimal, with or without `sha256=` before it.
+#[must_use]
+pub fn verify_signature(webhook_secret: &Secret, header: &str, body: &[u8]) -> bool {
+    let text = header.trim();
+    let text = text.strip_prefix("sha256=").unwrap_or(text);
+    signature_bytes(text)
+        .is_some_and(|given| keyed(webhook_secret).chain_update(body).verify_slice(&given).is_ok())
+}
+
+/// Whether the value of [`HANDSHAKE_HEADER`] may be repeated in an answer: 1 to 256 visible ASCII characters.
+#[must_use]
+pub fn is_handshake_secret(text: &str) -> bool {
+    (1..=HANDSHAKE_LENGTH_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn signature_bytes(text: &str) -> Option<Vec<u8>> {
+    // 32 bytes are 64 hexadecimal digits, or 43 base64 characters and one of padding: the length tells them apart.
+    match text.len() {
+        64 => hex::decode(text).ok(),
+        44 => STANDARD.decode(text).ok(),
+        43 => STANDARD_NO_PAD.decode(text).ok(),
+        _ => None,
+    }
+}
+
+fn path_mac(webhook_secret: &Secret, account: &AccountId) -> Hmac<Sha256> {
+    keyed(webhook_secret).chain_update(PATH_TOKEN_PURPOSE).chain_update(account.as_str())
+}
+
+#[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+fn keyed(secret: &Secret) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret.reveal().as_bytes()).expect("a key of any length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str) -> AccountId {
+        AccountId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_path_token_opens_one_account_under_one_secret() {
+        let secret = Secret::new("hook secret");
+        let token = path_token(&secret, &account("demo"));
+        assert_eq!(token.len(), 43);
+        assert!(verify_path_token(&secret, &account("demo"), &token));
+        assert!(!verify_path_token(&secret, &account("demo2"), &token));
+        assert!(!verify_path_token(&Secret::new("another"), &account("demo"), &token));
+        let cut = &token[..42];
+        for wrong in ["", cut, "demo", &format!("{token}="), &format!("{token}A"), "ü"] {
+            assert!(!verify_path_token(&secret, &account("demo"), wrong), "{wrong}");
+        }
+        assert_eq!(hook_path(&secret, &account("demo")), format!("/webhook/demo/{token}"));
+    }
+
+    #[test]
+    fn the_path_token_is_what_other_tools_derive() {
+        // printf 'keapsync-hook-path:demo' | openssl dgst -sha256 -hmac 'hook secret' -binary | base64
+        assert_eq!(
+            path_token(&Secret::new("hook secret"), &account("demo")),
+            "vqIfC43KgUYlH0xFI2zBDjp48aFarjBLndWwKM_RdZk"
+        );
+    }
+
+    #[test]
+    fn reads_signatures_in_every_accepted_form() {
+        // RFC 4231, test case 2.
+        let (secret, body) = (Secret::new("Jefe"), b"what do ya want for nothing?");
+        let in_hex = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        let bytes = hex::decode(in_hex).unwrap();
+        let padded = STANDARD.encode(&bytes);
+        let bare = padded.trim_end_matches('=');
+        for form in [in_hex, &in_hex.to_uppercase(), &padded, bare] {
+            assert!(verify_signature(&secret, form, body), "{form}");
+            assert!(verify_signature(&secret, &format!("sha256={form}"), body), "{form}");
+            assert!(verify_signature(&secret, &format!(" {form} "), body), "{form}");
+            assert!(!verify_signature(&secret, form, b"what do ya want for nothing!"), "{form}");
+            assert!(!verify_signature(&Secret::new("jefe"), form, body), "{form}");
+        }
+        for wrong in ["", "sha256=", "sha1=00", &in_hex[..62], &"0".repeat(64), &"A".repeat(44), "ü"] {
+            assert!(!verify_signature(&secret, wrong, body), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_no_signature() {
+        let secret = Secret::new("hook secret");
+        assert!(!verify_signature(&secret, &path_token(&secret, &account("demo")), b"demo"));
+    }
+
+    #[test]
+    fn handshake_secrets_are_visible_ascii() {
+        assert!(is_handshake_secret("7f3b-Aa=") && is_handshake_secret(&"x".repeat(256)));
+        for wrong in ["", "a b", "a\r\nset-cookie: x", "ä", &"x".repeat(257)] {
+            assert!(!is_handshake_secret(wrong), "{wrong:?}");
+        }
+    }
+}
