@@ -31,7 +31,7 @@ comment on column public.sync_status.keap_id is 'Keap''s id, once linked.';
 comment on column public.sync_status.supabase_id is 'The same as entity_id, beside keap_id for people who compare both sides.';
 comment on column public.sync_status.sync_direction is 'Which way the last change went.';
 comment on column public.sync_status.has_base is 'Whether both sides ever agreed: false for a row that never met its Keap record.';
-comment on column public.sync_status.base is 'Agreed values of the fields in which the row differs from the base, keyed by column; null while the row is the base.';
+comment on column public.sync_status.base is 'Agreed values of the fields in which the row differs from the base, keyed by column; null while the row is the base. Before the first agreement: the values the row was inserted with.';
 comment on column public.sync_status.base_hash is 'Hash of the base in canonical form, 32 hexadecimal digits.';
 comment on column public.sync_status.keap_hash is 'Hash of Keap''s record when it was last applied, 32 hexadecimal digits.';
 comment on column public.sync_status.keap_observed_at is 'When the request was sent whose answer was applied last.';

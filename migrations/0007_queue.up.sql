@@ -15,6 +15,8 @@ create table public.sync_queue (
     payload jsonb,
     priority smallint not null default 5,
     status text not null default 'pending' check (status in ('pending', 'processing', 'completed', 'failed')),
+    claims integer not null default 0,
+    claims integer not null default 0,
     attempts integer not null default 0,
     max_attempts integer not null default 3,
     scheduled_at timestamptz not null default now(),
@@ -40,7 +42,9 @@ comment on column public.sync_queue.keap_id is 'Keap''s id, where known.';
 comment on column public.sync_queue.payload is 'The changed columns: {"old": {...}, "new": {...}}.';
 comment on column public.sync_queue.priority is 'Smaller goes first: errors 1, conflicts 2, else 5.';
 comment on column public.sync_queue.status is 'pending, processing (leased), completed, failed (a dead letter).';
-comment on column public.sync_queue.attempts is 'Attempts that count against the item.';
+comment on column public.sync_queue.claims is 'How often it was ever claimed: more than once means that an earlier attempt may have had its effect.';
+comment on column public.sync_queue.claims is 'How often it was claimed; more than once means that an earlier attempt may have had its effect.';
+comment on column public.sync_queue.attempts is 'Failed attempts that count against the item.';
 comment on column public.sync_queue.max_attempts is 'Attempts before it becomes a dead letter.';
 comment on column public.sync_queue.scheduled_at is 'Not before this time.';
 comment on column public.sync_queue.started_at is 'When it was last claimed.';

@@ -49,7 +49,7 @@ begin
     insert into public.sync_status as status (account_id, entity_type, entity_id, keap_id, last_sync_status)
     values (new.account_id, entity, new.id, new.keap_id, 'pending')
     on conflict (account_id, entity_type, entity_id) do update
-    set base = case when status.has_base then old_values || coalesce(status.base, '{}') end,
+    set base = old_values || coalesce(status.base, '{}'),
         last_sync_status = 'pending',
         updated_at = now();
 
