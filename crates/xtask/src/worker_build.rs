@@ -1,0 +1,271 @@
+//! Building the three workers to wasm, only when something they are made of changed.
+//!
+//! Each worker goes to `build/<worker>/`, where its wrangler file's `main` points. A stamp beside it holds a digest of
+//! everything that the build reads: the worker's crate and all workspace crates it depends on, the lock file, the
+//! toolchain and the tools' versions. A build whose stamp agrees is skipped, which makes wrangler's build command cheap.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::node_tools::NodeTools;
+use crate::progress::{Step, detail};
+use crate::rust_tools::{RustTools, WORKER_BUILD_VERSION};
+use crate::subprocess::run_shown;
+use crate::wasm_target::WasmToolchain;
+use crate::workspace::Workspace;
+use crate::{node_tools, rust_tools, wasm_target};
+
+/// The most that one worker may weigh, gzipped: Cloudflare's free plan takes 3 MB, and start-up time grows with size.
+pub const GZIPPED_BYTES_MAX: u64 = 1_000_000;
+
+/// One of the three workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub enum Worker {
+    /// The accounts' objects and OAuth.
+    Coordinator,
+    /// The receiver of Keap's hooks.
+    Webhook,
+    /// Bulk work and the clock.
+    Sync,
+}
+
+impl Worker {
+    /// All three, in the order in which they are built and started.
+    pub const ALL: [Self; 3] = [Self::Coordinator, Self::Webhook, Self::Sync];
+
+    /// The short name: of its crate's folder, its build directory and its part of a system.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Coordinator => "coordinator",
+            Self::Webhook => "webhook",
+            Self::Sync => "sync",
+        }
+    }
+
+    /// Its package in the workspace.
+    #[must_use]
+    pub fn package(self) -> String {
+        format!("keapsync-{}", self.name())
+    }
+
+    /// Its configuration file at the root.
+    #[must_use]
+    pub fn config_file(self) -> String {
+        format!("wrangler-{}.toml", self.name())
+    }
+}
+
+/// A built worker.
+#[derive(Debug, Clone)]
+pub struct BuiltWorker {
+    /// Which one.
+    pub worker: Worker,
+    /// What a visitor's data centre has to load: wasm and JavaScript, gzipped.
+    pub gzipped_bytes: u64,
+    /// False when the stamp agreed and nothing was built.
+    pub rebuilt: bool,
+}
+
+/// Installs the tools and builds the named workers.
+pub fn ensure(workspace: &Workspace, workers: &[Worker]) -> Result<Vec<BuiltWorker>> {
+    let metadata = workspace.cargo_metadata()?;
+    // The common case, everything up to date, must not even look for tools.
+    let mut stamps = BTreeMap::new();
+    for &worker in workers {
+        stamps.insert(worker, stamp_of(workspace, &metadata, worker)?);
+    }
+    let is_current = |worker: Worker| {
+        let stamp = std::fs::read_to_string(stamp_path(workspace, worker)).unwrap_or_default();
+        Some(&stamp) == stamps.get(&worker) && wasm_path(workspace, worker).is_file()
+    };
+    let outdated: Vec<Worker> = workers.iter().copied().filter(|worker| !is_current(*worker)).collect();
+    if !outdated.is_empty() {
+        let node = node_tools::ensure(workspace)?;
+        let toolchain = wasm_target::ensure(workspace)?;
+        let rust = rust_tools::ensure(workspace)?;
+        for &worker in &outdated {
+            let step = Step::start(format!("Building the {} worker (changed since the last build)", worker.name()));
+            build(workspace, worker, &node, &rust, &toolchain)?;
+            let stamp = stamps.get(&worker).map(String::as_str).unwrap_or_default();
+            std::fs::write(stamp_path(workspace, worker), stamp).context("a build stamp cannot be written")?;
+            step.done();
+        }
+    }
+    let mut built = Vec::new();
+    for &worker in workers {
+        let gzipped_bytes = gzipped_size(workspace, worker)?;
+        built.push(BuiltWorker { worker, gzipped_bytes, rebuilt: outdated.contains(&worker) });
+    }
+    check_sizes(&built)?;
+    Ok(built)
+}
+
+fn check_sizes(built: &[BuiltWorker]) -> Result<()> {
+    for BuiltWorker { worker, gzipped_bytes, rebuilt } in built {
+        if *rebuilt {
+            detail(format!("{}: {} KB gzipped", worker.name(), gzipped_bytes / 1000));
+        }
+        if *gzipped_bytes > GZIPPED_BYTES_MAX {
+            bail!(
+                "the {} worker is {gzipped_bytes} bytes gzipped, over its budget of {GZIPPED_BYTES_MAX}: look at what it \
+                 depends on with `cargo tree -p {}`",
+                worker.name(),
+                worker.package()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn build(
+    workspace: &Workspace,
+    worker: Worker,
+    node: &NodeTools,
+    rust: &RustTools,
+    toolchain: &WasmToolchain,
+) -> Result<()> {
+    let out_dir = workspace.build_dir().join(worker.name());
+    std::fs::create_dir_all(&out_dir).with_context(|| format!("{} cannot be created", out_dir.display()))?;
+    let mut command = Command::new(&rust.worker_build);
+    command
+        .args(["--release", "--out-dir"])
+        .arg(Path::new("../../build").join(worker.name()))
+        .args(["--", "--quiet", "--locked"])
+        .current_dir(workspace.root().join("crates").join(worker.name()))
+        .env("PATH", node.path())
+        .env("WASM_BINDGEN_BIN", &rust.wasm_bindgen)
+        .env("WASM_OPT_BIN", node.wasm_opt())
+        .env("ESBUILD_BIN", node.esbuild())
+        // A directory of its own: native builds may go on meanwhile, and two compilers don't share fingerprints.
+        .env("CARGO_TARGET_DIR", workspace.target_dir()?.join("workers"));
+    for name in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        command.env_remove(name);
+    }
+    toolchain.apply(&mut command);
+    run_shown(&mut command).with_context(|| format!("the {} worker does not build", worker.name()))
+}
+
+fn stamp_path(workspace: &Workspace, worker: Worker) -> PathBuf {
+    workspace.build_dir().join(format!("{}.stamp", worker.name()))
+}
+
+fn wasm_path(workspace: &Workspace, worker: Worker) -> PathBuf {
+    workspace.build_dir().join(worker.name()).join("index_bg.wasm")
+}
+
+/// What a worker weighs on its way to a data centre.
+pub fn gzipped_size(workspace: &Workspace, worker: Worker) -> Result<u64> {
+    let mut total = 0;
+    for path in [wasm_path(workspace, worker), workspace.build_dir().join(worker.name()).join("index.js")] {
+        let content = std::fs::read(&path).with_context(|| format!("{} is missing: build it", path.display()))?;
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&content).context("gzip failed")?;
+        total += encoder.finish().context("gzip failed")?.len() as u64;
+    }
+    Ok(total)
+}
+
+/// A digest of all that a worker's build reads.
+fn stamp_of(workspace: &Workspace, metadata: &Value, worker: Worker) -> Result<String> {
+    let mut files = BTreeSet::new();
+    for name in ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml", "package-lock.json"] {
+        files.insert(workspace.root().join(name));
+    }
+    for directory in path_dependencies(metadata, &worker.package())? {
+        collect_files(&directory, &mut files)?;
+    }
+    let mut digest = Sha256::new();
+    digest.update(WORKER_BUILD_VERSION);
+    for file in files {
+        let content = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let name = file.strip_prefix(workspace.root()).unwrap_or(&file);
+        digest.update(name.as_os_str().as_encoded_bytes());
+        digest.update((content.len() as u64).to_le_bytes());
+        digest.update(content);
+    }
+    Ok(hex::encode(digest.finalize()))
+}
+
+/// The directories of a package and of every workspace package that it is built from.
+fn path_dependencies(metadata: &Value, package: &str) -> Result<BTreeSet<PathBuf>> {
+    let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata has no packages")?;
+    let find = |name: &str| {
+        packages.iter().find(|candidate| candidate.get("name").and_then(Value::as_str) == Some(name))
+    };
+    let mut directories = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut open = vec![package.to_owned()];
+    while let Some(name) = open.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let found = find(&name).with_context(|| format!("no package {name} in the workspace"))?;
+        let manifest = found.get("manifest_path").and_then(Value::as_str).unwrap_or_default();
+        directories.insert(Path::new(manifest).parent().unwrap_or(Path::new("")).to_path_buf());
+        let dependencies = found.get("dependencies").and_then(Value::as_array).into_iter().flatten();
+        for dependency in dependencies {
+            let is_local = dependency.get("path").is_some_and(Value::is_string);
+            let is_test_only = dependency.get("kind").and_then(Value::as_str) == Some("dev");
+            if is_local && !is_test_only {
+                open.extend(dependency.get("name").and_then(Value::as_str).map(str::to_owned));
+            }
+        }
+    }
+    Ok(directories)
+}
+
+fn collect_files(directory: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(directory).with_context(|| format!("{} cannot be read", directory.display()))?;
+    for entry in entries {
+        let path = entry.with_context(|| format!("{} cannot be read", directory.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            // Tests and snapshots don't end up in a worker.
+            if !matches!(name.as_str(), "target" | "tests" | "snapshots" | "build" | "benches") {
+                collect_files(&path, files)?;
+            }
+        } else {
+            files.insert(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_worker_is_made_of_the_crates_it_reaches_but_not_of_test_helpers() {
+        let metadata = json!({"packages": [
+            {"name": "keapsync-sync", "manifest_path": "/w/crates/sync/Cargo.toml", "dependencies": [
+                {"name": "keapsync-platform", "path": "/w/crates/platform", "kind": null},
+                {"name": "serde", "kind": null}]},
+            {"name": "keapsync-platform", "manifest_path": "/w/crates/platform/Cargo.toml", "dependencies": [
+                {"name": "keapsync-domain", "path": "/w/crates/domain", "kind": null},
+                {"name": "keapsync-keap-sim", "path": "/w/crates/keap-sim", "kind": "dev"}]},
+            {"name": "keapsync-domain", "manifest_path": "/w/crates/domain/Cargo.toml", "dependencies": []},
+            {"name": "keapsync-keap-sim", "manifest_path": "/w/crates/keap-sim/Cargo.toml", "dependencies": []}]});
+        let directories = path_dependencies(&metadata, "keapsync-sync").unwrap();
+        let expected: BTreeSet<PathBuf> =
+            ["/w/crates/sync", "/w/crates/platform", "/w/crates/domain"].map(PathBuf::from).into();
+        assert_eq!(directories, expected);
+    }
+
+    #[test]
+    fn a_worker_over_its_budget_fails_the_build() {
+        let built = |gzipped_bytes| [BuiltWorker { worker: Worker::Sync, gzipped_bytes, rebuilt: false }];
+        assert!(check_sizes(&built(GZIPPED_BYTES_MAX)).is_ok());
+        assert!(check_sizes(&built(GZIPPED_BYTES_MAX + 1)).unwrap_err().to_string().contains("over its budget"));
+    }
+}
