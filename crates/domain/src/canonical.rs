@@ -99,10 +99,15 @@ pub fn set_elements(value: &Value) -> BTreeSet<String> {
 /// The slots of a slot field with their names. Of several with one name the last counts, as it does for Keap; objects
 /// without a name are told apart by their position so that none is lost.
 pub fn slot_entries(value: &Value) -> impl Iterator<Item = (String, &Value)> {
-    value.as_array().into_iter().flatten().enumerate().filter(|(_, slot)| slot.is_object()).map(|(position, slot)| {
-        let name = slot.get(SLOT_KEY).and_then(Value::as_str).map_or_else(|| format!("#{position}"), str::to_owned);
-        (name, slot)
-    })
+    value.as_array().into_iter().flatten().enumerate().filter(|(_, slot)| slot.is_object()).map(
+        |(position, slot)| {
+            let name = slot
+                .get(SLOT_KEY)
+                .and_then(Value::as_str)
+                .map_or_else(|| format!("#{position}"), str::to_owned);
+            (name, slot)
+        },
+    )
 }
 
 /// Canonical hash of a record's mapped fields: 32 hexadecimal digits.

@@ -31,7 +31,9 @@ pub enum MalformedDelivery {
     #[error("the body is not valid JSON")]
     NotJson,
     /// No event is named.
-    #[error("the body names no event: give event_key, eventType or event_type as letters, digits, '.' and '_'")]
+    #[error(
+        "the body names no event: give event_key, eventType or event_type as letters, digits, '.' and '_'"
+    )]
     NoEvent,
     /// No object is named.
     #[error("the body names no object: give object_keys, objectKeys or data.id")]
@@ -65,7 +67,8 @@ impl Delivery {
         if keys.len() > WEBHOOK_OBJECTS_MAX {
             return Err(MalformedDelivery::TooManyObjects);
         }
-        let mut delivery = Self { event_key, object_ids: Vec::with_capacity(keys.len()), contact_ids: Vec::new() };
+        let mut delivery =
+            Self { event_key, object_ids: Vec::with_capacity(keys.len()), contact_ids: Vec::new() };
         for key in keys {
             delivery.object_ids.push(id_of(key.get("id").or_else(|| key.get("tagId")).unwrap_or(key))?);
             for name in ["contact_details", "applied", "removed"] {
@@ -139,7 +142,9 @@ mod tests {
         assert_eq!(parse(named).unwrap().concerned().len(), 2);
         let older = r#"{"event_key":"contactGroup.applied","object_keys":[{"tagId":5,"applied":[1,2,3]}]}"#;
         assert_eq!(parse(older).unwrap().concerned().len(), 3);
-        assert!(parse(r#"{"event_key":"task.add","object_keys":[{"id":5}]}"#).unwrap().concerned().is_empty());
+        assert!(
+            parse(r#"{"event_key":"task.add","object_keys":[{"id":5}]}"#).unwrap().concerned().is_empty()
+        );
     }
 
     #[test]

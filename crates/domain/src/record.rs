@@ -24,14 +24,19 @@ impl Record {
     /// Reads the entity's fields out of a JSON object keyed by field name; other keys are ignored, missing ones absent.
     #[must_use]
     pub fn from_object(entity: EntityType, mut object: Map<String, Value>) -> Self {
-        let values = fields(entity).iter().map(|field| object.remove(field.name).unwrap_or(Value::Null)).collect();
+        let values =
+            fields(entity).iter().map(|field| object.remove(field.name).unwrap_or(Value::Null)).collect();
         Self { entity, values }
     }
 
     /// A JSON object keyed by field name, absent values as null.
     #[must_use]
     pub fn to_object(&self) -> Map<String, Value> {
-        fields(self.entity).iter().zip(&self.values).map(|(field, value)| (field.name.to_owned(), value.clone())).collect()
+        fields(self.entity)
+            .iter()
+            .zip(&self.values)
+            .map(|(field, value)| (field.name.to_owned(), value.clone()))
+            .collect()
     }
 
     /// Which kind of record this is.

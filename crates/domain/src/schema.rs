@@ -73,7 +73,9 @@ pub static CONTACT_FIELDS: [Field; 17] = [
     Field {
         name: "company",
         kind: FieldKind::Text,
-        access: WriteAccess::ReadOnly("Keap links a contact to a company record by id; its name is edited on the company"),
+        access: WriteAccess::ReadOnly(
+            "Keap links a contact to a company record by id; its name is edited on the company",
+        ),
         length_max: 0,
     },
     Field::text("job_title", 255),
@@ -87,9 +89,24 @@ pub static CONTACT_FIELDS: [Field; 17] = [
         access: WriteAccess::ReadOnly("Keap derives the marketing status of an e-mail address itself"),
         length_max: 0,
     },
-    Field { name: "emails", kind: FieldKind::Slots(SlotKind::Email), access: WriteAccess::Writable, length_max: 0 },
-    Field { name: "phones", kind: FieldKind::Slots(SlotKind::Phone), access: WriteAccess::Writable, length_max: 0 },
-    Field { name: "addresses", kind: FieldKind::Slots(SlotKind::Address), access: WriteAccess::Writable, length_max: 0 },
+    Field {
+        name: "emails",
+        kind: FieldKind::Slots(SlotKind::Email),
+        access: WriteAccess::Writable,
+        length_max: 0,
+    },
+    Field {
+        name: "phones",
+        kind: FieldKind::Slots(SlotKind::Phone),
+        access: WriteAccess::Writable,
+        length_max: 0,
+    },
+    Field {
+        name: "addresses",
+        kind: FieldKind::Slots(SlotKind::Address),
+        access: WriteAccess::Writable,
+        length_max: 0,
+    },
     Field { name: "tags", kind: FieldKind::Set, access: WriteAccess::Writable, length_max: 0 },
     Field { name: "custom_fields", kind: FieldKind::Map, access: WriteAccess::Writable, length_max: 0 },
 ];

@@ -45,7 +45,10 @@ mod tests {
     fn reads_offsets_and_writes_milliseconds() {
         let moment = Timestamp::parse_rfc3339("2026-03-01T10:00:00.123456+02:00").unwrap();
         assert_eq!(moment.to_rfc3339(), "2026-03-01T08:00:00.123Z");
-        assert_eq!(Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap().to_rfc3339(), "2026-01-01T00:00:00.000Z");
+        assert_eq!(
+            Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap().to_rfc3339(),
+            "2026-01-01T00:00:00.000Z"
+        );
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
     }
 }

@@ -8,8 +8,8 @@
 //! than the state applied last (by Keap's time of change, then by the time our request was sent) is dropped.
 
 use crate::ports::{
-    Clock, ConflictRecord, KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, RowState, RowWrite, WriteBatch,
-    WriteSource,
+    Clock, ConflictRecord, KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, RowState, RowWrite,
+    WriteBatch, WriteSource,
 };
 use crate::world::World;
 use keapsync_domain::canonical::{record_hash, same};
@@ -135,7 +135,8 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
         let applied = apply(world, &origin, found, page.rejected).await?;
         refetched.counts.add(&applied.counts);
         for id in applied.unsettled {
-            let failure = Failure::new(FailureClass::Conflict, "the row keeps changing; it is merged again later");
+            let failure =
+                Failure::new(FailureClass::Conflict, "the row keeps changing; it is merged again later");
             failed.insert(id, failure);
         }
         refetched.settled.extend(chunk.iter().filter(|id| !failed.contains_key(*id)).cloned());
@@ -223,7 +224,8 @@ struct PagePlan {
 }
 
 fn plan_page(remotes: &[RemoteRecord], known: Vec<KnownRow>, policies: &Policies) -> PagePlan {
-    let mut known: HashMap<String, Option<LocalRow>> = known.into_iter().map(|row| (row.keap_id, row.row)).collect();
+    let mut known: HashMap<String, Option<LocalRow>> =
+        known.into_iter().map(|row| (row.keap_id, row.row)).collect();
     let mut plan = PagePlan::default();
     for remote in remotes {
         let write = match known.remove(&remote.keap_id) {
@@ -351,11 +353,12 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Op
     if undeletes {
         audit_old.insert(DELETED_AT.to_owned(), row.deleted_at.map(Timestamp::to_rfc3339).into());
     }
-    let operation = match (undeletes, audit_old.is_empty() && conflicts.is_empty() && merge.refused.is_empty()) {
-        (true, _) => Some("undelete"),
-        (false, true) => None,
-        (false, false) => Some("update"),
-    };
+    let operation =
+        match (undeletes, audit_old.is_empty() && conflicts.is_empty() && merge.refused.is_empty()) {
+            (true, _) => Some("undelete"),
+            (false, true) => None,
+            (false, false) => Some("update"),
+        };
     let keap_unchanged = row.keap_hash.as_deref() == Some(remote.content_hash.as_str());
     if operation.is_none() && keap_unchanged && delta == row.base_delta && row.has_base {
         return None;
@@ -384,7 +387,10 @@ fn state_of(merge: &Merge, delta: &Map<String, Value>) -> (RowState, Option<Stri
         return (RowState::Conflict, Some(format!("conflict: decide about {}", paths.join(", "))));
     }
     if let Some(edit) = merge.refused.first() {
-        return (RowState::Error, Some(format!("read_only_field: {} was restored. {}", edit.field, edit.reason)));
+        return (
+            RowState::Error,
+            Some(format!("read_only_field: {} was restored. {}", edit.field, edit.reason)),
+        );
     }
     if delta.is_empty() { (RowState::Completed, None) } else { (RowState::Pending, None) }
 }

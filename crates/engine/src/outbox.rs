@@ -88,7 +88,9 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
                 return (edit, Err(failure));
             }
             let outcome = match rows.get(&edit.row_id) {
-                Some(row) => carry(world, edit, row, row.keap_id.as_ref().and_then(|id| remotes.get(id))).await,
+                Some(row) => {
+                    carry(world, edit, row, row.keap_id.as_ref().and_then(|id| remotes.get(id))).await
+                }
                 // The row was purged: nothing is left to carry over.
                 None => Ok(()),
             };
@@ -156,8 +158,11 @@ async fn prepare<T: Transport, S: MirrorStore, C: Clock>(
     let ids: Vec<String> = edits.iter().map(|edit| edit.row_id.clone()).collect();
     let rows = world.store.read_rows(world.account, EntityType::Contact, &ids).await?;
     let keap_ids: Vec<String> = rows.iter().filter_map(|row| row.keap_id.clone()).collect();
-    let page =
-        if keap_ids.is_empty() { None } else { Some(world.keap.list_ids(&keap_ids, world.clock.now()).await?) };
+    let page = if keap_ids.is_empty() {
+        None
+    } else {
+        Some(world.keap.list_ids(&keap_ids, world.clock.now()).await?)
+    };
     let remotes = page.into_iter().flat_map(|page| page.contacts);
     Ok((
         rows.into_iter().map(|row| (row.id.clone(), row)).collect(),
@@ -243,7 +248,8 @@ async fn find_created<T: Transport, S, C: Clock>(
     row: &LocalRow,
 ) -> Result<Option<RemoteRecord>, Failure> {
     let page = world.keap.list_by_row_id(&row.id, world.clock.now()).await?;
-    let mut found = page.contacts.into_iter().filter(|contact| contact.row_id.as_deref() == Some(row.id.as_str()));
+    let mut found =
+        page.contacts.into_iter().filter(|contact| contact.row_id.as_deref() == Some(row.id.as_str()));
     match (found.next(), found.next()) {
         (Some(_), Some(_)) => Err(Failure::new(
             FailureClass::Invalid,
@@ -258,8 +264,10 @@ fn link<'a, T, S, C>(world: &'a World<'_, T, S, C>, row: &'a LocalRow) -> Option
 }
 
 fn check_lengths(record: &Record) -> Result<(), Failure> {
-    let too_long: Vec<String> =
-        too_long(record).into_iter().map(|(name, limit)| format!("{name} (at most {limit} characters)")).collect();
+    let too_long: Vec<String> = too_long(record)
+        .into_iter()
+        .map(|(name, limit)| format!("{name} (at most {limit} characters)"))
+        .collect();
     if too_long.is_empty() {
         return Ok(());
     }
@@ -298,7 +306,8 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     if row.keap_hash.as_deref() != Some(remote.content_hash.as_str()) {
         // Keap changed too. Merging it in first records what is in conflict while all three values are at hand.
         finish(world, remote.clone()).await?;
-        let rows = world.store.read_rows(world.account, EntityType::Contact, std::slice::from_ref(&row.id)).await?;
+        let rows =
+            world.store.read_rows(world.account, EntityType::Contact, std::slice::from_ref(&row.id)).await?;
         match rows.into_iter().next() {
             Some(merged) => row = merged,
             None => return Ok(()),
@@ -330,14 +339,19 @@ async fn finish<T, S: MirrorStore, C: Clock>(
     if applied.unsettled.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(FailureClass::Conflict, "the row keeps changing; its edits are carried over together, later"))
+    Err(Failure::new(
+        FailureClass::Conflict,
+        "the row keeps changing; its edits are carried over together, later",
+    ))
 }
 
 /// The properties of the write model that carry the changed fields, each once.
 fn properties_of(changes: &[FieldValue]) -> Vec<&'static str> {
     let all = fields(EntityType::Contact);
-    let mut properties: Vec<&'static str> =
-        changes.iter().filter_map(|change| all.get(change.position).and_then(|field| wire_property(field.name))).collect();
+    let mut properties: Vec<&'static str> = changes
+        .iter()
+        .filter_map(|change| all.get(change.position).and_then(|field| wire_property(field.name)))
+        .collect();
     properties.sort_unstable();
     properties.dedup();
     properties
@@ -349,13 +363,17 @@ async fn carry_tags<T: Transport, S, C: Clock>(
     wanted: &Record,
     remote: RemoteRecord,
 ) -> Result<RemoteRecord, Failure> {
-    let (wanted, held) = (set_elements(wanted.get_by_name("tags")), set_elements(remote.record.get_by_name("tags")));
+    let (wanted, held) =
+        (set_elements(wanted.get_by_name("tags")), set_elements(remote.record.get_by_name("tags")));
     if wanted == held {
         return Ok(remote);
     }
     if let Some(odd) = wanted.iter().find(|id| !is_keap_id(id)) {
         let shown: String = odd.chars().take(20).collect();
-        return Err(Failure::new(FailureClass::Invalid, format!("tags holds '{shown}', which is no Keap tag id")));
+        return Err(Failure::new(
+            FailureClass::Invalid,
+            format!("tags holds '{shown}', which is no Keap tag id"),
+        ));
     }
     let changes = wanted
         .difference(&held)

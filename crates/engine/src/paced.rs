@@ -52,7 +52,9 @@ impl<'a, T: Transport, C: Clock> PacedTransport<'a, T, C> {
             recent.pop_front();
         }
         match recent.front() {
-            Some(oldest) if recent.len() >= self.calls_per_second_max => Err(WINDOW_MS - now.since_ms(*oldest)),
+            Some(oldest) if recent.len() >= self.calls_per_second_max => {
+                Err(WINDOW_MS - now.since_ms(*oldest))
+            }
             _ => {
                 recent.push_back(now);
                 Ok(())
@@ -116,8 +118,9 @@ mod tests {
             credential: Credential::Bearer(Secret::new("t")),
             body: Body::Empty,
         };
-        let outcomes: Vec<bool> =
-            (0..13).map(|_| futures_util::FutureExt::now_or_never(paced.send(request.clone())).unwrap().is_ok()).collect();
+        let outcomes: Vec<bool> = (0..13)
+            .map(|_| futures_util::FutureExt::now_or_never(paced.send(request.clone())).unwrap().is_ok())
+            .collect();
         assert_eq!(outcomes.iter().filter(|ok| **ok).count(), 12);
         assert_eq!(paced.calls_left(), 0);
         let sent = recorder.1.borrow();

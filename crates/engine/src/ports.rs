@@ -197,18 +197,38 @@ pub struct WriteOutcome {
 /// The mirrored tables and their status rows.
 pub trait MirrorStore {
     /// Finds the rows of remote records, by Keap id or by the row id they carry. Records without a row are absent from the answer.
-    async fn read_known(&self, account: &AccountId, entity: EntityType, keys: &[RemoteKey]) -> Result<Vec<KnownRow>, Failure>;
+    async fn read_known(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        keys: &[RemoteKey],
+    ) -> Result<Vec<KnownRow>, Failure>;
 
     /// Reads rows by primary key. Rows that do not exist are absent from the answer.
-    async fn read_rows(&self, account: &AccountId, entity: EntityType, ids: &[String]) -> Result<Vec<LocalRow>, Failure>;
+    async fn read_rows(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        ids: &[String],
+    ) -> Result<Vec<LocalRow>, Failure>;
 
     /// Writes a batch in one statement: locks the rows in id order, applies each only at its expected version, audits,
     /// records conflicts, moves the base, and says what it skipped. A statement that Postgres refuses for its data is
     /// bisected until the bad record stands alone.
-    async fn write(&self, account: &AccountId, entity: EntityType, batch: &WriteBatch) -> Result<WriteOutcome, Failure>;
+    async fn write(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        batch: &WriteBatch,
+    ) -> Result<WriteOutcome, Failure>;
 
     /// Keeps records that could not be applied where a person sees them (failed rows of the queue), once per record.
-    async fn record_rejections(&self, account: &AccountId, entity: EntityType, rejected: &[RejectedRecord]) -> Result<(), Failure>;
+    async fn record_rejections(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        rejected: &[RejectedRecord],
+    ) -> Result<(), Failure>;
 }
 
 /// One captured change on its way to Keap.
@@ -234,14 +254,27 @@ pub struct OutboxItem {
 pub trait OutboxStore {
     /// Claims up to `limit` due items in one statement, oldest first: all due items of each record claimed, none of a record of which
     /// another is leased. The lease ends by itself after `lease_ms`.
-    async fn claim(&self, account: &AccountId, limit: usize, lease_ms: i64, owner: &str) -> Result<Vec<OutboxItem>, Failure>;
+    async fn claim(
+        &self,
+        account: &AccountId,
+        limit: usize,
+        lease_ms: i64,
+        owner: &str,
+    ) -> Result<Vec<OutboxItem>, Failure>;
 
     /// Marks items as done.
     async fn complete(&self, account: &AccountId, ids: &[String]) -> Result<(), Failure>;
 
     /// Gives items back to be claimed again after `delay_ms`, with what went wrong. `counts` raises the items' `attempts`: an
     /// outage is no fault of theirs. `claims` is never lowered.
-    async fn retry_later(&self, account: &AccountId, ids: &[String], delay_ms: i64, failure: &Failure, counts: bool) -> Result<(), Failure>;
+    async fn retry_later(
+        &self,
+        account: &AccountId,
+        ids: &[String],
+        delay_ms: i64,
+        failure: &Failure,
+        counts: bool,
+    ) -> Result<(), Failure>;
 
     /// Ends items as failed (dead letters), and shows the reason on their row.
     async fn fail(&self, account: &AccountId, ids: &[String], failure: &Failure) -> Result<(), Failure>;

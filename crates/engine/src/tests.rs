@@ -53,7 +53,10 @@ fn now<F: Future>(future: F) -> F::Output {
 }
 
 impl Stage<'_> {
-    fn in_world<O>(&self, pass: impl AsyncFnOnce(&World<'_, FakeKeap<'_>, FakeMirror<'_>, FakeClock>) -> O) -> O {
+    fn in_world<O>(
+        &self,
+        pass: impl AsyncFnOnce(&World<'_, FakeKeap<'_>, FakeMirror<'_>, FakeClock>) -> O,
+    ) -> O {
         let api = ContactsApi {
             transport: self.keap,
             base_url: "http://keap",
@@ -98,7 +101,11 @@ impl Stage<'_> {
         let before = (self.keap.writes.get(), self.mirror.writes.get());
         self.hook(ids);
         self.drain();
-        assert_eq!((self.keap.writes.get(), self.mirror.writes.get()), before, "a quiet system wrote something");
+        assert_eq!(
+            (self.keap.writes.get(), self.mirror.writes.get()),
+            before,
+            "a quiet system wrote something"
+        );
     }
 }
 
@@ -118,7 +125,8 @@ fn a_hook_makes_a_row_and_its_repetition_does_nothing() {
 #[test]
 fn an_edit_goes_to_keap_with_a_mask_of_what_changed_and_its_echo_is_silent() {
     on_stage(|stage| {
-        let (id, row) = stage.linked(&json!({"given_name": "Ann", "family_name": "Lee", "email_addresses": emails("a@x.io")}));
+        let (id, row) = stage
+            .linked(&json!({"given_name": "Ann", "family_name": "Lee", "email_addresses": emails("a@x.io")}));
         stage.mirror.edit(&row, "first_name", &json!("Anna"));
         stage.mirror.edit(&row, "email", &json!("anna@x.io"));
         assert_eq!(stage.drain().completed, 2);
@@ -138,7 +146,9 @@ fn edits_of_different_fields_on_both_sides_combine() {
         stage.keap.edit(id, &json!({"family_name": "Leigh"}));
         stage.hook(&[id]);
         stage.drain();
-        for (field, property, value) in [("first_name", "given_name", "Anna"), ("last_name", "family_name", "Leigh")] {
+        for (field, property, value) in
+            [("first_name", "given_name", "Anna"), ("last_name", "family_name", "Leigh")]
+        {
             assert_eq!(stage.row_value(id, field), value);
             assert_eq!(stage.keap.value(id, property), value);
         }
@@ -179,7 +189,14 @@ fn a_manual_conflict_waits_for_a_person_and_is_not_recorded_as_a_new_one() {
         assert_eq!(stage.keap.value(id, "family_name"), "Leigh", "other fields keep syncing");
         assert_eq!(stage.row_value(id, "first_name"), "Supabase");
         assert_eq!(stage.mirror.linked(id).state, RowState::Conflict);
-        assert!(stage.mirror.conflicts.borrow().iter().all(|(_, field, winner)| field == "first_name" && winner.is_none()));
+        assert!(
+            stage
+                .mirror
+                .conflicts
+                .borrow()
+                .iter()
+                .all(|(_, field, winner)| field == "first_name" && winner.is_none())
+        );
     });
 }
 
@@ -201,7 +218,8 @@ fn an_edit_between_read_and_write_is_not_lost() {
 fn old_news_does_not_overwrite_newer_state() {
     on_stage(|stage| {
         let (id, row) = stage.linked(&json!({"given_name": "Ann"}));
-        let old = stage.in_world(async |world| world.keap.list_ids(&[id.to_string()], stage.clock.now()).await.unwrap());
+        let old = stage
+            .in_world(async |world| world.keap.list_ids(&[id.to_string()], stage.clock.now()).await.unwrap());
         stage.mirror.edit(&row, "first_name", &json!("Anna"));
         stage.drain();
         let origin = Origin { source: WriteSource::FullSync, run_id: None };
@@ -239,8 +257,14 @@ fn a_row_that_keap_would_refuse_fails_alone_with_its_reason() {
         let report = stage.drain();
         assert_eq!((report.completed, report.failed), (1, 2));
         assert_eq!(stage.mirror.linked(1).row.id, good);
-        let errors: Vec<String> =
-            stage.mirror.items.borrow().iter().filter_map(|item| item.error.clone()).map(|error| error.message).collect();
+        let errors: Vec<String> = stage
+            .mirror
+            .items
+            .borrow()
+            .iter()
+            .filter_map(|item| item.error.clone())
+            .map(|error| error.message)
+            .collect();
         assert!(errors[0].contains("phone number") && errors[1].contains("first_name"), "{errors:?}");
     });
 }
@@ -250,7 +274,13 @@ fn an_outage_costs_no_attempts_and_loses_nothing() {
     on_stage(|stage| {
         let (id, row) = stage.linked(&json!({"given_name": "Ann"}));
         stage.mirror.edit(&row, "first_name", &json!("Anna"));
-        for fault in [Fault::Status(503), Fault::Status(429), Fault::LostRequest, Fault::Status(401), Fault::LostAnswer] {
+        for fault in [
+            Fault::Status(503),
+            Fault::Status(429),
+            Fault::LostRequest,
+            Fault::Status(401),
+            Fault::LostAnswer,
+        ] {
             stage.keap.write_faults.borrow_mut().push(fault);
             assert_eq!(stage.drain().retried, 1);
             stage.clock.advance_ms(60_000);
@@ -332,7 +362,8 @@ fn an_edit_in_keap_survives_a_delete_here() {
 #[test]
 fn a_read_only_field_is_restored_and_says_so() {
     on_stage(|stage| {
-        let (id, row) = stage.linked(&json!({"given_name": "Ann", "company": {"id": "3", "company_name": "Acme"}}));
+        let (id, row) =
+            stage.linked(&json!({"given_name": "Ann", "company": {"id": "3", "company_name": "Acme"}}));
         stage.mirror.edit(&row, "company", &json!("Mine"));
         stage.drain();
         let after = stage.mirror.linked(id);
@@ -434,7 +465,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const FIELDS: [(&str, &str); 3] = [("first_name", "given_name"), ("last_name", "family_name"), ("job_title", "job_title")];
+const FIELDS: [(&str, &str); 3] =
+    [("first_name", "given_name"), ("last_name", "family_name"), ("job_title", "job_title")];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
@@ -486,8 +518,12 @@ fn play(stage: &Stage<'_>, step: &Step) {
             let ids: Vec<u64> = stage.keap.contacts.borrow().keys().copied().collect();
             stage.keap.edit(ids[at % ids.len()], &json!({FIELDS[*field].1: value(new)}));
         }
-        Step::Insert(name) => drop(stage.mirror.insert(&json!({"first_name": value(name), "email": "n@x.io"}))),
-        Step::Add(name) => drop(stage.keap.add(&json!({"given_name": value(name), "email_addresses": emails("k@x.io")}))),
+        Step::Insert(name) => {
+            drop(stage.mirror.insert(&json!({"first_name": value(name), "email": "n@x.io"})))
+        }
+        Step::Add(name) => {
+            drop(stage.keap.add(&json!({"given_name": value(name), "email_addresses": emails("k@x.io")})))
+        }
         Step::Hook => hook_all(stage),
         Step::Drain => drop(stage.in_world(async |world| drain(world, "test").await)),
         Step::KeapFault(kind) => stage.keap.write_faults.borrow_mut().push(match kind {

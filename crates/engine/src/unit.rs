@@ -47,7 +47,9 @@ pub async fn run_unit<T: Transport, S: MirrorStore, C: Clock>(
         };
         let next = next_cursor(order.kind, &report.cursor, &page);
         let goes_on = match &next {
-            Ok(Some(cursor)) if has_budget(world, started_at) => Either::Left(fetch(world, order.kind, cursor)),
+            Ok(Some(cursor)) if has_budget(world, started_at) => {
+                Either::Left(fetch(world, order.kind, cursor))
+            }
             _ => Either::Right(ready(Ok(ContactPage::default()))),
         };
         let fetches_on = matches!(goes_on, Either::Left(_));
@@ -129,7 +131,10 @@ fn settle(applied: Result<Applied, Failure>) -> Result<Counts, Failure> {
     } else {
         Err(Failure::new(
             FailureClass::Conflict,
-            format!("{} rows kept changing while they were merged; the page is read again", applied.unsettled.len()),
+            format!(
+                "{} rows kept changing while they were merged; the page is read again",
+                applied.unsettled.len()
+            ),
         ))
     }
 }

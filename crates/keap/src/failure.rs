@@ -31,9 +31,11 @@ pub fn failure_of(response: &Response, what: &str) -> Failure {
         400 | 405 | 406 | 412 | 413 | 415 | 422 | 501 => FailureClass::Invalid,
         _ => FailureClass::Unexpected,
     };
-    let wait = retry_after_ms(response).or((class == FailureClass::RateLimited).then_some(RATE_LIMIT_WAIT_MS));
+    let wait =
+        retry_after_ms(response).or((class == FailureClass::RateLimited).then_some(RATE_LIMIT_WAIT_MS));
     let said = keap_message(&response.body).map(|text| format!(": {text}")).unwrap_or_default();
-    Failure::new(class, format!("Keap answered {} to {what}{said}", response.status)).with_retry_after_ms(wait)
+    Failure::new(class, format!("Keap answered {} to {what}{said}", response.status))
+        .with_retry_after_ms(wait)
 }
 
 /// A body that is not what the contract says.
@@ -42,7 +44,11 @@ pub fn malformed(what: &str, reason: &serde_json::Error) -> Failure {
     // serde's message may quote the value; its place is enough to find the fault.
     Failure::new(
         FailureClass::Unexpected,
-        format!("Keap's answer to {what} has an unexpected shape (line {}, column {})", reason.line(), reason.column()),
+        format!(
+            "Keap's answer to {what} has an unexpected shape (line {}, column {})",
+            reason.line(),
+            reason.column()
+        ),
     )
 }
 
@@ -80,11 +86,31 @@ mod tests {
     #[test]
     fn reads_every_form_of_refusal() {
         for (status, body, class, said) in [
-            (404, r#"{"code":404,"message":"gone","status":"NOT_FOUND","details":[]}"#, FailureClass::NotFound, "gone"),
-            (429, r#"{"code":"429","message":"Quota Exceeded","details":null}"#, FailureClass::RateLimited, "Quota"),
-            (401, r#"{"fault":{"faultstring":"Invalid access token","detail":{}}}"#, FailureClass::Unauthorized, "Invalid"),
+            (
+                404,
+                r#"{"code":404,"message":"gone","status":"NOT_FOUND","details":[]}"#,
+                FailureClass::NotFound,
+                "gone",
+            ),
+            (
+                429,
+                r#"{"code":"429","message":"Quota Exceeded","details":null}"#,
+                FailureClass::RateLimited,
+                "Quota",
+            ),
+            (
+                401,
+                r#"{"fault":{"faultstring":"Invalid access token","detail":{}}}"#,
+                FailureClass::Unauthorized,
+                "Invalid",
+            ),
             (400, r#"{"message":"Input could not be converted"}"#, FailureClass::Invalid, "Input"),
-            (400, r#"{"error":"invalid_grant","error_description":"Invalid refresh token"}"#, FailureClass::Invalid, "refresh"),
+            (
+                400,
+                r#"{"error":"invalid_grant","error_description":"Invalid refresh token"}"#,
+                FailureClass::Invalid,
+                "refresh",
+            ),
             (502, "<html>Bad gateway</html>", FailureClass::Unavailable, "502"),
             (418, "", FailureClass::Unexpected, "418"),
         ] {
@@ -99,6 +125,9 @@ mod tests {
         assert_eq!(failure_of(&response(429, &[("retry-after", "7")], ""), "x").retry_after_ms, Some(7_000));
         assert_eq!(failure_of(&response(503, &[("retry-after", "soon")], ""), "x").retry_after_ms, None);
         assert_eq!(failure_of(&response(429, &[], ""), "x").retry_after_ms, Some(RATE_LIMIT_WAIT_MS));
-        assert_eq!(failure_of(&response(429, &[("retry-after", "1e99")], ""), "x").retry_after_ms, Some(3_600_000));
+        assert_eq!(
+            failure_of(&response(429, &[("retry-after", "1e99")], ""), "x").retry_after_ms,
+            Some(3_600_000)
+        );
     }
 }

@@ -9,7 +9,7 @@ pub mod contacts;
 pub mod failure;
 pub mod hooks;
 pub mod oauth;
-pub mod quota;
 pub mod query;
+pub mod quota;
 pub mod tags;
 pub mod transport;

@@ -69,7 +69,10 @@ impl Application {
     /// The request that turns a refresh token into new tokens.
     #[must_use]
     pub fn refresh(&self, refresh_token: &Secret) -> Request {
-        self.token_request(form(&[("grant_type", "refresh_token"), ("refresh_token", refresh_token.reveal())]))
+        self.token_request(form(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.reveal()),
+        ]))
     }
 
     fn token_request(&self, body: String) -> Request {
@@ -131,7 +134,9 @@ mod tests {
     #[test]
     fn a_dead_refresh_token_needs_a_person_an_outage_does_not() {
         let answer = |status: u16, body: &str| {
-            parse_token(&Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() }).unwrap_err().class
+            parse_token(&Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() })
+                .unwrap_err()
+                .class
         };
         assert_eq!(answer(400, r#"{"error":"invalid_grant"}"#), FailureClass::Unauthorized);
         assert_eq!(answer(503, ""), FailureClass::Unavailable);

@@ -49,7 +49,8 @@ pub fn form(pairs: &[(&str, &str)]) -> String {
 
 /// Appends `text` with everything but RFC 3986's unreserved characters percent-encoded.
 fn encode_into(out: &mut String, text: &str) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
@@ -68,8 +69,12 @@ mod tests {
 
     #[test]
     fn encodes_what_is_not_unreserved() {
-        let url = Url::new("http://k/crm/", "/rest/v2/contacts").with("filter", "ids==1,2;x==ä b").with("a", "~");
-        assert_eq!(url.build(), "http://k/crm/rest/v2/contacts?filter=ids%3D%3D1%2C2%3Bx%3D%3D%C3%A4%20b&a=~");
+        let url =
+            Url::new("http://k/crm/", "/rest/v2/contacts").with("filter", "ids==1,2;x==ä b").with("a", "~");
+        assert_eq!(
+            url.build(),
+            "http://k/crm/rest/v2/contacts?filter=ids%3D%3D1%2C2%3Bx%3D%3D%C3%A4%20b&a=~"
+        );
         assert_eq!(form(&[("a", "b&c"), ("d", "")]), "a=b%26c&d=");
     }
 }

@@ -1,1 +1,38 @@
-//! Placeholder header, replaced as the crate is written.
+#![doc = include_str!("../README.md")]
+
+mod request;
+mod routes;
+mod schedule;
+mod unit;
+
+use keapsync_platform::config::SyncConfig;
+use keapsync_platform::log::{Level, Log};
+use keapsync_platform::respond::Answer;
+use worker::{Context, Env, Request, Response, Result, ScheduleContext, ScheduledEvent, event};
+
+#[event(start)]
+fn start() {
+    keapsync_platform::panic_hook::install();
+}
+
+/// Answers a request.
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+    let answer = match SyncConfig::from_env(&env) {
+        Ok(config) => routes::route(request, &env, &context, &config).await,
+        Err(error) => {
+            Log::new(Level::Error).error("configuration_invalid").emit();
+            Answer::error(503, "configuration_invalid", &error.to_string())
+        }
+    };
+    answer.into_response()
+}
+
+/// Runs what is due by the clock.
+#[event(scheduled)]
+async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    match SyncConfig::from_env(&env) {
+        Ok(config) => schedule::run(&event.cron(), &env, &config).await,
+        Err(_) => Log::new(Level::Error).error("configuration_invalid").emit(),
+    }
+}

@@ -165,7 +165,8 @@ pub fn reconcile(sides: &Sides<'_>, policies: &Policies) -> Merge {
     let entity = sides.supabase.entity();
     let mut merge = Merge::default();
     for (position, field) in fields(entity).iter().enumerate() {
-        let (base, keap, supabase) = (sides.base.get(position), sides.keap.get(position), sides.supabase.get(position));
+        let (base, keap, supabase) =
+            (sides.base.get(position), sides.keap.get(position), sides.supabase.get(position));
         if keap == supabase && (keap == base || same(field.kind, keap, supabase)) {
             continue;
         }
@@ -239,11 +240,14 @@ fn merge_field(context: &FieldContext<'_>, base: &Value, keap: &Value, supabase:
             let form = move |value: &Value| canonical_slot(kind, value);
             merge_parts(context, &slots(base), &slots(keap), &slots(supabase), &form, &assemble_slots(kind))
         }
-        FieldKind::Map => {
-            merge_parts(context, &entries(base), &entries(keap), &entries(supabase), &canonical_entry, &|parts| {
-                Value::Object(parts.into_iter().collect())
-            })
-        }
+        FieldKind::Map => merge_parts(
+            context,
+            &entries(base),
+            &entries(keap),
+            &entries(supabase),
+            &canonical_entry,
+            &|parts| Value::Object(parts.into_iter().collect()),
+        ),
         kind => merge_scalar(context, kind, base, keap, supabase),
     }
 }
@@ -286,7 +290,9 @@ fn merge_set(base: &Value, keap: &Value, supabase: &Value) -> FieldOutcome {
     let merged: Value = keap
         .union(&supabase)
         // In the result: what both sides have, and what exactly one side has because it added it.
-        .filter(|element| (keap.contains(*element) && supabase.contains(*element)) || !base.contains(*element))
+        .filter(|element| {
+            (keap.contains(*element) && supabase.contains(*element)) || !base.contains(*element)
+        })
         .map(|element| Value::String(element.clone()))
         .collect();
     let merged_elements = set_elements(&merged);

@@ -9,7 +9,13 @@ fn contact(values: &Value) -> Record {
     Record::from_object(CONTACT, values.as_object().cloned().unwrap())
 }
 
-fn merge_with(policy: Policy, base: &Value, keap: &Value, supabase: &Value, times: (i64, i64)) -> (Merge, Record, Record) {
+fn merge_with(
+    policy: Policy,
+    base: &Value,
+    keap: &Value,
+    supabase: &Value,
+    times: (i64, i64),
+) -> (Merge, Record, Record) {
     let (base, keap, supabase) = (contact(base), contact(keap), contact(supabase));
     let policies = Policies { default: policy, ..Policies::default() };
     let merge = reconcile(
@@ -58,7 +64,8 @@ fn the_same_change_on_both_sides_writes_nothing() {
 
 #[test]
 fn a_conflict_is_settled_by_policy() {
-    let (base, keap, supabase) = (json!({"email": "b@x.io"}), json!({"email": "k@x.io"}), json!({"email": "s@x.io"}));
+    let (base, keap, supabase) =
+        (json!({"email": "b@x.io"}), json!({"email": "k@x.io"}), json!({"email": "s@x.io"}));
     for (policy, times, winner, value) in [
         (Policy::KeapWins, (1, 9), Some(Side::Keap), "k@x.io"),
         (Policy::SupabaseWins, (9, 1), Some(Side::Supabase), "s@x.io"),
@@ -161,8 +168,9 @@ fn any_text() -> impl Strategy<Value = Value> {
 }
 
 fn any_slots(key: &'static str) -> impl Strategy<Value = Value> {
-    prop::collection::btree_map(prop::sample::select(vec!["S1", "S2", "S3"]), any_text(), 0..3)
-        .prop_map(move |slots| slots.into_iter().map(|(name, value)| json!({"field": name, key: value})).collect())
+    prop::collection::btree_map(prop::sample::select(vec!["S1", "S2", "S3"]), any_text(), 0..3).prop_map(
+        move |slots| slots.into_iter().map(|(name, value)| json!({"field": name, key: value})).collect(),
+    )
 }
 
 prop_compose! {
@@ -188,7 +196,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 }
 
 fn all_same(left: &Record, right: &Record) -> bool {
-    fields(CONTACT).iter().enumerate().all(|(position, field)| same(field.kind, left.get(position), right.get(position)))
+    fields(CONTACT)
+        .iter()
+        .enumerate()
+        .all(|(position, field)| same(field.kind, left.get(position), right.get(position)))
 }
 
 proptest! {

@@ -97,9 +97,11 @@ impl<'a> FakeKeap<'a> {
                 "ids" => wanted.split(',').any(|one| one == id.to_string()),
                 "contact_id" => **id > wanted.parse().unwrap_or(0),
                 "start_update_time" => contact["update_time"].as_str() >= Some(wanted),
-                "keapsyncrowid" => contact.get("custom_fields").and_then(Value::as_array).is_some_and(|fields| {
-                    fields.iter().any(|field| field["id"] == "77" && field["content"] == wanted)
-                }),
+                "keapsyncrowid" => {
+                    contact.get("custom_fields").and_then(Value::as_array).is_some_and(|fields| {
+                        fields.iter().any(|field| field["id"] == "77" && field["content"] == wanted)
+                    })
+                }
                 _ => true,
             })
             .map(|(id, contact)| Self::wire(*id, contact))
@@ -112,7 +114,8 @@ impl<'a> FakeKeap<'a> {
             Body::Json(text) => serde_json::from_str(text).unwrap(),
             _ => json!({}),
         };
-        if let Some((tag, action)) = path.strip_prefix("tags/").and_then(|rest| rest.split_once("/contacts:")) {
+        if let Some((tag, action)) = path.strip_prefix("tags/").and_then(|rest| rest.split_once("/contacts:"))
+        {
             let id: u64 = body["contact_ids"][0].as_str().unwrap().parse().unwrap();
             let mut tags: Vec<String> = serde_json::from_value(self.value(id, "tag_ids")).unwrap_or_default();
             tags.retain(|held| held != tag);
@@ -136,8 +139,10 @@ impl<'a> FakeKeap<'a> {
                     .filter_map(|part| part.strip_prefix("update_mask="))
                     .map(str::to_owned)
                     .collect();
-                let masked: Map<String, Value> =
-                    mask.iter().map(|name| (name.clone(), body.get(name).cloned().unwrap_or(Value::Null))).collect();
+                let masked: Map<String, Value> = mask
+                    .iter()
+                    .map(|name| (name.clone(), body.get(name).cloned().unwrap_or(Value::Null)))
+                    .collect();
                 self.edit(id, &Value::Object(masked));
                 *self.last_mask.borrow_mut() = mask;
                 self.single(id)
@@ -160,10 +165,15 @@ impl Transport for FakeKeap<'_> {
                 return Ok(self.single(id.parse().unwrap_or(0)));
             }
             let filter = query.split('&').find_map(|part| part.strip_prefix("filter=")).unwrap_or_default();
-            let filter = filter.replace("%3D", "=").replace("%3E", ">").replace("%2C", ",").replace("%3A", ":");
+            let filter =
+                filter.replace("%3D", "=").replace("%3E", ">").replace("%2C", ",").replace("%3A", ":");
             return Ok(self.list(&filter));
         }
-        let fault = if self.write_faults.borrow().is_empty() { None } else { Some(self.write_faults.borrow_mut().remove(0)) };
+        let fault = if self.write_faults.borrow().is_empty() {
+            None
+        } else {
+            Some(self.write_faults.borrow_mut().remove(0))
+        };
         let no_answer = || Failure::new(FailureClass::Unavailable, "Keap could not be reached");
         match fault {
             Some(Fault::Status(status)) => return Ok(answer(status, &json!({"message": "fault"}))),

@@ -3,8 +3,8 @@
 use super::FakeClock;
 use crate::inbound::DELETED_AT;
 use crate::ports::{
-    KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey, RowState, WriteBatch,
-    WriteOutcome,
+    KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
+    RowState, WriteBatch, WriteOutcome,
 };
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -116,7 +116,9 @@ impl<'a> FakeMirror<'a> {
             keap_observed_at: None,
             deleted_at: None,
         };
-        self.rows.borrow_mut().insert(id.clone(), FakeRow { row, state: RowState::Pending, sync_error: None });
+        self.rows
+            .borrow_mut()
+            .insert(id.clone(), FakeRow { row, state: RowState::Pending, sync_error: None });
         self.capture(&id, "create");
         id
     }
@@ -167,18 +169,32 @@ impl<'a> FakeMirror<'a> {
 }
 
 impl MirrorStore for FakeMirror<'_> {
-    async fn read_known(&self, _: &AccountId, _: EntityType, keys: &[RemoteKey]) -> Result<Vec<KnownRow>, Failure> {
+    async fn read_known(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        keys: &[RemoteKey],
+    ) -> Result<Vec<KnownRow>, Failure> {
         let rows = self.rows.borrow();
         let find = |key: &RemoteKey| {
-            let by_link = |row: &LocalRow| row.keap_id.is_none() && key.row_id.as_deref() == Some(row.id.as_str());
-            let row = &rows.values().find(|e| e.row.keap_id.as_deref() == Some(&key.keap_id) || by_link(&e.row))?.row;
+            let by_link =
+                |row: &LocalRow| row.keap_id.is_none() && key.row_id.as_deref() == Some(row.id.as_str());
+            let row = &rows
+                .values()
+                .find(|e| e.row.keap_id.as_deref() == Some(&key.keap_id) || by_link(&e.row))?
+                .row;
             let unchanged = row.keap_hash.as_deref() == Some(&key.keap_hash);
             Some(KnownRow { keap_id: key.keap_id.clone(), row: (!unchanged).then(|| row.clone()) })
         };
         Ok(keys.iter().filter_map(find).collect())
     }
 
-    async fn read_rows(&self, _: &AccountId, _: EntityType, ids: &[String]) -> Result<Vec<LocalRow>, Failure> {
+    async fn read_rows(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        ids: &[String],
+    ) -> Result<Vec<LocalRow>, Failure> {
         Ok(ids.iter().filter_map(|id| self.rows.borrow().get(id).map(|entry| entry.row.clone())).collect())
     }
 
@@ -229,14 +245,25 @@ impl MirrorStore for FakeMirror<'_> {
         Ok(outcome)
     }
 
-    async fn record_rejections(&self, _: &AccountId, _: EntityType, rejected: &[RejectedRecord]) -> Result<(), Failure> {
+    async fn record_rejections(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        rejected: &[RejectedRecord],
+    ) -> Result<(), Failure> {
         self.rejected.borrow_mut().extend(rejected.iter().cloned());
         Ok(())
     }
 }
 
 impl OutboxStore for FakeMirror<'_> {
-    async fn claim(&self, _: &AccountId, limit: usize, lease_ms: i64, _: &str) -> Result<Vec<OutboxItem>, Failure> {
+    async fn claim(
+        &self,
+        _: &AccountId,
+        limit: usize,
+        lease_ms: i64,
+        _: &str,
+    ) -> Result<Vec<OutboxItem>, Failure> {
         let now = self.clock.tick();
         let mut items = self.items.borrow_mut();
         let due = items.iter_mut().filter(|item| item.status == "pending" && item.due_at <= now).take(limit);
@@ -254,7 +281,14 @@ impl OutboxStore for FakeMirror<'_> {
         Ok(())
     }
 
-    async fn retry_later(&self, _: &AccountId, ids: &[String], delay_ms: i64, failure: &Failure, counts: bool) -> Result<(), Failure> {
+    async fn retry_later(
+        &self,
+        _: &AccountId,
+        ids: &[String],
+        delay_ms: i64,
+        failure: &Failure,
+        counts: bool,
+    ) -> Result<(), Failure> {
         let due_at = self.clock.tick().plus_ms(delay_ms);
         self.with_items(ids, |item| {
             item.due_at = due_at;
@@ -274,6 +308,9 @@ impl OutboxStore for FakeMirror<'_> {
 
     async fn depth(&self, _: &AccountId) -> Result<OutboxDepth, Failure> {
         let items = self.items.borrow();
-        Ok(OutboxDepth { open: items.iter().filter(|item| item.status == "pending").count() as i64, ..OutboxDepth::default() })
+        Ok(OutboxDepth {
+            open: items.iter().filter(|item| item.status == "pending").count() as i64,
+            ..OutboxDepth::default()
+        })
     }
 }

@@ -133,8 +133,11 @@ pub fn contact_from_wire(
 /// The contact as Keap would send it (without id and times): the inverse of [`contact_from_wire`].
 #[must_use]
 pub fn contact_to_wire(record: &Record, extra: &Map<String, Value>) -> Map<String, Value> {
-    let mut wire: Map<String, Value> =
-        extra.iter().filter(|(key, _)| !matches!(key.as_str(), "email1" | "phone1" | "company")).map(pair).collect();
+    let mut wire: Map<String, Value> = extra
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "email1" | "phone1" | "company"))
+        .map(pair)
+        .collect();
     for (name, property) in RENAMED {
         insert_present(&mut wire, property, record.get_by_name(name));
     }
@@ -235,9 +238,12 @@ fn time(wire: &mut Map<String, Value>, property: &str) -> Option<Timestamp> {
 
 /// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.
 fn sort_lists(wire: &mut Map<String, Value>) {
-    for (property, key) in
-        [("email_addresses", "field"), ("phone_numbers", "field"), ("addresses", "field"), ("custom_fields", "id")]
-    {
+    for (property, key) in [
+        ("email_addresses", "field"),
+        ("phone_numbers", "field"),
+        ("addresses", "field"),
+        ("custom_fields", "id"),
+    ] {
         if let Some(Value::Array(items)) = wire.get_mut(property) {
             items.sort_by(|left, right| text_at(left, key).cmp(text_at(right, key)));
         }
@@ -280,12 +286,18 @@ fn items_of(value: Option<Value>, property: &str) -> Result<Vec<Value>, String> 
 type Slot = Map<String, Value>;
 
 /// Takes the slot of that name out of a list: its object without the name, and the other items.
-fn split_slot(value: Option<Value>, name: &str, property: &str) -> Result<(Option<Slot>, Vec<Value>), String> {
+fn split_slot(
+    value: Option<Value>,
+    name: &str,
+    property: &str,
+) -> Result<(Option<Slot>, Vec<Value>), String> {
     let mut first = None;
     let mut others = Vec::new();
     for item in items_of(value, property)? {
         match item {
-            Value::Object(mut object) if first.is_none() && object.get("field").and_then(Value::as_str) == Some(name) => {
+            Value::Object(mut object)
+                if first.is_none() && object.get("field").and_then(Value::as_str) == Some(name) =>
+            {
                 object.remove("field");
                 first = Some(object);
             }
@@ -313,7 +325,13 @@ fn insert_present(target: &mut Map<String, Value>, key: &str, value: &Value) {
     }
 }
 
-fn insert_list(wire: &mut Map<String, Value>, property: &str, name: &str, first: Map<String, Value>, others: &Value) {
+fn insert_list(
+    wire: &mut Map<String, Value>,
+    property: &str,
+    name: &str,
+    first: Map<String, Value>,
+    others: &Value,
+) {
     let mut items = Vec::new();
     if !first.is_empty() {
         let mut first = first;
@@ -330,8 +348,12 @@ fn extra_object(extra: &Map<String, Value>, key: &str) -> Map<String, Value> {
 
 fn kept_keys(list: Option<Value>, keys: &[&str], required: &str) -> Value {
     let items = list.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let kept = items.iter().filter_map(Value::as_object).filter(|item| !item.get(required).is_none_or(is_blank));
-    kept.map(|item| Value::Object(item.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(pair).collect())).collect()
+    let kept =
+        items.iter().filter_map(Value::as_object).filter(|item| !item.get(required).is_none_or(is_blank));
+    kept.map(|item| {
+        Value::Object(item.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(pair).collect())
+    })
+    .collect()
 }
 
 fn without_key(list: Option<Value>, key: &str) -> Value {
@@ -368,7 +390,9 @@ fn is_blank(value: &Value) -> bool {
 
 fn is_date(text: &str) -> bool {
     let day = text.split_once('T').map_or(text, |(day, _)| day);
-    day.len() == 10 && Timestamp::parse_rfc3339(&format!("{day}T00:00:00Z")).is_some() && !day.starts_with("0000")
+    day.len() == 10
+        && Timestamp::parse_rfc3339(&format!("{day}T00:00:00Z")).is_some()
+        && !day.starts_with("0000")
 }
 
 fn is_uuid(text: &str) -> bool {

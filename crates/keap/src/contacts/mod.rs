@@ -78,7 +78,11 @@ impl<T: Transport> ContactsApi<'_, T> {
         self.parse_page(&response, observed_at).map_err(|error| malformed(what, &error))
     }
 
-    fn parse_page(&self, response: &Response, observed_at: Timestamp) -> Result<ContactPage, serde_json::Error> {
+    fn parse_page(
+        &self,
+        response: &Response,
+        observed_at: Timestamp,
+    ) -> Result<ContactPage, serde_json::Error> {
         let list: ListResponse<'_> = serde_json::from_slice(&response.body)?;
         let mut page = ContactPage {
             length: list.contacts.len(),
@@ -111,7 +115,11 @@ impl<T: Transport> ContactsApi<'_, T> {
     }
 
     /// Contacts with ids above `after_id`, in order of id: one page.
-    pub async fn list_after(&self, after_id: Option<&str>, observed_at: Timestamp) -> Result<ContactPage, Failure> {
+    pub async fn list_after(
+        &self,
+        after_id: Option<&str>,
+        observed_at: Timestamp,
+    ) -> Result<ContactPage, Failure> {
         let mut url = self.contacts_url();
         if let Some(id) = after_id {
             url = url.with("filter", &format!("contact_id>{id}"));
@@ -172,7 +180,11 @@ impl<T: Transport> ContactsApi<'_, T> {
     }
 
     /// Makes a contact.
-    pub async fn create(&self, body: Map<String, Value>, observed_at: Timestamp) -> Result<RemoteRecord, Failure> {
+    pub async fn create(
+        &self,
+        body: Map<String, Value>,
+        observed_at: Timestamp,
+    ) -> Result<RemoteRecord, Failure> {
         let what = "the creation of a contact";
         let url = self.contacts_url().with("fields", FIELDS).build();
         let request = self.request(Method::Post, url, Body::Json(Value::Object(body).to_string()));
@@ -221,8 +233,10 @@ impl<T: Transport> ContactsApi<'_, T> {
         let what = "the creation of a custom field";
         let url = Url::new(self.base_url, "/rest/v2/contacts/model/customFields").build();
         let body = serde_json::json!({"label": LINK_FIELD_LABEL, "field_type": "TEXT"}).to_string();
-        let response = check(self.transport.send(self.request(Method::Post, url, Body::Json(body))).await?, what)?;
-        let field: ModelField = serde_json::from_slice(&response.body).map_err(|error| malformed(what, &error))?;
+        let response =
+            check(self.transport.send(self.request(Method::Post, url, Body::Json(body))).await?, what)?;
+        let field: ModelField =
+            serde_json::from_slice(&response.body).map_err(|error| malformed(what, &error))?;
         Ok(LinkField { id: field.id, field_name: field.field_name })
     }
 
@@ -230,11 +244,18 @@ impl<T: Transport> ContactsApi<'_, T> {
         Url::new(self.base_url, &format!("/rest/v2/contacts/{id}"))
     }
 
-    fn single(&self, response: &Response, what: &str, observed_at: Timestamp) -> Result<RemoteRecord, Failure> {
-        let text = std::str::from_utf8(&response.body)
-            .map_err(|_| Failure::new(FailureClass::Unexpected, format!("Keap's answer to {what} is not UTF-8 text")))?;
-        parse_contact(text, self.link_field, observed_at)
-            .map_err(|rejected| Failure::new(FailureClass::Unexpected, format!("Keap's answer to {what}: {}", rejected.reason)))
+    fn single(
+        &self,
+        response: &Response,
+        what: &str,
+        observed_at: Timestamp,
+    ) -> Result<RemoteRecord, Failure> {
+        let text = std::str::from_utf8(&response.body).map_err(|_| {
+            Failure::new(FailureClass::Unexpected, format!("Keap's answer to {what} is not UTF-8 text"))
+        })?;
+        parse_contact(text, self.link_field, observed_at).map_err(|rejected| {
+            Failure::new(FailureClass::Unexpected, format!("Keap's answer to {what}: {}", rejected.reason))
+        })
     }
 }
 
@@ -254,7 +275,11 @@ struct ModelField {
 }
 
 /// Reads one contact's JSON.
-fn parse_contact(text: &str, link_field: Option<&LinkField>, observed_at: Timestamp) -> Result<RemoteRecord, RejectedRecord> {
+fn parse_contact(
+    text: &str,
+    link_field: Option<&LinkField>,
+    observed_at: Timestamp,
+) -> Result<RemoteRecord, RejectedRecord> {
     let value: Value = serde_json::from_str(text).map_err(|error| RejectedRecord {
         keap_id: None,
         reason: format!("the contact is not valid JSON (line {}, column {})", error.line(), error.column()),
@@ -267,9 +292,13 @@ fn parse_contact(text: &str, link_field: Option<&LinkField>, observed_at: Timest
     let rejected = |reason: String| RejectedRecord { keap_id: keap_id.clone(), reason };
     // Postgres stores no NUL; the search of the text spares the walk in all but the rarest case.
     if text.contains("\\u0000") && holds_nul(&value) {
-        return Err(rejected("a text holds a NUL character, which Postgres cannot store: remove it in Keap".to_owned()));
+        return Err(rejected(
+            "a text holds a NUL character, which Postgres cannot store: remove it in Keap".to_owned(),
+        ));
     }
-    let Value::Object(object) = value else { return Err(rejected("the contact is not a JSON object".to_owned())) };
+    let Value::Object(object) = value else {
+        return Err(rejected("the contact is not a JSON object".to_owned()));
+    };
     let Some(id) = keap_id.clone() else { return Err(rejected("the contact has no numeric id".to_owned())) };
     contact_from_wire(id, object, link_field.map(|field| field.id.as_str()), observed_at).map_err(rejected)
 }

@@ -36,7 +36,10 @@ fn a_contact_becomes_a_record() {
     let contact = parse(&wire()).unwrap();
     assert_eq!(contact.row_id.as_deref(), Some(ROW));
     assert_eq!(contact.updated_at, Timestamp::parse_rfc3339("2024-03-15T10:30:00.25Z"));
-    insta::assert_json_snapshot!("contact_as_record", json!({"record": contact.record.to_object(), "extra": contact.extra}));
+    insta::assert_json_snapshot!(
+        "contact_as_record",
+        json!({"record": contact.record.to_object(), "extra": contact.extra})
+    );
 }
 
 #[test]
@@ -70,12 +73,20 @@ fn a_broken_contact_is_named_and_the_page_passes() {
     ], "next_page_token": ""});
     let response = Response { status: 200, headers: Vec::new(), body: body.to_string().into_bytes() };
     let secret = Secret::new("t");
-    let api = ContactsApi { transport: &Canned::default(), base_url: "http://k/crm", access_token: &secret, link_field: None };
+    let api = ContactsApi {
+        transport: &Canned::default(),
+        base_url: "http://k/crm",
+        access_token: &secret,
+        link_field: None,
+    };
     let page = api.parse_page(&response, Timestamp(0)).unwrap();
     assert_eq!(page.length, 7);
     assert_eq!(page.next_page_token, None);
     assert_eq!(page.last_id.as_deref(), Some("16"));
-    assert_eq!(page.contacts.iter().map(|contact| contact.keap_id.as_str()).collect::<Vec<_>>(), ["12", "16"]);
+    assert_eq!(
+        page.contacts.iter().map(|contact| contact.keap_id.as_str()).collect::<Vec<_>>(),
+        ["12", "16"]
+    );
     insta::assert_debug_snapshot!("rejected_contacts", page.rejected);
 }
 
@@ -116,7 +127,12 @@ fn requests_are_what_the_contract_says() {
     let transport = Canned::default();
     let secret = Secret::new("t");
     let link_field = link_field();
-    let api = ContactsApi { transport: &transport, base_url: "http://k/crm", access_token: &secret, link_field: Some(&link_field) };
+    let api = ContactsApi {
+        transport: &transport,
+        base_url: "http://k/crm",
+        access_token: &secret,
+        link_field: Some(&link_field),
+    };
     let now = Timestamp(1_767_225_600_000);
     let run = async {
         api.list_after(Some("41"), now).await.unwrap();
@@ -127,6 +143,7 @@ fn requests_are_what_the_contract_says() {
         api.delete("5").await.unwrap();
     };
     futures_util::FutureExt::now_or_never(run).unwrap();
-    let asked: Vec<String> = transport.0.borrow().iter().map(|url| url.replace(&FIELDS.replace(',', "%2C"), "…")).collect();
+    let asked: Vec<String> =
+        transport.0.borrow().iter().map(|url| url.replace(&FIELDS.replace(',', "%2C"), "…")).collect();
     insta::assert_json_snapshot!("requests", asked);
 }

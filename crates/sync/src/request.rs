@@ -1,0 +1,123 @@
+//! What a request asks for, checked before anything is done.
+
+use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::run::{Direction, RunKind};
+use keapsync_domain::wire::StartRunRequest;
+use std::collections::HashMap;
+
+/// A path of the sync worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    Health,
+    Metrics,
+    Units,
+    /// Start runs over these entities.
+    Start(RunKind, Vec<EntityType>),
+    Status,
+    Runs,
+    Run(String),
+    /// An entity that exists in Keap and is not mirrored.
+    NotSynced(String),
+    Unknown,
+}
+
+impl Path {
+    /// Finds the path; `query` decides the kind of a run over one entity.
+    pub(crate) fn parse(path: &str, query: &Query) -> Self {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        match parts.as_slice() {
+            ["health"] => Self::Health,
+            ["metrics"] => Self::Metrics,
+            ["units"] => Self::Units,
+            ["sync", "full"] => Self::Start(RunKind::Full, EntityType::ALL.to_vec()),
+            ["sync", "status"] => Self::Status,
+            ["sync", "runs"] => Self::Runs,
+            ["sync", "runs", id] if is_run_id(id) => Self::Run((*id).to_owned()),
+            ["sync", name] => match EntityType::from_plural(name) {
+                Some(entity) => {
+                    let incremental = query.get("kind") == Some("incremental");
+                    Self::Start(if incremental { RunKind::Incremental } else { RunKind::Full }, vec![entity])
+                }
+                None if ["orders", "tags", "subscriptions"].contains(name) => {
+                    Self::NotSynced((*name).to_owned())
+                }
+                None => Self::Unknown,
+            },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+fn is_run_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+/// The query of a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(HashMap<String, String>);
+
+impl Query {
+    pub(crate) fn new(pairs: impl Iterator<Item = (String, String)>) -> Self {
+        Self(pairs.collect())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The account that is named; `Err` says what is wrong with the name.
+    pub(crate) fn account(&self) -> Result<Option<AccountId>, String> {
+        self.get("account").map(AccountId::parse).transpose().map_err(|error| error.to_string())
+    }
+
+    /// What a start asks for; `Err` says what is wrong.
+    pub(crate) fn start(&self, kind: RunKind, entity: EntityType) -> Result<StartRunRequest, String> {
+        let direction = match self.get("direction") {
+            None | Some("bidirectional") => Direction::Bidirectional,
+            Some("keap_to_supabase") => Direction::KeapToSupabase,
+            Some("supabase_to_keap") => Direction::SupabaseToKeap,
+            Some(_) => {
+                return Err("direction is keap_to_supabase, supabase_to_keap or bidirectional".to_owned());
+            }
+        };
+        if self.get("dry_run").is_some_and(|value| value != "false") {
+            return Err("dry runs are not available yet: leave dry_run out".to_owned());
+        }
+        Ok(StartRunRequest { kind, entity, direction })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(pairs: &[(&str, &str)]) -> Query {
+        Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn paths_name_what_to_do() {
+        let none = Query::default();
+        assert_eq!(Path::parse("/sync/full", &none), Path::Start(RunKind::Full, vec![EntityType::Contact]));
+        let incremental = query(&[("kind", "incremental")]);
+        assert_eq!(
+            Path::parse("/sync/contacts", &incremental),
+            Path::Start(RunKind::Incremental, vec![EntityType::Contact])
+        );
+        assert_eq!(Path::parse("/sync/orders", &none), Path::NotSynced("orders".to_owned()));
+        for odd in ["/", "/sync", "/sync/planets", "/sync/runs/../x", "/sync/runs/1'--", "/healthy"] {
+            assert_eq!(Path::parse(odd, &none), Path::Unknown, "{odd}");
+        }
+    }
+
+    #[test]
+    fn starts_are_checked() {
+        let start = |pairs: &[(&str, &str)]| query(pairs).start(RunKind::Full, EntityType::Contact);
+        assert_eq!(start(&[]).unwrap().direction, Direction::Bidirectional);
+        assert_eq!(start(&[("direction", "supabase_to_keap")]).unwrap().direction, Direction::SupabaseToKeap);
+        assert!(start(&[("direction", "up")]).is_err());
+        assert!(start(&[("dry_run", "true")]).is_err());
+        assert!(query(&[("account", "No!")]).account().is_err());
+        assert_eq!(query(&[]).account(), Ok(None));
+    }
+}

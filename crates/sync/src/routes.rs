@@ -1,0 +1,199 @@
+//! Routes: who may ask, what is asked, what is answered.
+
+use crate::request::{Path, Query};
+use crate::unit;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::run::RunKind;
+use keapsync_domain::wire::{INTERNAL_TOKEN_HEADER, StartRunRequest, UnitOrder};
+use keapsync_engine::ports::Clock as _;
+use keapsync_platform::access::{is_admin, is_internal};
+use keapsync_platform::body::read_body;
+use keapsync_platform::clock::WorkerClock;
+use keapsync_platform::config::SyncConfig;
+use keapsync_platform::coordinator_client::CoordinatorClient;
+use keapsync_platform::health::{health_answer, is_scope_self};
+use keapsync_platform::hyperdrive;
+use keapsync_platform::kv::Cache;
+use keapsync_platform::memory::wasm_memory_bytes;
+use keapsync_platform::respond::Answer;
+use serde_json::{Value, json};
+use worker::{Context, Env, Method, Request};
+
+/// Longest order of a unit, in bytes: settings and a token, no records.
+const ORDER_BYTES_MAX: usize = 64 * 1024;
+
+/// Binding of the database.
+pub(crate) const HYPERDRIVE: &str = "HYPERDRIVE";
+
+/// Answers a request.
+pub(crate) async fn route(request: Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
+    let origin = header(&request, "origin");
+    let allowed = config.common.allowed_origin.as_deref();
+    if request.method() == Method::Options {
+        return Answer::preflight(allowed, origin.as_deref());
+    }
+    answer(request, env, context, config).await.with_cors(allowed, origin.as_deref())
+}
+
+fn header(request: &Request, name: &str) -> Option<String> {
+    request.headers().get(name).ok().flatten()
+}
+
+async fn answer(mut request: Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
+    let Ok(url) = request.url() else {
+        return Answer::bad_request("the address of the request cannot be read");
+    };
+    let query = Query::new(url.query_pairs().into_owned());
+    let path = Path::parse(url.path(), &query);
+    let is_read = request.method() == Method::Get;
+    let is_write = request.method() == Method::Post;
+    match &path {
+        Path::Health if is_read => return health(env, config, url.query()).await,
+        Path::Units if is_write => {
+            if !is_internal(header(&request, INTERNAL_TOKEN_HEADER).as_deref(), &config.common.internal_token)
+            {
+                return Answer::unauthorized("units are ordered by the coordinator only");
+            }
+            return order(&mut request, env, context, config).await;
+        }
+        Path::Unknown => return Answer::not_found("there is nothing at this path"),
+        Path::Health | Path::Metrics | Path::Status | Path::Runs | Path::Run(_) if !is_read => {
+            return Answer::method_not_allowed("GET");
+        }
+        Path::Units | Path::Start(..) | Path::NotSynced(_) if !is_write => {
+            return Answer::method_not_allowed("POST");
+        }
+        _ => {}
+    }
+    if !is_admin(header(&request, "authorization").as_deref(), &config.admin_token) {
+        return Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>");
+    }
+    let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
+    let outcome = match path {
+        Path::Metrics => return metrics(),
+        Path::NotSynced(name) => {
+            return Answer::not_found(&format!("{name} are not synced; contacts are"));
+        }
+        Path::Start(kind, entities) => start(&coordinator, &query, kind, &entities).await,
+        Path::Status => show(&coordinator, &query, "status").await,
+        Path::Runs => show(&coordinator, &query, "runs").await,
+        Path::Run(id) => show(&coordinator, &query, &format!("runs/{id}")).await,
+        Path::Health | Path::Units | Path::Unknown => {
+            return Answer::not_found("there is nothing at this path");
+        }
+    };
+    outcome.unwrap_or_else(|failure| Answer::failure(&failure))
+}
+
+async fn start(
+    coordinator: &CoordinatorClient,
+    query: &Query,
+    kind: RunKind,
+    entities: &[EntityType],
+) -> Result<Answer, Failure> {
+    let requests: Result<Vec<StartRunRequest>, String> =
+        entities.iter().map(|entity| query.start(kind, *entity)).collect();
+    let requests = match requests {
+        Ok(requests) => requests,
+        Err(reason) => return Ok(Answer::bad_request(&reason)),
+    };
+    let account = match account_of(coordinator, query).await? {
+        Ok(account) => account,
+        Err(reason) => return Ok(Answer::bad_request(&reason)),
+    };
+    let mut run_ids = Vec::new();
+    for request in &requests {
+        run_ids.push(coordinator.start_run(&account, request).await?.run_id);
+    }
+    Ok(Answer::json(202, &json!({"run_id": run_ids.first(), "run_ids": run_ids})))
+}
+
+async fn show(coordinator: &CoordinatorClient, query: &Query, resource: &str) -> Result<Answer, Failure> {
+    match account_of(coordinator, query).await? {
+        Ok(account) => {
+            let value: Value = coordinator.get_account_json(&account, resource).await?;
+            Ok(Answer::json(200, &value))
+        }
+        Err(reason) => Ok(Answer::bad_request(&reason)),
+    }
+}
+
+/// The account that is meant: the named one, or the only one there is. The inner error is the caller's to mend.
+async fn account_of(
+    coordinator: &CoordinatorClient,
+    query: &Query,
+) -> Result<Result<AccountId, String>, Failure> {
+    match query.account() {
+        Ok(Some(account)) => return Ok(Ok(account)),
+        Err(reason) => return Ok(Err(reason)),
+        Ok(None) => {}
+    }
+    let mut accounts = list_accounts(coordinator).await?;
+    match (accounts.pop(), accounts.is_empty()) {
+        (Some(account), true) => Ok(Ok(account)),
+        (Some(_), false) => Ok(Err("there are several accounts: name one by ?account=".to_owned())),
+        (None, _) => Ok(Err(
+            "no account is connected yet: start with POST /oauth/initiate at the coordinator".to_owned(),
+        )),
+    }
+}
+
+/// Every account that the coordinator knows.
+pub(crate) async fn list_accounts(coordinator: &CoordinatorClient) -> Result<Vec<AccountId>, Failure> {
+    let answer: Value = coordinator.get_json("/accounts").await?;
+    let listed = answer.get("accounts").and_then(Value::as_array).ok_or_else(|| {
+        Failure::new(FailureClass::Unexpected, "the coordinator's list of accounts has an unexpected shape")
+    })?;
+    let ids = listed.iter().filter_map(|entry| entry.get("account_id").and_then(Value::as_str));
+    Ok(ids.filter_map(|id| AccountId::parse(id).ok()).collect())
+}
+
+async fn order(request: &mut Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
+    let body = match read_body(request, ORDER_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(_) => return Answer::too_large("a unit's order is at most 64 KiB"),
+    };
+    // serde's message could quote the token that the order carries.
+    let Ok(order) = serde_json::from_slice::<UnitOrder>(&body) else {
+        return Answer::bad_request(
+            "the order of a unit has an unexpected shape: deploy all workers at one version",
+        );
+    };
+    let (env, config) = (env.clone(), config.clone());
+    context.wait_until(async move { unit::work(&env, &config, &order).await });
+    Answer::json(202, &json!({"accepted": true}))
+}
+
+async fn health(env: &Env, config: &SyncConfig, query: Option<&str>) -> Answer {
+    let kv = match Cache::open(env) {
+        Ok(cache) => cache.is_accessible().await,
+        Err(_) => false,
+    };
+    let database = match hyperdrive::connect(env, HYPERDRIVE).await {
+        Ok(client) => client.execute_typed("select 1", &[]).await.is_ok(),
+        Err(_) => false,
+    };
+    let mut services = vec![("SYNC_CACHE", kv), ("HYPERDRIVE", database)];
+    if !is_scope_self(query) {
+        let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
+        services.push(("COORDINATOR", coordinator.is_healthy().await));
+    }
+    let more = [
+        ("hyperdrive", json!(if database { "connected" } else { "unreachable" })),
+        ("kv", json!(if kv { "accessible" } else { "inaccessible" })),
+    ];
+    health_answer(WorkerClock.now(), &services, &more)
+}
+
+fn metrics() -> Answer {
+    Answer::text(
+        200,
+        &format!(
+            "# HELP keapsync_wasm_memory_bytes Linear memory of this worker instance.\n\
+             # TYPE keapsync_wasm_memory_bytes gauge\n\
+             keapsync_wasm_memory_bytes{{worker=\"sync\"}} {}\n",
+            wasm_memory_bytes()
+        ),
+    )
+}

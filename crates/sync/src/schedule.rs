@@ -1,0 +1,72 @@
+//! What the clock brings: a watchdog every minute, an incremental run every half hour, a full one every day.
+//!
+//! Nothing here may end in an error: the platform drops the outcome of a scheduled handler, so each failure is logged and
+//! the next account goes on.
+
+use crate::routes::list_accounts;
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::run::{Direction, RunKind};
+use keapsync_domain::wire::StartRunRequest;
+use keapsync_platform::config::SyncConfig;
+use keapsync_platform::coordinator_client::CoordinatorClient;
+use worker::Env;
+
+/// What a cron expression calls for; an unknown one only wakes.
+fn kind_of(cron: &str) -> Option<RunKind> {
+    match cron {
+        "*/30 * * * *" => Some(RunKind::Incremental),
+        "0 3 * * *" => Some(RunKind::Full),
+        _ => None,
+    }
+}
+
+/// Does what `cron` calls for, account by account.
+pub(crate) async fn run(cron: &str, env: &Env, config: &SyncConfig) {
+    let log = config.common.log;
+    let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
+    let accounts = match list_accounts(&coordinator).await {
+        Ok(accounts) => accounts,
+        Err(failure) => {
+            log.error("accounts_unreadable").failure(&failure).emit();
+            return;
+        }
+    };
+    for account in &accounts {
+        if let Err(failure) = serve(&coordinator, account, kind_of(cron)).await {
+            log.warn("schedule_failed").account(account).failure(&failure).emit();
+        }
+    }
+    log.debug("schedule_done").count("accounts", accounts.len() as u64).emit();
+}
+
+async fn serve(
+    coordinator: &CoordinatorClient,
+    account: &AccountId,
+    kind: Option<RunKind>,
+) -> Result<(), Failure> {
+    match kind {
+        None => coordinator.wake(account).await,
+        Some(kind) => {
+            for entity in EntityType::ALL {
+                let request = StartRunRequest { kind, entity, direction: Direction::Bidirectional };
+                coordinator.start_run(account, &request).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configured_crons_are_known() {
+        let config = include_str!("../../../wrangler-sync.toml");
+        let crons: Vec<&str> =
+            config.split('"').filter(|text| text.split(' ').count() == 5 && text.contains('*')).collect();
+        assert_eq!(crons.len(), 3, "{crons:?}");
+        assert_eq!(crons.iter().filter(|cron| kind_of(cron).is_some()).count(), 2);
+    }
+}

@@ -1,0 +1,76 @@
+//! One unit, from its order to its report.
+
+use crate::routes::HYPERDRIVE;
+use keapsync_domain::failure::Failure;
+use keapsync_domain::run::Counts;
+use keapsync_domain::wire::{UnitOrder, UnitReport};
+use keapsync_engine::paced::PacedTransport;
+use keapsync_engine::ports::Clock as _;
+use keapsync_engine::unit::run_unit;
+use keapsync_engine::world::World;
+use keapsync_keap::contacts::ContactsApi;
+use keapsync_platform::clock::WorkerClock;
+use keapsync_platform::config::SyncConfig;
+use keapsync_platform::coordinator_client::CoordinatorClient;
+use keapsync_platform::entropy::random_u32;
+use keapsync_platform::hyperdrive;
+use keapsync_platform::keap_transport::KeapTransport;
+use keapsync_store::Store;
+use worker::Env;
+
+/// Works on a unit and reports it. A report that cannot be delivered is only logged: the coordinator's lease on the unit
+/// ends by itself, and the unit is ordered again.
+pub(crate) async fn work(env: &Env, config: &SyncConfig, order: &UnitOrder) {
+    let log = config.common.log;
+    let started_at = WorkerClock.now();
+    let report = match attempt(env, config, order).await {
+        Ok(report) => report,
+        Err(failure) => UnitReport {
+            run_id: order.run_id.clone(),
+            unit: order.unit,
+            cursor: order.cursor.clone(),
+            counts: Counts::default(),
+            finished: false,
+            failure: Some(failure),
+            calls: 0,
+        },
+    };
+    let duration_ms = WorkerClock.now().since_ms(started_at);
+    let line = log.info("unit_done").account(&order.account).run_id(&order.run_id).duration_ms(duration_ms);
+    let line = line.count("read", report.counts.read).count("calls", u64::from(report.calls));
+    match &report.failure {
+        Some(failure) => line.failure(failure).emit(),
+        None => line.emit(),
+    }
+    let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
+    if let Err(failure) = coordinator.report_unit(&order.account, &report).await {
+        log.error("unit_report_undelivered")
+            .account(&order.account)
+            .run_id(&order.run_id)
+            .failure(&failure)
+            .emit();
+    }
+}
+
+async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<UnitReport, Failure> {
+    let client = hyperdrive::connect(env, HYPERDRIVE).await?;
+    let store = Store::new(&client);
+    let (clock, transport) = (WorkerClock, KeapTransport);
+    let paced =
+        PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max);
+    let api = ContactsApi {
+        transport: &paced,
+        base_url: &config.keap_api_base_url,
+        access_token: &order.grant.access_token,
+        link_field: order.grant.link_field.as_ref(),
+    };
+    let world = World {
+        keap: &api,
+        store: &store,
+        clock: &clock,
+        account: &order.account,
+        settings: &order.settings,
+        entropy: random_u32()?,
+    };
+    Ok(run_unit(&world, order).await)
+}
