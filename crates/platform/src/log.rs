@@ -3,6 +3,7 @@
 //! A line takes only what can do no harm: names fixed in the code, numbers, ids and failures. There is no way to log a
 //! body, a header or a token. Nothing here times anything; callers bring durations.
 
+use crate::config::ConfigError;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use serde_json::{Map, Value};
@@ -60,25 +61,21 @@ impl Log {
     }
 
     /// A line about a step.
-    #[must_use]
     pub fn debug(self, event: &'static str) -> Line {
         self.line(Level::Debug, event)
     }
 
     /// A line about something done.
-    #[must_use]
     pub fn info(self, event: &'static str) -> Line {
         self.line(Level::Info, event)
     }
 
     /// A line about something that will be tried again.
-    #[must_use]
     pub fn warn(self, event: &'static str) -> Line {
         self.line(Level::Warn, event)
     }
 
     /// A line about something that needs a person.
-    #[must_use]
     pub fn error(self, event: &'static str) -> Line {
         self.line(Level::Error, event)
     }
@@ -139,6 +136,11 @@ impl Line {
             Some(retry_after_ms) => line.with("retry_after_ms", retry_after_ms.into()),
             None => line,
         }
+    }
+
+    /// Which setting is wrong, and the fix. Never its value.
+    pub fn config_error(self, error: &ConfigError) -> Self {
+        self.with("setting", error.name.into()).with("error", error.to_string().into())
     }
 
     /// Writes the line.
@@ -222,6 +224,17 @@ mod tests {
             (&12.into(), &1000.into(), &"full".into())
         );
         assert_eq!((&value["error_class"], &value["retry_after_ms"]), (&"unavailable".into(), &500.into()));
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let error = ConfigError { name: "INTERNAL_TOKEN", problem: "is not set: set it".to_owned() };
+        let text = Log::default().error("misconfigured").config_error(&error).text().unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&value["setting"], &value["error"]),
+            (&"INTERNAL_TOKEN".into(), &"INTERNAL_TOKEN is not set: set it".into())
+        );
     }
 
     #[test]

@@ -14,6 +14,9 @@ const HTML: &str = "text/html; charset=utf-8";
 /// What pages may load: their own inline style and nothing else; nobody may frame them.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// When to come back to a worker that lacks a setting, in milliseconds: somebody must change it first.
+const MISCONFIGURED_RETRY_MS: i64 = 60_000;
+
 /// An answer, not yet sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -106,6 +109,17 @@ impl Answer {
     #[must_use]
     pub fn too_large(message: &str) -> Self {
         Self::error(413, "too_large", message)
+    }
+
+    /// 503: a setting is missing or wrong. The log and `GET /health` say which; other callers need not know.
+    #[must_use]
+    pub fn misconfigured() -> Self {
+        Self::error(
+            503,
+            "misconfigured",
+            "this worker is not configured: its log and GET /health name the setting",
+        )
+        .with_retry_after_ms(MISCONFIGURED_RETRY_MS)
     }
 
     /// What a failure is to the caller of an API.

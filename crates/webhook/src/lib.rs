@@ -1,1 +1,5 @@
-//! Placeholder header, replaced as the crate is written.
+#![doc = include_str!("../README.md")]
+
+mod delivery;
+mod entry;
+mod route;

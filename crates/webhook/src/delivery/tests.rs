@@ -1,0 +1,258 @@
+use super::*;
+use futures_util::FutureExt as _;
+use keapsync_platform::config::Lookup;
+use keapsync_platform::hook_auth::path_token;
+use proptest::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+const SECRET: &str = "webhook-secret-0123456789";
+const DELIVERY: &str =
+    r#"{"event_key":"contact.edit","object_type":"contact","object_keys":[{"id":12,"apiUrl":"https://x"}]}"#;
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+fn config(more: &[(&str, &str)]) -> WebhookConfig {
+    let mut variables =
+        HashMap::from([("KEAP_WEBHOOK_SECRET", SECRET), ("INTERNAL_TOKEN", "internal-token-0123456789")]);
+    variables.extend(more.iter().copied());
+    WebhookConfig::read(&Lookup::new(&|name| variables.get(name).map(|text| (*text).to_owned()))).unwrap()
+}
+
+fn token(account: &str) -> String {
+    path_token(&config(&[]).webhook_secret, &AccountId::parse(account).unwrap())
+}
+
+/// A request that remembers whether its body was read.
+struct FakeRequest {
+    headers: HashMap<&'static str, String>,
+    body: Result<Vec<u8>, BodyError>,
+    was_read: bool,
+}
+
+impl FakeRequest {
+    fn new(body: &str) -> Self {
+        Self { headers: HashMap::new(), body: Ok(body.as_bytes().to_vec()), was_read: false }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, value.to_owned());
+        self
+    }
+
+    fn without_body(mut self, error: BodyError) -> Self {
+        self.body = Err(error);
+        self
+    }
+}
+
+impl Incoming for FakeRequest {
+    fn header(&self, name: &str) -> Option<String> {
+        self.headers.get(name).cloned()
+    }
+
+    async fn body(&mut self) -> Result<Vec<u8>, BodyError> {
+        assert!(!self.was_read, "a body can be read once");
+        self.was_read = true;
+        self.body.clone()
+    }
+}
+
+/// An inbox that keeps what it is given, or fails.
+#[derive(Default)]
+struct FakeInbox {
+    failure: Option<Failure>,
+    kept: RefCell<Vec<(String, EventsRequest)>>,
+}
+
+impl FakeInbox {
+    fn failing(class: FailureClass) -> Self {
+        Self { failure: Some(Failure::new(class, "secret detail")), kept: RefCell::default() }
+    }
+
+    fn ids(&self) -> Vec<(String, Vec<String>)> {
+        let kept = self.kept.borrow();
+        kept.iter().map(|(account, request)| (account.clone(), request.delivery.object_ids.clone())).collect()
+    }
+}
+
+impl Inbox for FakeInbox {
+    async fn push(&self, account: &AccountId, request: &EventsRequest) -> Result<EventsResponse, Failure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        self.kept.borrow_mut().push((account.as_str().to_owned(), request.clone()));
+        Ok(EventsResponse { queued: 1, coalesced: 0, not_synced: 0 })
+    }
+}
+
+fn post_by_token(account: &str, token: &str, request: &mut FakeRequest, inbox: &FakeInbox) -> Answer {
+    by_token(&config(&[]), (account, token), request, inbox, NOW).now_or_never().unwrap()
+}
+
+fn post_signed(config: &WebhookConfig, request: &mut FakeRequest, inbox: &FakeInbox) -> Answer {
+    signed(config, request, inbox, NOW).now_or_never().unwrap()
+}
+
+/// The signature as `openssl dgst -sha256 -hmac webhook-secret-0123456789` gives it for [`DELIVERY`].
+const SIGNATURE: &str = "5a66a90abc7ed7ea4575d214585e12f8aa437c8fb07caff9515ffb22ebe944c2";
+
+#[test]
+fn a_delivery_with_its_token_is_stored_and_then_answered() {
+    let inbox = FakeInbox::default();
+    let answer = post_by_token("demo", &token("demo"), &mut FakeRequest::new(DELIVERY), &inbox);
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"OK".as_slice()));
+    assert_eq!(inbox.ids(), [("demo".to_owned(), vec!["12".to_owned()])]);
+    assert_eq!(inbox.kept.borrow()[0].1.received_at, NOW);
+}
+
+#[test]
+fn a_wrong_token_is_refused_before_anything_is_read() {
+    let inbox = FakeInbox::default();
+    for (account, wrong) in [
+        ("demo", String::new()),
+        ("demo", token("other")),
+        ("other", token("demo")),
+        ("Demo", token("demo")),
+        ("", token("demo")),
+        ("de%6do", token("demo")),
+    ] {
+        let mut request = FakeRequest::new(DELIVERY).with(HANDSHAKE_HEADER, "abc");
+        let answer = post_by_token(account, &wrong, &mut request, &inbox);
+        assert_eq!(answer.status, 401, "{account} {wrong}");
+        assert_eq!(answer.header(HANDSHAKE_HEADER), None);
+        assert!(!request.was_read);
+    }
+    assert!(inbox.ids().is_empty());
+}
+
+#[test]
+fn the_handshake_is_echoed_and_stores_nothing() {
+    let inbox = FakeInbox::default();
+    let mut request = FakeRequest::new(DELIVERY).with(HANDSHAKE_HEADER, "7f3b-Aa=");
+    let answer = post_by_token("demo", &token("demo"), &mut request, &inbox);
+    assert_eq!((answer.status, answer.header(HANDSHAKE_HEADER)), (200, Some("7f3b-Aa=")));
+    assert!(inbox.ids().is_empty());
+    for odd in ["", "a b", "a\r\nset-cookie: b", &"x".repeat(257)] {
+        let mut request = FakeRequest::new("").with(HANDSHAKE_HEADER, odd);
+        let answer = post_by_token("demo", &token("demo"), &mut request, &inbox);
+        assert_eq!((answer.status, answer.header(HANDSHAKE_HEADER)), (400, None), "{odd:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_stored_is_sent_again() {
+    for class in [
+        FailureClass::Unavailable,
+        FailureClass::RateLimited,
+        FailureClass::Unexpected,
+        FailureClass::Invalid,
+        FailureClass::Conflict,
+        FailureClass::Unauthorized,
+    ] {
+        let inbox = FakeInbox::failing(class);
+        let answer = post_by_token("demo", &token("demo"), &mut FakeRequest::new(DELIVERY), &inbox);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")), "{class:?}");
+        assert!(!String::from_utf8(answer.body).unwrap().contains("secret detail"));
+    }
+    let mut inbox = FakeInbox::failing(FailureClass::Unavailable);
+    inbox.failure = inbox.failure.map(|failure| failure.with_retry_after_ms(Some(2_000)));
+    let answer = post_by_token("demo", &token("demo"), &mut FakeRequest::new(DELIVERY), &inbox);
+    assert_eq!(answer.header("retry-after"), Some("2"));
+}
+
+#[test]
+fn an_unknown_account_is_named_only_to_who_holds_its_token() {
+    let inbox = FakeInbox::failing(FailureClass::NotFound);
+    let answer = post_by_token("gone", &token("gone"), &mut FakeRequest::new(DELIVERY), &inbox);
+    assert_eq!(answer.status, 404);
+    let answer = post_by_token("gone", &token("demo"), &mut FakeRequest::new(DELIVERY), &inbox);
+    assert_eq!(answer.status, 401);
+}
+
+#[test]
+fn bodies_that_cannot_be_read_or_understood_are_refused() {
+    let inbox = FakeInbox::default();
+    let too_large = BodyError::TooLarge { limit_bytes: 1_048_576 };
+    for (request, status) in [
+        (FakeRequest::new("").without_body(too_large), 413),
+        (FakeRequest::new("").without_body(BodyError::Unreadable), 400),
+        (FakeRequest::new(""), 400),
+        (FakeRequest::new("not json"), 400),
+        (FakeRequest::new(r#"{"event_key":"contact.edit","object_keys":["one"]}"#), 400),
+    ] {
+        let mut request = request;
+        let answer = post_by_token("demo", &token("demo"), &mut request, &inbox);
+        assert_eq!(answer.status, status);
+        assert!(answer.header("content-type").unwrap().starts_with("application/json"));
+    }
+    assert!(inbox.ids().is_empty());
+}
+
+#[test]
+fn a_signed_delivery_goes_to_the_account_it_names() {
+    let inbox = FakeInbox::default();
+    let with_default = config(&[("DEFAULT_ACCOUNT_ID", "demo")]);
+    let request = || FakeRequest::new(DELIVERY).with(SIGNATURE_HEADER, SIGNATURE);
+    assert_eq!(post_signed(&with_default, &mut request(), &inbox).status, 200);
+    assert_eq!(post_signed(&with_default, &mut request().with(ACCOUNT_HEADER, "shop-2"), &inbox).status, 200);
+    assert_eq!(post_signed(&config(&[]), &mut request().with(ACCOUNT_HEADER, "shop-3"), &inbox).status, 200);
+    let accounts: Vec<String> = inbox.ids().into_iter().map(|(account, _)| account).collect();
+    assert_eq!(accounts, ["demo", "shop-2", "shop-3"]);
+    assert_eq!(post_signed(&config(&[]), &mut request(), &inbox).status, 400);
+    assert_eq!(
+        post_signed(&with_default, &mut request().with(ACCOUNT_HEADER, "No/Account"), &inbox).status,
+        400
+    );
+}
+
+#[test]
+fn a_wrong_signature_is_refused_and_size_comes_first() {
+    let inbox = FakeInbox::default();
+    let with_default = config(&[("DEFAULT_ACCOUNT_ID", "demo")]);
+    for (body, signature) in
+        [(DELIVERY, None), (DELIVERY, Some("")), (DELIVERY, Some("sha256=00")), ("{}", Some(SIGNATURE))]
+    {
+        let mut request = FakeRequest::new(body);
+        if let Some(text) = signature {
+            request = request.with(SIGNATURE_HEADER, text);
+        }
+        assert_eq!(post_signed(&with_default, &mut request, &inbox).status, 401, "{signature:?}");
+    }
+    let too_large = FakeRequest::new("").without_body(BodyError::TooLarge { limit_bytes: 1 });
+    assert_eq!(post_signed(&with_default, &mut { too_large }, &inbox).status, 413);
+    assert!(inbox.ids().is_empty());
+}
+
+#[test]
+fn a_signed_route_takes_no_handshake() {
+    let with_default = config(&[("DEFAULT_ACCOUNT_ID", "demo")]);
+    let mut request = FakeRequest::new("").with(HANDSHAKE_HEADER, "abc");
+    let answer = post_signed(&with_default, &mut request, &FakeInbox::default());
+    assert_eq!((answer.status, answer.header(HANDSHAKE_HEADER)), (401, None));
+}
+
+proptest! {
+    #[test]
+    fn nothing_but_the_token_opens_an_account(account in "[a-z0-9-]{1,12}", wrong in "[A-Za-z0-9_-]{0,50}") {
+        prop_assume!(wrong != token(&account));
+        let inbox = FakeInbox::default();
+        let answer = post_by_token(&account, &wrong, &mut FakeRequest::new(DELIVERY), &inbox);
+        prop_assert_eq!(answer.status, 401);
+        prop_assert!(inbox.ids().is_empty());
+    }
+
+    #[test]
+    fn ok_means_stored(
+        body in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..80),
+            "\\{\"eventType\":\"contact\\.[a-z]{1,5}\",\"objectKeys\":\\[\"[0-9a]{1,3}\"\\]\\}".prop_map(String::into_bytes),
+        ],
+        fails in any::<bool>(),
+    ) {
+        let inbox = if fails { FakeInbox::failing(FailureClass::Unavailable) } else { FakeInbox::default() };
+        let mut request = FakeRequest::new("");
+        request.body = Ok(body);
+        let answer = post_by_token("demo", &token("demo"), &mut request, &inbox);
+        prop_assert_eq!(answer.status == 200, !inbox.ids().is_empty());
+    }
+}

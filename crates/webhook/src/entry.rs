@@ -1,0 +1,105 @@
+//! The runtime's side: events in, answers out.
+
+use crate::delivery::{self, Inbox, Incoming};
+use crate::route::Route;
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::AccountId;
+use keapsync_domain::limits::WEBHOOK_BODY_BYTES_MAX;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::{EventsRequest, EventsResponse};
+use keapsync_engine::ports::Clock as _;
+use keapsync_platform::body::{BodyError, read_body};
+use keapsync_platform::clock::WorkerClock;
+use keapsync_platform::config::{ConfigError, WebhookConfig};
+use keapsync_platform::coordinator_client::CoordinatorClient;
+use keapsync_platform::health::{health_answer, is_scope_self};
+use keapsync_platform::kv::Cache;
+use keapsync_platform::log::Log;
+use keapsync_platform::panic_hook;
+use keapsync_platform::respond::Answer;
+use serde_json::json;
+use worker::{Context, Env, Request, Response, event};
+
+/// Runs once per isolate.
+#[event(start)]
+pub fn start() {
+    panic_hook::install();
+}
+
+/// Answers one request.
+#[event(fetch)]
+pub async fn fetch(mut request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+    let config = WebhookConfig::from_env(&env);
+    let allowed_origin = config.as_ref().ok().and_then(|config| config.common.allowed_origin.clone());
+    let answer = answer(&mut request, &env, config).await;
+    if allowed_origin.is_none() {
+        return answer.into_response();
+    }
+    let request_origin = request.headers().get("origin").ok().flatten();
+    answer.with_cors(allowed_origin.as_deref(), request_origin.as_deref()).into_response()
+}
+
+async fn answer(request: &mut Request, env: &Env, config: Result<WebhookConfig, ConfigError>) -> Answer {
+    let path = request.path();
+    let route = Route::of(request.method().as_ref(), &path);
+    let now = WorkerClock.now();
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            Log::default().error("misconfigured").config_error(&error).emit();
+            return match route {
+                Route::Health => {
+                    health_answer(now, &[("configuration", false)], &[("problem", json!(error.to_string()))])
+                }
+                _ => Answer::misconfigured(),
+            };
+        }
+    };
+    match route {
+        Route::ByToken { account, token } => {
+            let inbox = CoordinatorClient::new(env, &config.common.internal_token);
+            delivery::by_token(&config, (account, token), &mut Received(request), &Coordinator(inbox), now)
+                .await
+        }
+        Route::Signed => {
+            let inbox = CoordinatorClient::new(env, &config.common.internal_token);
+            delivery::signed(&config, &mut Received(request), &Coordinator(inbox), now).await
+        }
+        Route::Health => health(request, env, &config, now).await,
+        Route::OtherMethod(allowed) => Answer::method_not_allowed(allowed),
+        Route::Unknown => Answer::not_found("there is no such path: hooks go to /webhook/{account}/{token}"),
+    }
+}
+
+async fn health(request: &Request, env: &Env, config: &WebhookConfig, now: Timestamp) -> Answer {
+    let cache_works = match Cache::open(env) {
+        Ok(cache) => cache.is_accessible().await,
+        Err(_) => false,
+    };
+    let mut services = vec![("kv", cache_works)];
+    if !is_scope_self(request.url().ok().as_ref().and_then(|url| url.query())) {
+        let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
+        services.push(("coordinator", coordinator.is_healthy().await));
+    }
+    health_answer(now, &services, &[])
+}
+
+struct Received<'a>(&'a mut Request);
+
+impl Incoming for Received<'_> {
+    fn header(&self, name: &str) -> Option<String> {
+        self.0.headers().get(name).ok().flatten()
+    }
+
+    async fn body(&mut self) -> Result<Vec<u8>, BodyError> {
+        read_body(self.0, WEBHOOK_BODY_BYTES_MAX).await
+    }
+}
+
+struct Coordinator(CoordinatorClient);
+
+impl Inbox for Coordinator {
+    async fn push(&self, account: &AccountId, request: &EventsRequest) -> Result<EventsResponse, Failure> {
+        self.0.push_events(account, request).await
+    }
+}
