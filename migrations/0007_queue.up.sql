@@ -16,7 +16,6 @@ create table public.sync_queue (
     priority smallint not null default 5,
     status text not null default 'pending' check (status in ('pending', 'processing', 'completed', 'failed')),
     claims integer not null default 0,
-    claims integer not null default 0,
     attempts integer not null default 0,
     max_attempts integer not null default 3,
     scheduled_at timestamptz not null default now(),
@@ -43,7 +42,6 @@ comment on column public.sync_queue.payload is 'The changed columns: {"old": {..
 comment on column public.sync_queue.priority is 'Smaller goes first: errors 1, conflicts 2, else 5.';
 comment on column public.sync_queue.status is 'pending, processing (leased), completed, failed (a dead letter).';
 comment on column public.sync_queue.claims is 'How often it was ever claimed: more than once means that an earlier attempt may have had its effect.';
-comment on column public.sync_queue.claims is 'How often it was claimed; more than once means that an earlier attempt may have had its effect.';
 comment on column public.sync_queue.attempts is 'Failed attempts that count against the item.';
 comment on column public.sync_queue.max_attempts is 'Attempts before it becomes a dead letter.';
 comment on column public.sync_queue.scheduled_at is 'Not before this time.';

@@ -1,0 +1,261 @@
+//! A fresh database per test, copied from a template that the migrations made.
+//!
+//! Migrations run as an owner without superuser rights, as on Supabase; Supabase's roles exist. The engine logs in as
+//! `keapsync_engine`; a person is the owner or `authenticated`.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use anyhow::{Context, Result, anyhow};
+use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::record::Record;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::ports::{LocalRow, RowState, RowWrite, WriteBatch, WriteSource};
+use keapsync_store::Store;
+use serde_json::{Map, Value};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio_postgres::{Client, Config, NoTls};
+
+/// A superuser's URL of the server under test.
+const URL_VARIABLE: &str = "KEAPSYNC_TEST_DATABASE_URL";
+
+/// Owner of the test databases: may create roles, and nothing else out of the ordinary.
+pub const OWNER: &str = "keapsync_test_owner";
+
+/// Password of both roles; the server under test listens on loopback and lives as long as the tests.
+const PASSWORD: &str = "keapsync-test";
+
+/// Guards the making of roles and templates against tests of other processes.
+const SETUP_LOCK: i64 = 0x6b65_6170;
+
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+/// A database of its own, dropped with this value.
+pub struct TestDatabase {
+    name: String,
+    server: Config,
+}
+
+impl TestDatabase {
+    /// A copy of the migrated template.
+    pub async fn migrated() -> Self {
+        Self::create(true).await.expect("a test database is made")
+    }
+
+    /// A database without any migration.
+    pub async fn bare() -> Self {
+        Self::create(false).await.expect("a test database is made")
+    }
+
+    async fn create(migrated: bool) -> Result<Self> {
+        let server = server()?;
+        let admin = connect(&server).await?;
+        let template = template(&server, &admin).await?;
+        let name =
+            format!("keapsync_test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+        let source = if migrated { template.as_str() } else { "template0" };
+        admin.batch_execute(&format!("drop database if exists {name}")).await?;
+        admin.batch_execute(&format!("create database {name} template {source} owner {OWNER}")).await?;
+        Ok(Self { name, server })
+    }
+
+    fn config(&self, user: &str) -> Config {
+        let mut config = self.server.clone();
+        config.dbname(&self.name).user(user).password(PASSWORD);
+        config
+    }
+
+    /// A session of the engine.
+    pub async fn engine(&self) -> Client {
+        connect(&self.config("keapsync_engine")).await.expect("keapsync_engine connects")
+    }
+
+    /// A session of the owner: a person, to the triggers.
+    pub async fn person(&self) -> Client {
+        connect(&self.config(OWNER)).await.expect("the owner connects")
+    }
+
+    /// A session of the server's superuser in this database.
+    pub async fn superuser(&self) -> Client {
+        let mut config = self.server.clone();
+        config.dbname(&self.name);
+        connect(&config).await.expect("the superuser connects")
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (name, server) = (self.name.clone(), self.server.clone());
+        // A thread of its own, because the test's runtime may be ending.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                connect(&server).await?.batch_execute(&format!("drop database {name} with (force)")).await?;
+                anyhow::Ok(())
+            })
+        });
+        if !matches!(dropped.join(), Ok(Ok(()))) && !std::thread::panicking() {
+            eprintln!("the test database {} is left behind", self.name);
+        }
+    }
+}
+
+fn server() -> Result<Config> {
+    let url = std::env::var(URL_VARIABLE).map_err(|_| {
+        anyhow!(
+            "{URL_VARIABLE} is not set: run `cargo xtask test`, which starts a Postgres and sets it, or set it to a superuser's URL"
+        )
+    })?;
+    url.parse().with_context(|| format!("{URL_VARIABLE} is no Postgres URL"))
+}
+
+/// Connects, and drives the connection until the client is dropped.
+pub async fn connect(config: &Config) -> Result<Client> {
+    let (client, connection) = config.connect(NoTls).await.with_context(|| {
+        format!("no connection to the server that {URL_VARIABLE} names; `cargo xtask test` starts one")
+    })?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The migrations' directory.
+fn migrations_directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../migrations")
+}
+
+/// Names and texts of the migrations that end in `suffix`, in order.
+pub fn migrations(suffix: &str) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = std::fs::read_dir(migrations_directory())
+        .expect("the migrations are there")
+        .map(|entry| entry.expect("a directory entry is read").path())
+        .filter(|path| path.to_string_lossy().ends_with(suffix))
+        .map(|path| {
+            let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(&path).expect("a migration is read"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Applies migrations, each in a transaction of its own.
+pub async fn apply(client: &Client, files: &[(String, String)]) -> Result<()> {
+    for (name, text) in files {
+        client.batch_execute(&format!("begin;\n{text}\n;commit")).await.with_context(|| name.clone())?;
+    }
+    Ok(())
+}
+
+/// Makes the roles and the template, once per state of the migrations, and answers the template's name.
+async fn template(server: &Config, admin: &Client) -> Result<String> {
+    let up = migrations(".up.sql");
+    let mut hasher = DefaultHasher::new();
+    up.hash(&mut hasher);
+    let name = format!("keapsync_template_{:016x}", hasher.finish());
+
+    admin.execute("select pg_advisory_lock($1)", &[&SETUP_LOCK]).await?;
+    let known = admin.query_opt("select from pg_database where datname = $1", &[&name]).await?;
+    if known.is_none() {
+        for (role, attributes) in
+            [(OWNER, "login createrole"), ("anon", ""), ("authenticated", ""), ("service_role", "")]
+        {
+            if admin.query_opt("select from pg_roles where rolname = $1", &[&role]).await?.is_none() {
+                admin.batch_execute(&format!("create role {role} {attributes}")).await?;
+            }
+        }
+        admin.batch_execute(&format!("alter role {OWNER} password '{PASSWORD}'")).await?;
+        let unfinished = format!("{name}_unfinished");
+        admin.batch_execute(&format!("drop database if exists {unfinished}")).await?;
+        admin.batch_execute(&format!("create database {unfinished} template template0 owner {OWNER}")).await?;
+        {
+            let mut config = server.clone();
+            config.dbname(&unfinished);
+            // What a Supabase project starts with: new objects are everybody's.
+            let superuser = connect(&config).await?;
+            superuser
+                .batch_execute(&format!(
+                    "alter default privileges for role {OWNER} in schema public
+                         grant all on tables to anon, authenticated, service_role;
+                     alter default privileges for role {OWNER} in schema public
+                         grant all on sequences to anon, authenticated, service_role;
+                     alter default privileges for role {OWNER} in schema public
+                         grant all on functions to anon, authenticated, service_role"
+                ))
+                .await?;
+            config.user(OWNER).password(PASSWORD);
+            apply(&connect(&config).await?, &up).await?;
+        }
+        admin.batch_execute(&format!("alter role keapsync_engine password '{PASSWORD}'")).await?;
+        // The sessions above end on the server a moment after their clients are dropped.
+        admin
+            .execute(
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = $1",
+                &[&unfinished],
+            )
+            .await?;
+        admin.batch_execute(&format!("alter database {unfinished} rename to {name}")).await?;
+    }
+    admin.execute("select pg_advisory_unlock($1)", &[&SETUP_LOCK]).await?;
+    Ok(name)
+}
+
+/// The account of the tests.
+pub fn account() -> AccountId {
+    AccountId::parse("demo").expect("the name is valid")
+}
+
+/// Mirrors the account, which every record needs.
+pub async fn with_account(engine: &Client) {
+    Store::new(engine).upsert_account(&account(), "Demo", "active", "{}").await.expect("the account is mirrored");
+}
+
+/// A hash-shaped text that stands for `seed`.
+pub fn hash(seed: &str) -> String {
+    format!("{:0>32}", seed)
+}
+
+/// A contact's record from a JSON object.
+pub fn record(values: &Value) -> Record {
+    Record::from_object(EntityType::Contact, values.as_object().cloned().unwrap_or_default())
+}
+
+/// The write that inserts a Keap record.
+pub fn insert_of(keap_id: &str, values: &Value) -> RowWrite {
+    RowWrite {
+        id: None,
+        expected_version: 0,
+        keap_id: keap_id.to_owned(),
+        record: Some(record(values)),
+        extra: Map::new(),
+        keap_created_at: Some(Timestamp(1_600_000_000_123)),
+        keap_updated_at: Some(Timestamp(1_700_000_000_456)),
+        keap_observed_at: Timestamp(1_800_000_000_789),
+        keap_hash: hash(keap_id),
+        base_hash: hash("ba5e"),
+        base_delta: Map::new(),
+        state: RowState::Completed,
+        sync_error: None,
+        deleted_at: None,
+        audit_operation: Some("create"),
+        audit_old: Map::new(),
+        audit_lost: Map::new(),
+        conflicts: Vec::new(),
+    }
+}
+
+/// The write that brings a row that was read to new values.
+pub fn update_of(row: &LocalRow, values: &Value) -> RowWrite {
+    let keap_id = row.keap_id.clone().expect("the row is linked");
+    RowWrite {
+        id: Some(row.id.clone()),
+        expected_version: row.version,
+        audit_operation: Some("update"),
+        ..insert_of(&keap_id, values)
+    }
+}
+
+/// A batch of a full sync.
+pub fn batch(rows: Vec<RowWrite>) -> WriteBatch {
+    WriteBatch { run_id: None, source: WriteSource::FullSync, rows }
+}
