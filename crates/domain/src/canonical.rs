@@ -25,7 +25,7 @@ pub fn same(kind: FieldKind, left: &Value, right: &Value) -> bool {
 #[must_use]
 pub fn canonical(kind: FieldKind, value: &Value) -> Value {
     match kind {
-        FieldKind::Text => scalar(value, |text| text.to_owned()),
+        FieldKind::Text => scalar(value, str::to_owned),
         FieldKind::Email => scalar(value, email),
         FieldKind::Phone => scalar(value, phone),
         FieldKind::Date => scalar(value, date),

@@ -188,16 +188,13 @@ fn newest_of_each(remotes: Vec<RemoteRecord>) -> Vec<RemoteRecord> {
     let mut newest: HashMap<String, usize> = HashMap::with_capacity(remotes.len());
     let mut kept: Vec<RemoteRecord> = Vec::with_capacity(remotes.len());
     for remote in remotes {
-        match newest.get(&remote.keap_id).and_then(|position| kept.get_mut(*position)) {
-            Some(earlier) => {
-                if remote.updated_at >= earlier.updated_at {
-                    *earlier = remote;
-                }
+        if let Some(earlier) = newest.get(&remote.keap_id).and_then(|position| kept.get_mut(*position)) {
+            if remote.updated_at >= earlier.updated_at {
+                *earlier = remote;
             }
-            None => {
-                newest.insert(remote.keap_id.clone(), kept.len());
-                kept.push(remote);
-            }
+        } else {
+            newest.insert(remote.keap_id.clone(), kept.len());
+            kept.push(remote);
         }
     }
     kept

@@ -150,9 +150,8 @@ pub(crate) async fn list_accounts(coordinator: &CoordinatorClient) -> Result<Vec
 }
 
 async fn order(request: &mut Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
-    let body = match read_body(request, ORDER_BYTES_MAX).await {
-        Ok(body) => body,
-        Err(_) => return Answer::too_large("a unit's order is at most 64 KiB"),
+    let Ok(body) = read_body(request, ORDER_BYTES_MAX).await else {
+        return Answer::too_large("a unit's order is at most 64 KiB");
     };
     // serde's message could quote the token that the order carries.
     let Ok(order) = serde_json::from_slice::<UnitOrder>(&body) else {

@@ -309,7 +309,8 @@ impl OutboxStore for FakeMirror<'_> {
     async fn depth(&self, _: &AccountId) -> Result<OutboxDepth, Failure> {
         let items = self.items.borrow();
         Ok(OutboxDepth {
-            open: items.iter().filter(|item| item.status == "pending").count() as i64,
+            open: i64::try_from(items.iter().filter(|item| item.status == "pending").count())
+                .unwrap_or(i64::MAX),
             ..OutboxDepth::default()
         })
     }

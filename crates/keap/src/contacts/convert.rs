@@ -182,8 +182,12 @@ pub fn write_body(
     let mut body = Map::new();
     for property in properties {
         let value = match (*property, whole.remove(*property)) {
-            ("email_addresses", list) => kept_keys(list, &["email", "field", "opt_in_reason"], "email"),
-            ("phone_numbers", list) => kept_keys(list, &["number", "field", "extension", "type"], "number"),
+            ("email_addresses", list) => {
+                kept_keys(list.as_ref(), &["email", "field", "opt_in_reason"], "email")
+            }
+            ("phone_numbers", list) => {
+                kept_keys(list.as_ref(), &["number", "field", "extension", "type"], "number")
+            }
             ("addresses", list) => without_key(list, "country"),
             ("custom_fields", list) => with_link(list, link),
             (_, Some(value)) => value,
@@ -346,8 +350,8 @@ fn extra_object(extra: &Map<String, Value>, key: &str) -> Map<String, Value> {
     extra.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-fn kept_keys(list: Option<Value>, keys: &[&str], required: &str) -> Value {
-    let items = list.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+fn kept_keys(list: Option<&Value>, keys: &[&str], required: &str) -> Value {
+    let items = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let kept =
         items.iter().filter_map(Value::as_object).filter(|item| !item.get(required).is_none_or(is_blank));
     kept.map(|item| {
