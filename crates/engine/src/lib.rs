@@ -7,10 +7,14 @@
 
 #[cfg(test)]
 mod fakes;
+pub mod event_queue;
 pub mod inbound;
 pub mod outbox;
 pub mod paced;
 pub mod ports;
+pub mod quota;
+pub mod runs;
+pub mod token;
 pub mod unit;
 pub mod world;
 

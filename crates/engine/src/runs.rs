@@ -1,0 +1,419 @@
+//! Runs as a state machine: started once per kind, ordered unit by unit, moved on by reports.
+//!
+//! Invariants. One run per kind and entity is active. Of a run, one unit is out at a time; its number is new with every
+//! order, and only the report of the unit that is out counts, so a unit that was believed dead cannot move the cursor back
+//! or count twice. The cursor moves only by reports, which stand behind what is committed. The watermark moves only when a
+//! run has read everything, and to the moment at which it began.
+
+use keapsync_domain::backoff::delay_ms;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::limits::{ATTEMPTS_MAX, UNIT_LEASE_MS};
+use keapsync_domain::run::{Counts, Cursor, Direction, Run, RunKind, RunState};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::{StartRunRequest, UnitReport};
+use serde::{Deserialize, Serialize};
+
+/// How far an incremental run reads back before the watermark, in milliseconds: Keap's clock and ours differ, and a change
+/// may become visible late. What is read twice is found unchanged by its hash.
+pub const WATERMARK_OVERLAP_MS: i64 = 5 * 60_000;
+
+/// Longest wait between two attempts at a unit, in milliseconds.
+const UNIT_DELAY_MAX_MS: i64 = 60_000;
+
+/// Units that may vanish without a report, one after the other at the same cursor, before a person looks.
+const LOST_UNITS_MAX: u32 = 5;
+
+/// A run and what is needed to work on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrackedRun {
+    /// As the API shows it.
+    pub run: Run,
+    /// Number of the unit that was ordered last; 0 before the first.
+    pub unit: u32,
+    /// Failures at the current cursor for which the run itself may be to blame.
+    pub counted_failures: i32,
+    /// Units at the current cursor that vanished.
+    pub lost_units: u32,
+    /// Quota lease of the unit that is out.
+    pub lease_id: Option<String>,
+}
+
+/// What starting a run comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    /// A run of that kind is under way: its id.
+    Joined(String),
+    /// A new run, to be stored.
+    Started(Box<TrackedRun>),
+}
+
+/// Starts a run, or joins the active one of its kind. An incremental run without a watermark has nothing to start from and
+/// becomes a full one.
+#[must_use]
+pub fn start(
+    active: &[TrackedRun],
+    request: &StartRunRequest,
+    run_id: &str,
+    watermark: Option<Timestamp>,
+    now: Timestamp,
+) -> Start {
+    let kind = if watermark.is_none() { RunKind::Full } else { request.kind };
+    let same = active.iter().map(|tracked| &tracked.run).find(|run| {
+        !run.state.is_final()
+            && (run.kind, run.entity, run.direction) == (kind, request.entity, request.direction)
+    });
+    if let Some(run) = same {
+        return Start::Joined(run.id.clone());
+    }
+    let since = match kind {
+        RunKind::Full => None,
+        RunKind::Incremental => watermark.map(|moment| moment.plus_ms(-WATERMARK_OVERLAP_MS)),
+    };
+    Start::Started(Box::new(TrackedRun {
+        run: Run {
+            id: run_id.to_owned(),
+            kind,
+            entity: request.entity,
+            direction: request.direction,
+            state: RunState::Queued,
+            counts: Counts::default(),
+            cursor: Cursor { since, ..Cursor::default() },
+            units: 0,
+            attempts: 0,
+            requested_at: now,
+            started_at: None,
+            finished_at: None,
+            leased_until: None,
+            not_before: None,
+            error: None,
+        },
+        unit: 0,
+        counted_failures: 0,
+        lost_units: 0,
+        lease_id: None,
+    }))
+}
+
+impl TrackedRun {
+    /// Whether the run reads Keap in units. A run that only carries edits to Keap is the outbox's work.
+    #[must_use]
+    pub fn reads_keap(&self) -> bool {
+        self.run.direction != Direction::SupabaseToKeap
+    }
+
+    /// When the next unit can be ordered; `None` when the run has ended.
+    #[must_use]
+    pub fn next_order_at(&self) -> Option<Timestamp> {
+        if self.run.state.is_final() {
+            return None;
+        }
+        let leased_until = self.run.leased_until.unwrap_or_default();
+        Some(leased_until.max(self.run.not_before.unwrap_or_default()))
+    }
+
+    /// Notes that the unit that is out has vanished, when its lease is over. Too many of them end the run.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> Option<Self> {
+        let leased_until = self.run.leased_until?;
+        if self.run.state.is_final() || now < leased_until {
+            return None;
+        }
+        let mut next = self.clone();
+        next.run.leased_until = None;
+        next.lease_id = None;
+        next.lost_units += 1;
+        next.run.attempts += 1;
+        let failure = Failure::new(
+            FailureClass::Unexpected,
+            format!("unit {} did not report within {} s", self.unit, UNIT_LEASE_MS / 1000),
+        );
+        if next.lost_units >= LOST_UNITS_MAX {
+            next.fail(now);
+        }
+        next.run.error = Some(failure);
+        Some(next)
+    }
+
+    /// The run with its next unit out, when one can be ordered now.
+    #[must_use]
+    pub fn ordered(&self, now: Timestamp, lease_id: Option<String>) -> Option<Self> {
+        if self.run.leased_until.is_some() || self.next_order_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        let mut next = self.clone();
+        next.unit += 1;
+        next.lease_id = lease_id;
+        next.run.state = RunState::Running;
+        next.run.started_at = next.run.started_at.or(Some(now));
+        next.run.leased_until = Some(now.plus_ms(UNIT_LEASE_MS));
+        next.run.not_before = None;
+        Some(next)
+    }
+
+    /// The run after its unit could not be handed over.
+    #[must_use]
+    pub fn not_taken(&self, failure: &Failure, now: Timestamp, entropy: u32) -> Self {
+        let mut next = self.clone();
+        next.run.leased_until = None;
+        next.lease_id = None;
+        next.record_failure(failure, now, entropy);
+        next
+    }
+
+    /// The run put off: nothing failed, but nothing can be ordered before `until`.
+    #[must_use]
+    pub fn postponed(&self, until: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.run.not_before = Some(until);
+        next
+    }
+
+    /// The run after a report; `None` when the report comes too late to count.
+    #[must_use]
+    pub fn reported(&self, report: &UnitReport, now: Timestamp, entropy: u32) -> Option<Self> {
+        if self.run.state.is_final() || report.unit != self.unit || self.run.leased_until.is_none() {
+            return None;
+        }
+        let mut next = self.clone();
+        next.run.leased_until = None;
+        next.lease_id = None;
+        next.run.units += 1;
+        next.run.counts.add(&report.counts);
+        if report.cursor != next.run.cursor {
+            next.run.cursor = report.cursor.clone();
+            next.run.attempts = 0;
+            next.counted_failures = 0;
+            next.lost_units = 0;
+        }
+        match &report.failure {
+            Some(failure) => next.record_failure(failure, now, entropy),
+            None if report.finished => next.complete(now),
+            None => next.run.error = None,
+        }
+        Some(next)
+    }
+
+    /// The run after the outbox was found drained: what a run that only carries edits waits for.
+    #[must_use]
+    pub fn drained(&self, carried: u64, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.run.started_at = next.run.started_at.or(Some(now));
+        next.run.counts.updated += carried;
+        next.complete(now);
+        next
+    }
+
+    /// The watermark that this run leaves: its start, once it has read everything.
+    #[must_use]
+    pub fn watermark(&self) -> Option<Timestamp> {
+        (self.run.state == RunState::Completed && self.reads_keap()).then_some(self.run.started_at).flatten()
+    }
+
+    fn complete(&mut self, now: Timestamp) {
+        self.run.state = RunState::Completed;
+        self.run.finished_at = Some(now);
+        self.run.error = None;
+    }
+
+    fn fail(&mut self, now: Timestamp) {
+        self.run.state = RunState::Failed;
+        self.run.finished_at = Some(now);
+    }
+
+    fn record_failure(&mut self, failure: &Failure, now: Timestamp, entropy: u32) {
+        self.run.attempts += 1;
+        self.run.error = Some(failure.clone());
+        if failure.class.counts_against_item() {
+            self.counted_failures += 1;
+            if self.counted_failures > ATTEMPTS_MAX {
+                self.fail(now);
+                return;
+            }
+        }
+        let wait_ms = delay_ms(self.run.attempts, entropy, UNIT_DELAY_MAX_MS, failure.retry_after_ms);
+        self.run.not_before = Some(now.plus_ms(wait_ms));
+    }
+}
+
+/// When the next incremental run is due: an interval after the last one was asked for. None while nothing was ever read
+/// completely, because there is no watermark to start from.
+#[must_use]
+pub fn incremental_due_at(
+    last_requested_at: Option<Timestamp>,
+    watermark: Option<Timestamp>,
+    interval_minutes: u32,
+) -> Option<Timestamp> {
+    let last = last_requested_at.max(watermark).filter(|_| watermark.is_some())?;
+    Some(last.plus_ms(i64::from(interval_minutes.max(1)) * 60_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keapsync_domain::ids::EntityType;
+    use proptest::prelude::*;
+
+    fn request(kind: RunKind) -> StartRunRequest {
+        StartRunRequest { kind, entity: EntityType::Contact, direction: Direction::Bidirectional }
+    }
+
+    fn started(kind: RunKind) -> TrackedRun {
+        match start(&[], &request(kind), "r1", Some(Timestamp(1_000_000)), Timestamp(0)) {
+            Start::Started(run) => *run,
+            Start::Joined(id) => panic!("joined {id}"),
+        }
+    }
+
+    fn report(unit: u32, after_id: &str) -> UnitReport {
+        UnitReport {
+            run_id: "r1".to_owned(),
+            unit,
+            cursor: Cursor { after_id: Some(after_id.to_owned()), ..Cursor::default() },
+            counts: Counts { read: 10, ..Counts::default() },
+            finished: false,
+            failure: None,
+            calls: 1,
+        }
+    }
+
+    #[test]
+    fn one_active_run_per_kind_and_a_first_incremental_is_full() {
+        let full = started(RunKind::Full);
+        let again = start(std::slice::from_ref(&full), &request(RunKind::Full), "r2", None, Timestamp(1));
+        assert_eq!(again, Start::Joined("r1".to_owned()));
+        let first =
+            start(std::slice::from_ref(&full), &request(RunKind::Incremental), "r2", None, Timestamp(1));
+        assert_eq!(first, Start::Joined("r1".to_owned()));
+        let incremental = started(RunKind::Incremental);
+        assert_eq!(incremental.run.cursor.since, Some(Timestamp(1_000_000 - WATERMARK_OVERLAP_MS)));
+        let over = full.ordered(Timestamp(2), None).unwrap();
+        let over = over.reported(&UnitReport { finished: true, ..report(1, "9") }, Timestamp(3), 0).unwrap();
+        let next = start(&[over], &request(RunKind::Full), "r2", None, Timestamp(4));
+        assert!(matches!(next, Start::Started(run) if run.run.id == "r2"));
+    }
+
+    #[test]
+    fn goes_unit_by_unit_to_its_end_and_leaves_its_start_as_watermark() {
+        let run = started(RunKind::Full).ordered(Timestamp(100), Some("l".to_owned())).unwrap();
+        assert_eq!((run.unit, run.run.state), (1, RunState::Running));
+        assert!(run.ordered(Timestamp(101), None).is_none(), "two units out at a time");
+        let run = run.reported(&report(1, "50"), Timestamp(200), 0).unwrap();
+        assert_eq!((run.run.counts.read, run.run.units, run.watermark()), (10, 1, None));
+        let run = run.ordered(Timestamp(201), None).unwrap();
+        let last = UnitReport { finished: true, ..report(2, "60") };
+        let run = run.reported(&last, Timestamp(300), 0).unwrap();
+        assert_eq!((run.run.state, run.run.counts.read), (RunState::Completed, 20));
+        assert_eq!(run.watermark(), Some(Timestamp(100)));
+        assert!(run.reported(&last, Timestamp(301), 0).is_none() && run.next_order_at().is_none());
+    }
+
+    #[test]
+    fn a_vanished_unit_is_ordered_again_and_its_late_report_does_not_count() {
+        let run = started(RunKind::Full).ordered(Timestamp(0), None).unwrap();
+        assert!(run.expired(Timestamp(UNIT_LEASE_MS - 1)).is_none());
+        let run = run.expired(Timestamp(UNIT_LEASE_MS)).unwrap();
+        let run = run.ordered(Timestamp(UNIT_LEASE_MS), None).unwrap();
+        assert_eq!(run.unit, 2);
+        assert!(run.reported(&report(1, "50"), Timestamp(UNIT_LEASE_MS + 1), 0).is_none());
+        assert!(run.reported(&report(2, "50"), Timestamp(UNIT_LEASE_MS + 1), 0).is_some());
+    }
+
+    #[test]
+    fn units_that_keep_vanishing_end_the_run() {
+        let (mut run, mut now) = (started(RunKind::Full), Timestamp(0));
+        for _ in 0..LOST_UNITS_MAX {
+            assert!(!run.run.state.is_final());
+            run = run.ordered(now, None).unwrap();
+            now = now.plus_ms(UNIT_LEASE_MS);
+            run = run.expired(now).unwrap();
+        }
+        assert_eq!(run.run.state, RunState::Failed);
+        assert!(run.run.error.unwrap().message.contains("did not report"));
+    }
+
+    #[test]
+    fn outages_only_delay_refusals_end_the_run() {
+        let failed = |class: FailureClass, rounds: i32| {
+            let (mut run, mut now) = (started(RunKind::Full), Timestamp(0));
+            for _ in 0..rounds {
+                now = run.next_order_at().unwrap().max(now);
+                run = run.ordered(now, None).unwrap();
+                let cursor = run.run.cursor.clone();
+                let unit = run.unit;
+                let failure = Some(Failure::new(class, "x"));
+                run = run.reported(&UnitReport { cursor, failure, ..report(unit, "") }, now, 0).unwrap();
+            }
+            run.run
+        };
+        let waiting = failed(FailureClass::Unavailable, 200);
+        assert_eq!(waiting.state, RunState::Running);
+        assert!(waiting.not_before.is_some());
+        assert_eq!(failed(FailureClass::Invalid, ATTEMPTS_MAX).state, RunState::Running);
+        assert_eq!(failed(FailureClass::Invalid, ATTEMPTS_MAX + 1).state, RunState::Failed);
+    }
+
+    #[test]
+    fn incremental_runs_wait_for_a_first_watermark_and_their_interval() {
+        assert_eq!(incremental_due_at(Some(Timestamp(5)), None, 30), None);
+        assert_eq!(incremental_due_at(None, Some(Timestamp(7)), 30), Some(Timestamp(7 + 30 * 60_000)));
+        assert_eq!(
+            incremental_due_at(Some(Timestamp(9)), Some(Timestamp(7)), 0),
+            Some(Timestamp(9 + 60_000))
+        );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Order,
+        Report { back: u32, read: u64, fails: bool, finished: bool },
+        Wait(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            Just(Step::Order),
+            (0_u32..3, 0_u64..100, any::<bool>(), any::<bool>())
+                .prop_map(|(back, read, fails, finished)| Step::Report { back, read, fails, finished }),
+            (0_i64..2 * UNIT_LEASE_MS).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        /// Orders, reports of this and older units and waits in any order: every unit counts at most once, the cursor never
+        /// goes back, and an ended run stays ended.
+        #[test]
+        fn every_unit_counts_at_most_once(steps in prop::collection::vec(step(), 0..120)) {
+            let (mut run, mut now, mut expected, mut position) = (started(RunKind::Full), Timestamp(0), 0_u64, 0_u64);
+            for step in steps {
+                let before = run.clone();
+                match step {
+                    Step::Wait(wait_ms) => {
+                        now = now.plus_ms(wait_ms);
+                        run = run.expired(now).unwrap_or(run);
+                    }
+                    Step::Order => run = run.ordered(now, None).unwrap_or(run),
+                    Step::Report { back, read, fails, finished } => {
+                        let counts = Counts { read, ..Counts::default() };
+                        let unit = run.unit.saturating_sub(back);
+                        let failure = fails.then(|| Failure::new(FailureClass::Unavailable, "x"));
+                        let sent = UnitReport { counts, finished, failure, ..report(unit, &(position + read).to_string()) };
+                        let was_out = run.run.leased_until.is_some() && back == 0;
+                        match run.reported(&sent, now, 0) {
+                            Some(next) => {
+                                prop_assert!(was_out);
+                                expected += read;
+                                position += read;
+                                run = next;
+                            }
+                            None => prop_assert!(!was_out || run.run.state.is_final()),
+                        }
+                    }
+                }
+                prop_assert_eq!(run.run.counts.read, expected);
+                if before.run.state.is_final() {
+                    prop_assert_eq!(&before, &run);
+                }
+            }
+        }
+    }
+}
