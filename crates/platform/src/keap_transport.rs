@@ -22,7 +22,11 @@ impl Transport for KeapTransport {
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         let timeout_ms = u32::try_from(KEAP_TIMEOUT_MS).unwrap_or(u32::MAX);
         let signal = web_sys::AbortSignal::timeout_with_u32(timeout_ms);
-        match exchange(&request, &signal).await {
+        let prepared = prepare(&request, &signal).map_err(|_| {
+            let message = "the request to Keap has an invalid address or token: see KEAP_API_BASE_URL and connect the account again";
+            Failure::new(FailureClass::Unexpected, message)
+        })?;
+        match exchange(&prepared).await {
             Ok(response) => response,
             Err(_) if signal.aborted() => {
                 Err(unreachable(&format!("no complete answer within {} s", KEAP_TIMEOUT_MS / 1000)))
@@ -32,11 +36,7 @@ impl Transport for KeapTransport {
     }
 }
 
-/// The outer error is the network's; the inner one is an answer that will not be read.
-async fn exchange(
-    request: &Request,
-    signal: &web_sys::AbortSignal,
-) -> Result<Result<Response, Failure>, JsValue> {
+fn prepare(request: &Request, signal: &web_sys::AbortSignal) -> Result<web_sys::Request, JsValue> {
     let init = web_sys::RequestInit::new();
     init.set_method(request.method.as_str());
     init.set_redirect(web_sys::RequestRedirect::Manual);
@@ -49,9 +49,13 @@ async fn exchange(
     if let Some(text) = body_text(&request.body) {
         init.set_body(&JsValue::from_str(text));
     }
+    web_sys::Request::new_with_str_and_init(&request.url, &init)
+}
+
+/// The outer error is the network's; the inner one is an answer that will not be read.
+async fn exchange(request: &web_sys::Request) -> Result<Result<Response, Failure>, JsValue> {
     let scope: web_sys::WorkerGlobalScope = js_sys::global().unchecked_into();
-    let fetched = JsFuture::from(scope.fetch_with_str_and_init(&request.url, &init)).await?;
-    let response: web_sys::Response = fetched.dyn_into()?;
+    let response: web_sys::Response = JsFuture::from(scope.fetch_with_request(request)).await?.dyn_into()?;
     // The runtime writes header names in lower case.
     let headers: Vec<(String, String)> = Headers(response.headers()).entries().collect();
     if let Some(length) = declared_length(&headers)
