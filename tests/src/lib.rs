@@ -1,1 +1,8 @@
-//! End-to-end tests.
+//! What the end-to-end tests work with: a running system, the simulated Keap behind it, and the database as a person
+//! sees it. Tests share one system; each has its own account and its own Keap tenant, so that none disturbs another.
+
+pub mod account;
+pub mod database;
+pub mod keap;
+pub mod stage;
+pub mod wait;

@@ -1,0 +1,131 @@
+//! End-to-end tests on real workerd, real Postgres and the Keap simulator.
+//!
+//! `cargo xtask test` runs them; alone: `cargo test -p keapsync-e2e`, with a filter as usual. One system is started for all
+//! tests. Tests that take a part of it down run after the others.
+
+mod bad_input;
+mod connect;
+mod echo;
+mod inbound;
+mod outages;
+mod outbound;
+mod tokens;
+
+use anyhow::Result;
+use keapsync_e2e::stage::{Access, Stage};
+use keapsync_xtask::system::{Ports, System, SystemOptions};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+/// A test's future.
+type Story<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// One test: its name, whether it takes a part of the system down, and what it does.
+struct Test {
+    name: &'static str,
+    disturbs_others: bool,
+    run: for<'a> fn(&'a Stage) -> Story<'a>,
+}
+
+/// Lists tests by the functions that they are.
+macro_rules! tests {
+    ($disturbs:expr; $($module:ident::$name:ident),* $(,)?) => {
+        [$(Test {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            disturbs_others: $disturbs,
+            run: |stage| Box::pin($module::$name(stage)),
+        }),*]
+    };
+}
+
+fn all_tests() -> Vec<Test> {
+    let peaceful = tests![false;
+        connect::health_tells_of_every_binding,
+        connect::a_person_connects_an_account,
+        connect::a_callback_counts_once_and_only_for_its_browser,
+        connect::admin_routes_need_the_token,
+        inbound::a_full_sync_mirrors_everything,
+        inbound::a_second_full_sync_writes_nothing,
+        inbound::an_incremental_sync_finds_what_no_hook_told,
+        inbound::changes_in_keap_arrive_by_hook,
+        inbound::a_broken_contact_harms_no_other,
+        outbound::an_edit_reaches_keap,
+        outbound::a_new_row_becomes_one_contact,
+        outbound::edits_on_both_sides_combine,
+        outbound::a_refused_edit_becomes_a_dead_letter_and_can_be_replayed,
+        outbound::a_delete_stays_here_until_the_owner_lets_it_through,
+        echo::after_quiescence_there_is_silence,
+        tokens::a_crowd_around_expiry_refreshes_once,
+        tokens::a_revoked_account_says_so_and_keeps_everything,
+        bad_input::deliveries_are_checked,
+        bad_input::unknown_accounts_and_paths_are_refused,
+        outages::keap_faults_are_retried_and_end_in_success,
+        outages::a_lost_answer_makes_no_second_contact,
+    ];
+    let disturbing = tests![true;
+        outages::a_hook_while_postgres_is_down_is_kept_and_applied,
+        outages::a_run_survives_the_death_of_the_sync_worker,
+    ];
+    peaceful.into_iter().chain(disturbing).collect()
+}
+
+fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
+    runtime.block_on(async {
+        let system = System::start(SystemOptions { ports: Ports::Free, ..SystemOptions::for_tests("e2e") }).await?;
+        let access = Access::of(&system);
+        Ok(Arc::new(Stage::new(system, access)?))
+    })
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("no async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if arguments.list {
+        libtest_mimic::run(&arguments, all_tests().into_iter().map(|test| Trial::test(test.name, || Ok(()))).collect())
+            .exit();
+    }
+    let stage = match start(&runtime) {
+        Ok(stage) => stage,
+        Err(error) => {
+            eprintln!("the system for the end-to-end tests did not start: {error:?}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let handle = runtime.handle().clone();
+    // Those that disturb come last, and alone: the lock keeps the others out.
+    let trials = all_tests().into_iter().map(|test| {
+        let (stage, handle) = (Arc::clone(&stage), handle.clone());
+        Trial::test(test.name, move || {
+            handle
+                .block_on(async {
+                    if test.disturbs_others {
+                        let _alone = stage.turn.write().await;
+                        (test.run)(&stage).await
+                    } else {
+                        let _among_others = stage.turn.read().await;
+                        (test.run)(&stage).await
+                    }
+                })
+                .map_err(|error| Failed::from(format!("{error:?}")))
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if conclusion.has_failed() {
+        eprintln!("logs of the system: {}", stage.access.logs);
+    }
+    runtime.block_on(async {
+        if let Err(error) = stage.system.lock().await.stop().await {
+            eprintln!("the system did not stop: {error:#}");
+        }
+    });
+    conclusion.exit_code()
+}

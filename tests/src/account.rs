@@ -1,0 +1,186 @@
+//! A connected account: its Keap tenant, its mirror, and its routes.
+
+use crate::database::{Mirror, connect};
+use crate::keap::Tenant;
+use crate::stage::{Answer, Stage, read};
+use crate::wait::until;
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+/// A connected account.
+pub struct Account<'a> {
+    /// The system it lives in.
+    pub stage: &'a Stage,
+    /// Its name, in keapsync and as a tenant of the simulator.
+    pub name: String,
+    /// Its Keap.
+    pub keap: Tenant,
+    /// Its rows.
+    pub mirror: Mirror,
+}
+
+/// What Keap's pages and our callback said on the way through OAuth.
+#[derive(Debug)]
+pub struct Journey {
+    /// The address that the browser was sent back to, with code and state.
+    pub callback: String,
+    /// The cookie that the callback demands.
+    pub cookie: String,
+    /// Our answer to the callback.
+    pub answer: Answer,
+}
+
+/// HMAC-SHA256.
+#[must_use]
+pub fn hmac_sha256(key: &str, message: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
+    mac.update(message);
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// Goes through OAuth as a person's browser would, up to the callback's answer.
+pub async fn journey(stage: &Stage, account: &str, tenant: &str) -> Result<Journey> {
+    let url = format!("{}/oauth/initiate", stage.access.coordinator);
+    let begun = stage.admin(Method::POST, &url, Some(&json!({"keap_account_id": account}))).await?;
+    ensure!(begun.status == 200, "initiate answered {}: {}", begun.status, begun.text);
+    let begun = begun.json();
+    let opened = stage.anonymous(Method::GET, begun["connect_url"].as_str().context("no connect_url")?).await?;
+    ensure!(opened.status == 302, "connect_url answered {}: {}", opened.status, opened.text);
+    let header = |answer: &Answer, name: &str| {
+        answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned).context(name.to_owned())
+    };
+    let cookie = header(&opened, "set-cookie")?;
+    let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+    let authorize = format!("{}&auto=1&tenant={tenant}", header(&opened, "location")?);
+    let approved = stage.anonymous(Method::GET, &authorize).await?;
+    ensure!(approved.status.is_redirection(), "Keap answered {}: {}", approved.status, approved.text);
+    let callback = header(&approved, "location")?;
+    let answer = read(stage.http.get(&callback).header("cookie", &cookie)).await?;
+    Ok(Journey { callback, cookie, answer })
+}
+
+impl<'a> Account<'a> {
+    /// Connects a new account to a new tenant and waits until its hooks are in place.
+    pub async fn connect(stage: &'a Stage, about: &str) -> Result<Self> {
+        let name = stage.fresh_name(about);
+        let account = Self {
+            stage,
+            keap: Tenant::new(stage.http.clone(), &stage.access.keap, &name),
+            mirror: Mirror { client: connect(&stage.access.database).await?, account: name.clone() },
+            name,
+        };
+        let journey = journey(stage, &account.name, &account.name).await?;
+        ensure!(journey.answer.status == 200, "the callback answered {}", journey.answer.status);
+        account.wait_for_hooks().await?;
+        Ok(account)
+    }
+
+    /// Waits until Keap has verified all hooks.
+    pub async fn wait_for_hooks(&self) -> Result<()> {
+        until("verified hooks", async || {
+            let counts = self.keap.counts().await?;
+            let hooks = counts["hooks"].as_array().cloned().unwrap_or_default();
+            Ok((hooks.len() >= 5 && hooks.iter().all(|hook| hook["status"] == "Verified")).then_some(()))
+        })
+        .await
+    }
+
+    /// The address of one of the account's routes at the coordinator.
+    #[must_use]
+    pub fn route(&self, resource: &str) -> String {
+        format!("{}/coordinator/{}/{resource}", self.stage.access.coordinator, self.name)
+    }
+
+    /// The account's status.
+    pub async fn status(&self) -> Result<Value> {
+        let answer = self.stage.admin(Method::GET, &self.route("status"), None).await?;
+        ensure!(answer.status == 200, "status answered {}: {}", answer.status, answer.text);
+        Ok(answer.json())
+    }
+
+    /// The account's dead letters, as text.
+    pub async fn dead_letters(&self) -> Result<String> {
+        let answer = self.stage.admin(Method::GET, &self.route("dead-letters"), None).await?;
+        ensure!(answer.status == 200, "dead-letters answered {}: {}", answer.status, answer.text);
+        Ok(answer.text)
+    }
+
+    /// Runs a full sync and waits for its end.
+    pub async fn full_sync(&self) -> Result<Value> {
+        let run_id = self.start("full").await?;
+        self.wait_for_run(&run_id).await
+    }
+
+    /// Starts a run by `POST /sync/{what}` and tells its id.
+    pub async fn start(&self, what: &str) -> Result<String> {
+        let separator = if what.contains('?') { '&' } else { '?' };
+        let url = format!("{}/sync/{what}{separator}account={}", self.stage.access.sync, self.name);
+        let answer = self.stage.admin(Method::POST, &url, None).await?;
+        ensure!(answer.status == 202, "{what} answered {}: {}", answer.status, answer.text);
+        answer.json()["run_id"].as_str().map(str::to_owned).context("no run_id")
+    }
+
+    /// Waits until a run has ended well.
+    pub async fn wait_for_run(&self, run_id: &str) -> Result<Value> {
+        let url = format!("{}/sync/runs/{run_id}?account={}", self.stage.access.sync, self.name);
+        let run = until("the end of a run", async || {
+            let run = self.stage.admin(Method::GET, &url, None).await?.json();
+            Ok(["completed", "failed"].iter().any(|state| run["state"] == *state).then_some(run))
+        })
+        .await?;
+        if run["state"] != "completed" {
+            bail!("the run failed: {run}");
+        }
+        Ok(run)
+    }
+
+    /// The address that Keap's hooks are registered with.
+    #[must_use]
+    pub fn hook_url(&self) -> String {
+        let mac = hmac_sha256(&self.stage.access.webhook_secret, format!("keapsync-hook-path:{}", self.name).as_bytes());
+        let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(mac);
+        format!("{}/webhook/{}/{token}", self.stage.access.webhook, self.name)
+    }
+
+    /// Delivers a hook as Keap does.
+    pub async fn deliver(&self, event_key: &str, ids: &[&str]) -> Result<Answer> {
+        let keys: Vec<Value> = ids.iter().map(|id| json!({"id": id, "apiUrl": "", "timestamp": "now"})).collect();
+        let body = json!({"event_key": event_key, "object_type": "contact", "object_keys": keys});
+        read(self.stage.http.post(self.hook_url()).json(&body)).await
+    }
+
+    /// Waits until the row of a contact satisfies `condition`, and returns it.
+    pub async fn wait_for_row(&self, keap_id: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Result<Value> {
+        until(what, async || {
+            let row = self.mirror.contact(keap_id).await?;
+            Ok(condition(&row).then_some(row))
+        })
+        .await
+    }
+
+    /// Waits until Keap's contact satisfies `condition`, and returns it.
+    pub async fn wait_for_keap(&self, keap_id: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Result<Value> {
+        until(what, async || Ok(self.keap.contact(keap_id).await?.filter(&condition))).await
+    }
+
+    /// Waits until nothing is on its way: no hook waits at Keap, no event here, no item in the outbox.
+    pub async fn wait_for_quiet(&self) -> Result<()> {
+        until("quiet", async || {
+            let pending = self.keap.counts().await?.pointer("/deliveries/pending").and_then(Value::as_u64);
+            let events = self.status().await?.pointer("/events/open").and_then(Value::as_u64);
+            let outbox = self
+                .mirror
+                .one(
+                    "select count(*) as n from sync_queue where account_id = $1 and status in ('pending', 'processing')",
+                    &[],
+                )
+                .await?;
+            Ok((pending == Some(0) && events == Some(0) && outbox["n"] == 0).then_some(()))
+        })
+        .await
+    }
+}

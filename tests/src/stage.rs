@@ -1,0 +1,96 @@
+//! The system under test, and the ways into it.
+
+use anyhow::{Context as _, Result};
+use keapsync_xtask::system::System;
+use reqwest::{Client, Method, StatusCode, redirect::Policy};
+use serde_json::Value;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::{Mutex, RwLock};
+
+/// A running system.
+pub struct Stage {
+    /// The processes.
+    pub system: Mutex<System>,
+    /// Held for writing by a test that takes a part of the system down, for reading by all others.
+    pub turn: RwLock<()>,
+    /// No redirects, no cookies: what a test sends is what is sent.
+    pub http: Client,
+    /// Addresses and secrets.
+    pub access: Access,
+    next: AtomicU32,
+}
+
+/// Addresses and secrets of a running system.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// `http://127.0.0.1:…` of the coordinator.
+    pub coordinator: String,
+    /// Of the sync worker.
+    pub sync: String,
+    /// Of the webhook handler.
+    pub webhook: String,
+    /// Of the simulator, without `/crm`.
+    pub keap: String,
+    /// The database, as a superuser who is not the engine.
+    pub database: String,
+    /// `ADMIN_API_TOKEN`.
+    pub admin_token: String,
+    /// `INTERNAL_TOKEN`.
+    pub internal_token: String,
+    /// `KEAP_WEBHOOK_SECRET`.
+    pub webhook_secret: String,
+    /// Where the processes log, for a person who looks for the cause of a failure.
+    pub logs: String,
+}
+
+/// An answer with its body.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// Body as text.
+    pub text: String,
+}
+
+impl Answer {
+    /// Body as JSON; `Null` when it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+}
+
+impl Stage {
+    /// Wraps a running system.
+    pub fn new(system: System, access: Access) -> Result<Self> {
+        let http = Client::builder().redirect(Policy::none()).timeout(crate::wait::PATIENCE).build()?;
+        Ok(Self { system: Mutex::new(system), turn: RwLock::new(()), http, access, next: AtomicU32::new(1) })
+    }
+
+    /// A name that no other test has.
+    pub fn fresh_name(&self, about: &str) -> String {
+        format!("{about}-{}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends a request with the admin's token.
+    pub async fn admin(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Answer> {
+        let mut request = self.http.request(method, url).bearer_auth(&self.access.admin_token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        read(request).await.with_context(|| url.to_owned())
+    }
+
+    /// Sends a request without any token.
+    pub async fn anonymous(&self, method: Method, url: &str) -> Result<Answer> {
+        read(self.http.request(method, url)).await
+    }
+}
+
+/// Sends a request and reads its answer.
+pub async fn read(request: reqwest::RequestBuilder) -> Result<Answer> {
+    let response = request.send().await?;
+    Ok(Answer { status: response.status(), headers: response.headers().clone(), text: response.text().await? })
+}

@@ -1,0 +1,29 @@
+//! Waiting for what is to come: asked again and again until a deadline, never slept for.
+
+use anyhow::{Result, anyhow};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How often a condition is asked.
+const INTERVAL: Duration = Duration::from_millis(25);
+
+/// How long anything may take before a test fails. Far above what is normal, because test machines are busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until `condition` answers with a value. Errors of the condition count as "not yet"; the last one is told when the
+/// deadline passes.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let last = match condition().await {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        if Instant::now() >= deadline {
+            let why = last.map(|error| format!(": {error:#}")).unwrap_or_default();
+            return Err(anyhow!("waited {} s for {what}, in vain{why}", PATIENCE.as_secs()));
+        }
+        sleep(INTERVAL).await;
+    }
+}
