@@ -1,0 +1,149 @@
+//! Contacts as a person changes them in Keap's own screens, and whole new sets of data.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::NamedTenant;
+use crate::data::apply::Author;
+use crate::data::contact::Property;
+use crate::data::request::{ContactRequest, Mask};
+use crate::failure::Failure;
+use crate::generate;
+use crate::hooks::{Event, publish};
+use crate::routes::contacts::{json as json_answer, rendered};
+use crate::routes::{body, id};
+use crate::simulator::Simulator;
+
+/// The most contacts that one seeding makes: about 300 MB.
+const SEED_CONTACTS_MAX: u32 = 200_000;
+
+/// The most full records of one answer.
+const LIST_LENGTH_MAX: usize = 10_000;
+
+/// What to replace a tenant's data by.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeedRequest {
+    contacts: u32,
+    #[serde(default)]
+    seed: Option<u64>,
+}
+
+/// `POST /sim/tenants/{tenant}/seed`: hooks, credentials, faults and counters stay; no event is fired.
+pub(crate) async fn seed(
+    State(simulator): State<Simulator>,
+    NamedTenant(tenant): NamedTenant,
+    bytes: Bytes,
+) -> Result<Json<Value>, Failure> {
+    let request: SeedRequest = body(&bytes)?;
+    if request.contacts > SEED_CONTACTS_MAX {
+        return Err(Failure::bad_request(format!("contacts must be at most {SEED_CONTACTS_MAX}")));
+    }
+    let seed = request.seed.unwrap_or(simulator.options().seed);
+    // A second of work for 50,000 contacts, away from the threads that answer requests.
+    let data =
+        tokio::task::spawn_blocking(move || generate::data(request.contacts, seed)).await.map_err(|_| {
+            Failure::rest(StatusCode::INTERNAL_SERVER_ERROR, "the data could not be generated", "")
+        })?;
+    tenant.hooks().forget_pending();
+    *tenant.data() = data;
+    Ok(Json(json!({ "contacts": request.contacts, "seed": seed })))
+}
+
+/// Which full records to list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ListQuery {
+    #[serde(default)]
+    after_id: u64,
+    limit: Option<usize>,
+}
+
+/// `GET /sim/tenants/{tenant}/contacts`: full records in the order of their ids.
+pub(crate) async fn list(NamedTenant(tenant): NamedTenant, Query(query): Query<ListQuery>) -> Response {
+    let limit = query.limit.unwrap_or(1000).clamp(1, LIST_LENGTH_MAX);
+    let data = tenant.data();
+    let mut records =
+        data.contacts.records().range(query.after_id.saturating_add(1)..).map(|(_, record)| record);
+    let mut out = b"{\"contacts\":[".to_vec();
+    let mut last_id = None;
+    for record in records.by_ref().take(limit) {
+        if last_id.is_some() {
+            out.push(b',');
+        }
+        last_id = Some(record.id);
+        record.write(Property::ALL, &mut out);
+    }
+    out.push(b']');
+    if let Some(last_id) = last_id.filter(|_| records.next().is_some()) {
+        out.extend_from_slice(format!(",\"next_after_id\":{last_id}").as_bytes());
+    }
+    out.push(b'}');
+    json_answer(StatusCode::OK, out)
+}
+
+/// `POST /sim/tenants/{tenant}/contacts`
+pub(crate) async fn create(
+    State(simulator): State<Simulator>,
+    NamedTenant(tenant): NamedTenant,
+    bytes: Bytes,
+) -> Result<Response, Failure> {
+    let request: ContactRequest = body(&bytes)?;
+    let mut data = tenant.data();
+    let contact_id = data.create_contact(request, Author::Person)?;
+    let answer = rendered(&data, contact_id, Property::ALL)?;
+    drop(data);
+    publish(&simulator, &tenant, Author::Person, vec![Event::now("contact.add", contact_id)]);
+    Ok(json_answer(StatusCode::CREATED, answer))
+}
+
+/// The parts of the path of one contact.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ContactPath {
+    contact_id: String,
+}
+
+/// `GET /sim/tenants/{tenant}/contacts/{contact_id}`: the full record.
+pub(crate) async fn show(
+    NamedTenant(tenant): NamedTenant,
+    Path(path): Path<ContactPath>,
+) -> Result<Response, Failure> {
+    let contact_id = id(&path.contact_id, "contact_id")?;
+    let answer = rendered(&tenant.data(), contact_id, Property::ALL)?;
+    Ok(json_answer(StatusCode::OK, answer))
+}
+
+/// `PATCH /sim/tenants/{tenant}/contacts/{contact_id}`: what the body names is set, and a null empties it.
+pub(crate) async fn update(
+    State(simulator): State<Simulator>,
+    NamedTenant(tenant): NamedTenant,
+    Path(path): Path<ContactPath>,
+    bytes: Bytes,
+) -> Result<Response, Failure> {
+    let contact_id = id(&path.contact_id, "contact_id")?;
+    let named: serde_json::Map<String, Value> = body(&bytes)?;
+    let mask = Mask::Named(named.keys().filter_map(|name| Property::parse(name)).collect());
+    let request: ContactRequest = body(&bytes)?;
+    let mut data = tenant.data();
+    data.update_contact(contact_id, request, &mask, Author::Person)?;
+    let answer = rendered(&data, contact_id, Property::ALL)?;
+    drop(data);
+    publish(&simulator, &tenant, Author::Person, vec![Event::now("contact.edit", contact_id)]);
+    Ok(json_answer(StatusCode::OK, answer))
+}
+
+/// `DELETE /sim/tenants/{tenant}/contacts/{contact_id}`
+pub(crate) async fn delete(
+    State(simulator): State<Simulator>,
+    NamedTenant(tenant): NamedTenant,
+    Path(path): Path<ContactPath>,
+) -> Result<StatusCode, Failure> {
+    let contact_id = id(&path.contact_id, "contact_id")?;
+    tenant.data().delete_contact(contact_id)?;
+    publish(&simulator, &tenant, Author::Person, vec![Event::now("contact.delete", contact_id)]);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,75 @@
+//! What the simulator has seen.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::NamedTenant;
+use crate::hooks::Subscription;
+use crate::simulator::Simulator;
+
+/// `GET /sim/health`
+pub(crate) async fn health(State(simulator): State<Simulator>) -> Json<Value> {
+    Json(json!({ "status": "healthy", "api_url": simulator.api_url() }))
+}
+
+/// `GET /sim/tenants`
+pub(crate) async fn tenants(State(simulator): State<Simulator>) -> Json<Value> {
+    Json(json!({ "tenants": simulator.tenant_names() }))
+}
+
+/// `GET /sim/tenants/{tenant}`
+pub(crate) async fn tenant(NamedTenant(tenant): NamedTenant) -> Json<Value> {
+    let (contacts, tags, categories, applications) = {
+        let data = tenant.data();
+        let applications: usize =
+            data.tags.definitions.keys().map(|tag| data.tags.contacts_of(*tag).count()).sum();
+        (data.contacts.len(), data.tags.definitions.len(), data.tags.categories.len(), applications)
+    };
+    let hooks: Vec<_> = tenant.hooks().list().map(Subscription::shown).collect();
+    let meter = tenant.meter();
+    Json(json!({
+        "tenant": tenant.name(),
+        "contacts": contacts,
+        "tags": tags,
+        "tag_categories": categories,
+        "tag_applications": applications,
+        "hooks": hooks,
+        "calls": {
+            "total": meter.total,
+            "by_operation": meter.by_operation,
+            "by_status": meter.by_status,
+            "writes": meter.writes,
+        },
+        "refreshes": meter.refreshes,
+        "max_calls_in_1s": meter.peaks.in_1s,
+        "max_calls_in_60s": meter.peaks.in_60s,
+        "deliveries": meter.deliveries,
+    }))
+}
+
+/// Where a log is to begin.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Since {
+    /// Milliseconds since the Unix epoch.
+    #[serde(default)]
+    since: i64,
+}
+
+/// `GET /sim/tenants/{tenant}/log`
+pub(crate) async fn log(NamedTenant(tenant): NamedTenant, Query(query): Query<Since>) -> Json<Value> {
+    Json(json!({ "calls": tenant.meter().calls_since(query.since) }))
+}
+
+/// `GET /sim/tenants/{tenant}/changes`
+pub(crate) async fn changes(NamedTenant(tenant): NamedTenant, Query(query): Query<Since>) -> Json<Value> {
+    Json(json!({ "changes": tenant.meter().changes_since(query.since) }))
+}
+
+/// `POST /sim/tenants/{tenant}/reset-counters`
+pub(crate) async fn reset_counters(NamedTenant(tenant): NamedTenant) -> StatusCode {
+    tenant.meter().reset();
+    StatusCode::NO_CONTENT
+}

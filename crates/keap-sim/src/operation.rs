@@ -1,0 +1,101 @@
+//! Names of the API's operations, by which calls are counted, logged and given faults.
+
+use axum::http::Method;
+
+/// One operation of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Operation {
+    name: &'static str,
+    writes: bool,
+}
+
+const fn reads(name: &'static str) -> Operation {
+    Operation { name, writes: false }
+}
+
+const fn writes(name: &'static str) -> Operation {
+    Operation { name, writes: true }
+}
+
+/// Method, route and operation, in the routes' own spelling.
+const OPERATIONS: &[(Method, &str, Operation)] = &[
+    (Method::GET, "/crm/rest/v2/contacts", reads("list_contacts")),
+    (Method::POST, "/crm/rest/v2/contacts", writes("create_contact")),
+    (Method::GET, "/crm/rest/v2/contacts/model", reads("get_contact_model")),
+    (Method::POST, "/crm/rest/v2/contacts/model/customFields", writes("create_custom_field")),
+    (Method::GET, "/crm/rest/v2/contacts/-/tags", reads("list_tags_across_contacts")),
+    (Method::GET, "/crm/rest/v2/contacts/{contact_id}", reads("get_contact")),
+    (Method::PATCH, "/crm/rest/v2/contacts/{contact_id}", writes("patch_contact")),
+    (Method::DELETE, "/crm/rest/v2/contacts/{contact_id}", writes("delete_contact")),
+    (Method::GET, "/crm/rest/v2/contacts/{contact_id}/tags", reads("list_contact_tags")),
+    (Method::GET, "/crm/rest/v2/tags", reads("list_tags")),
+    (Method::POST, "/crm/rest/v2/tags", writes("create_tag")),
+    (Method::GET, "/crm/rest/v2/tags/categories", reads("list_tag_categories")),
+    (Method::POST, "/crm/rest/v2/tags/categories", writes("create_tag_category")),
+    (Method::GET, "/crm/rest/v2/tags/categories/{tag_category_id}", reads("get_tag_category")),
+    (Method::PATCH, "/crm/rest/v2/tags/categories/{tag_category_id}", writes("patch_tag_category")),
+    (Method::DELETE, "/crm/rest/v2/tags/categories/{tag_category_id}", writes("delete_tag_category")),
+    (Method::GET, "/crm/rest/v2/tags/-/contacts", reads("list_contacts_across_tags")),
+    (Method::GET, "/crm/rest/v2/tags/{tag_id}", reads("get_tag")),
+    (Method::PATCH, "/crm/rest/v2/tags/{tag_id}", writes("patch_tag")),
+    (Method::DELETE, "/crm/rest/v2/tags/{tag_id}", writes("delete_tag")),
+    (Method::GET, "/crm/rest/v2/tags/{tag_id}/contacts", reads("list_tagged_contacts")),
+    (Method::GET, "/crm/rest/v2/tags/{tag_id}/contacts/count", reads("count_tagged_contacts")),
+    (Method::POST, "/crm/rest/v2/tags/{tag_id}/contacts:applyTags", writes("apply_tags")),
+    (Method::POST, "/crm/rest/v2/tags/{tag_id}/contacts:removeTags", writes("remove_tags")),
+    (Method::GET, "/crm/rest/v2/oauth/connect/userinfo", reads("get_user_info")),
+    (Method::GET, "/crm/rest/v1/hooks", reads("list_hooks")),
+    (Method::POST, "/crm/rest/v1/hooks", writes("create_hook")),
+    (Method::GET, "/crm/rest/v1/hooks/event_keys", reads("list_event_keys")),
+    (Method::GET, "/crm/rest/v1/hooks/{key}", reads("get_hook")),
+    (Method::PUT, "/crm/rest/v1/hooks/{key}", writes("update_hook")),
+    (Method::DELETE, "/crm/rest/v1/hooks/{key}", writes("delete_hook")),
+    (Method::POST, "/crm/rest/v1/hooks/{key}/verify", writes("verify_hook")),
+    (Method::POST, "/crm/rest/v1/hooks/{key}/delayedVerify", writes("delayed_verify_hook")),
+];
+
+impl Operation {
+    /// The exchange of an authorisation code.
+    pub(crate) const EXCHANGE: Self = reads("exchange_code");
+    /// The exchange of a refresh token.
+    pub(crate) const REFRESH: Self = reads("refresh_token");
+
+    /// The operation of a request, by its method and the route that took it.
+    pub(crate) fn of(method: &Method, route: &str) -> Self {
+        OPERATIONS
+            .iter()
+            .find(|(known_method, known_route, _)| known_method == method && *known_route == route)
+            .map_or(reads("unknown"), |(_, _, operation)| *operation)
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it changes what the app holds.
+    pub(crate) const fn writes(self) -> bool {
+        self.writes
+    }
+
+    /// Whether its answer is a list of contacts.
+    pub(crate) fn lists_contacts(self) -> bool {
+        self.name == "list_contacts"
+    }
+
+    /// Whether it is one of the token endpoint.
+    pub(crate) fn is_token(self) -> bool {
+        self == Self::EXCHANGE || self == Self::REFRESH
+    }
+
+    /// Whether a fault for that name is for this operation; `token` means both of the token endpoint.
+    pub(crate) fn is_named(self, name: &str) -> bool {
+        self.name == name || (name == "token" && self.is_token())
+    }
+
+    /// Whether an operation of that name exists, so that a misspelt fault is refused.
+    pub(crate) fn exists(name: &str) -> bool {
+        name == "token"
+            || [Self::EXCHANGE, Self::REFRESH].iter().any(|operation| operation.name == name)
+            || OPERATIONS.iter().any(|(_, _, operation)| operation.name == name)
+    }
+}

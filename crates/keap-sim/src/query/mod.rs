@@ -1,0 +1,5 @@
+//! How lists are asked for: filter terms, order, page size and page token, as Keap's v2 contract words them.
+
+pub(crate) mod contacts;
+pub(crate) mod page;
+pub(crate) mod term;
