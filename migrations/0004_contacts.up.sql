@@ -35,7 +35,7 @@ create table public.sync_contacts (
     created_by uuid,
     updated_by uuid,
     deleted_by uuid,
-    constraint sync_contacts_keap_id_key unique (account_id, keap_id)
+    constraint sync_contacts_keap_id_key unique (keap_id, account_id)
 );
 comment on table public.sync_contacts is 'Contacts, in step with Keap in both directions. Edit them here or there; a DELETE becomes deleted_at.';
 comment on column public.sync_contacts.id is 'Key of the row; Keap''s record carries it in a custom field when it was created from here.';

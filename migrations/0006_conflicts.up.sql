@@ -45,7 +45,7 @@ comment on column public.sync_conflicts.created_at is 'When this row was made.';
 comment on column public.sync_conflicts.updated_at is 'When this row last changed.';
 
 -- One open conflict per record and field; the list of open conflicts of an account.
-create unique index sync_conflicts_open_key on public.sync_conflicts (account_id, entity_type, entity_id, conflict_fields)
+create unique index sync_conflicts_open_key on public.sync_conflicts (entity_id, entity_type, account_id, conflict_fields)
     where resolved_at is null;
 -- The history of one record.
 create index sync_conflicts_entity_idx on public.sync_conflicts (entity_type, entity_id, detected_at);

@@ -30,36 +30,54 @@ macro_rules! local_row_columns {
 /// Columns before the mapped ones.
 const LEADING_COLUMNS: usize = 11;
 
-/// Answers from the index of `sync_status` alone for what did not change. Contacts are read for what did, and for what
-/// has no status under its Keap id: a row that carries the id without one, and the row that created the record.
+/// Answers from `sync_status` alone for what did not change. Contacts are read for what did, and for what has no status under its
+/// Keap id: a row that carries the id without one, and the row that created the record.
+///
+/// `offset 0` keeps each lookup a lookup by index: without statistics, right after a first load, the planner would
+/// rather read the whole account into a hash table.
 const KNOWN: &str = concat!(
     "with key as materialized (
         select unnest($2::text[]) as keap_id, unnest($3::text[]) as keap_hash, unnest($4::text[])::uuid as row_id
     ), met as materialized (
-        select key.keap_id, coalesce(status.keap_hash = key.keap_hash, false) as unchanged, status.entity_id as id
+        select key.keap_id, key.row_id, coalesce(found.keap_hash = key.keap_hash, false) as unchanged, found.entity_id as id
         from key
-        join public.sync_status status
-            on status.account_id = $1 and status.entity_type = 'contact' and status.keap_id = key.keap_id
+        left join lateral (
+            select status.entity_id, status.keap_hash
+            from public.sync_status status
+            where status.account_id = $1 and status.entity_type = 'contact' and status.keap_id = key.keap_id
+            limit 1
+        ) as found on true
     ), known as materialized (
-        select keap_id, unchanged, case when not unchanged then id end as id from met
+        select keap_id, unchanged, case when not unchanged then id end as id from met where id is not null
         union all
-        select key.keap_id, false, contact.id
-        from key
-        join public.sync_contacts contact on contact.account_id = $1 and contact.keap_id = key.keap_id
-        where key.keap_id not in (select met.keap_id from met)
-        union all
-        select key.keap_id, false, contact.id
-        from key
-        join public.sync_contacts contact
-            on contact.id = key.row_id and contact.account_id = $1 and contact.keap_id is null
-        where key.keap_id not in (select met.keap_id from met)
+        select met.keap_id, false, coalesce(linked.id, case when made.keap_id is null then made.id end)
+        from met
+        left join lateral (
+            select contact.id from public.sync_contacts contact
+            where contact.account_id = $1 and contact.keap_id = met.keap_id
+            offset 0
+        ) as linked on true
+        left join lateral (
+            select contact.id, contact.keap_id from public.sync_contacts contact
+            where contact.id = met.row_id and contact.account_id = $1
+            offset 0
+        ) as made on true
+        where met.id is null
     )
-    select known.keap_id, known.unchanged, ",
+    select known.keap_id, known.unchanged, found.*
+    from known
+    left join lateral (
+        select ",
     local_row_columns!(),
-    " from known
-    left join public.sync_contacts contact on contact.id = known.id
-    left join public.sync_status status
-        on status.account_id = contact.account_id and status.entity_type = 'contact' and status.entity_id = contact.id"
+    "   from public.sync_contacts contact
+        left join lateral (
+            select * from public.sync_status status
+            where status.account_id = $1 and status.entity_type = 'contact' and status.entity_id = contact.id
+            offset 0
+        ) as status on true
+        where contact.id = known.id
+        offset 0
+    ) as found on true"
 );
 
 const ROWS: &str = concat!(

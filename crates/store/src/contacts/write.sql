@@ -16,11 +16,15 @@ with input as materialized (
         unnest($37::text[]) as audit_fields, unnest($38::text[]) as audit_lost, unnest($39::text[]) as conflict_status
 ),
 locked as materialized (
-    select contact.id, contact.version, contact.keap_id, contact.updated_at
-    from public.sync_contacts contact
-    where contact.account_id = $1 and contact.id in (select input.id from input where input.id is not null)
-    order by contact.id
-    for update
+    select found.*
+    from (select input.id from input where input.id is not null order by input.id) as wanted
+    -- A subquery with a lock of its own stays a lookup by index, however little is known of the table's size.
+    cross join lateral (
+        select contact.id, contact.version, contact.keap_id, contact.updated_at
+        from public.sync_contacts contact
+        where contact.account_id = $1 and contact.id = wanted.id
+        for update
+    ) as found
 ),
 -- The count makes sure that every lock is held before the first write.
 current as materialized (
