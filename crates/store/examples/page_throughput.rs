@@ -58,7 +58,8 @@ async fn main() -> anyhow::Result<()> {
 
     let mut elapsed = std::time::Duration::ZERO;
     for page in 0..pages {
-        let rows: Vec<RowWrite> = (page * PAGE..(page + 1) * PAGE).map(|number| contact(number, "first")).collect();
+        let rows: Vec<RowWrite> =
+            (page * PAGE..(page + 1) * PAGE).map(|number| contact(number, "first")).collect();
         let written = batch(rows);
         let start = Instant::now();
         let outcome = store.write(&account, EntityType::Contact, &written).await?;
@@ -82,7 +83,10 @@ async fn main() -> anyhow::Result<()> {
     let start = Instant::now();
     for page in 0..pages {
         let known = store.read_known(&account, EntityType::Contact, &keys_of(page, "")).await?;
-        anyhow::ensure!(known.len() == PAGE && known.iter().all(|row| row.row.is_none()), "something changed");
+        anyhow::ensure!(
+            known.len() == PAGE && known.iter().all(|row| row.row.is_none()),
+            "something changed"
+        );
     }
     println!("unchanged: {:.2} ms per page of {PAGE}", start.elapsed().as_secs_f64() * 1000.0 / pages as f64);
 
@@ -100,7 +104,8 @@ async fn main() -> anyhow::Result<()> {
                 if let Some(record) = &mut write.record {
                     record.set_by_name("first_name", json!("Changed"));
                 }
-                write.audit_old = Map::from_iter([("first_name".to_owned(), row.record.get_by_name("first_name").clone())]);
+                write.audit_old =
+                    Map::from_iter([("first_name".to_owned(), row.record.get_by_name("first_name").clone())]);
                 write
             })
             .collect();

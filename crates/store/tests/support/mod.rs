@@ -4,6 +4,7 @@
 //! `keapsync_engine`; a person is the owner or `authenticated`.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
 use anyhow::{Context, Result, anyhow};
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -167,7 +168,9 @@ async fn template(server: &Config, admin: &Client) -> Result<String> {
         admin.batch_execute(&format!("alter role {OWNER} password '{PASSWORD}'")).await?;
         let unfinished = format!("{name}_unfinished");
         admin.batch_execute(&format!("drop database if exists {unfinished}")).await?;
-        admin.batch_execute(&format!("create database {unfinished} template template0 owner {OWNER}")).await?;
+        admin
+            .batch_execute(&format!("create database {unfinished} template template0 owner {OWNER}"))
+            .await?;
         {
             let mut config = server.clone();
             config.dbname(&unfinished);
@@ -207,12 +210,15 @@ pub fn account() -> AccountId {
 
 /// Mirrors the account, which every record needs.
 pub async fn with_account(engine: &Client) {
-    Store::new(engine).upsert_account(&account(), "Demo", "active", "{}").await.expect("the account is mirrored");
+    Store::new(engine)
+        .upsert_account(&account(), "Demo", "active", "{}")
+        .await
+        .expect("the account is mirrored");
 }
 
 /// A hash-shaped text that stands for `seed`.
 pub fn hash(seed: &str) -> String {
-    format!("{:0>32}", seed)
+    format!("{seed:0>32}")
 }
 
 /// A contact's record from a JSON object.

@@ -1,0 +1,269 @@
+//! What the triggers make of people's edits, and that they leave the engine's alone.
+
+#![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+
+mod support;
+
+use keapsync_domain::ids::EntityType;
+use keapsync_engine::ports::{MirrorStore, OutboxStore};
+use keapsync_store::Store;
+use serde_json::{Value, json};
+use support::{TestDatabase, account, batch, insert_of, with_account};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+const USER: &str = "7b0c8f5e-2f57-4b1c-9a55-0d7f6f2b7a11";
+
+/// A query's only row as JSON.
+async fn json_of(client: &Client, query: &str) -> Value {
+    let row = client
+        .query_one(&format!("select to_jsonb(x)::text from ({query}) x"), &[])
+        .await
+        .expect("the query is right and answers one row");
+    serde_json::from_str(row.get(0)).expect("Postgres writes JSON")
+}
+
+async fn count(client: &Client, table: &str) -> i64 {
+    client
+        .query_one(&format!("select count(*) from {table}"), &[])
+        .await
+        .expect("the table is counted")
+        .get(0)
+}
+
+/// A linked contact, as a first load leaves it.
+async fn loaded(engine: &Client) {
+    with_account(engine).await;
+    let rows = vec![insert_of(
+        "7",
+        &json!({"email": "ann@example.com", "first_name": "Ann", "birth_date": "1980-02-29", "tags": ["1"]}),
+    )];
+    let outcome = Store::new(engine)
+        .write(&account(), EntityType::Contact, &batch(rows))
+        .await
+        .expect("the contact is written");
+    assert_eq!(outcome.written, ["7"]);
+}
+
+#[tokio::test]
+async fn an_update_is_queued_audited_and_keeps_the_first_old_value_as_base() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+
+    person
+        .batch_execute(&format!(
+            r#"begin;
+             set local request.jwt.claims = '{{"sub":"{USER}"}}';
+             set local request.headers = '{{"user-agent":"table editor","x-forwarded-for":"203.0.113.9, 10.0.0.1"}}';
+             update sync_contacts set first_name = 'Anna', tags = '["1","2"]' where keap_id = '7';
+             commit"#
+        ))
+        .await
+        .unwrap();
+    let row = json_of(
+        &person,
+        "select sync_status, version, updated_by::text, updated_at > created_at as moved from sync_contacts",
+    )
+    .await;
+    assert_eq!(row, json!({"sync_status": "pending", "version": 2, "updated_by": USER, "moved": true}));
+    let item =
+        json_of(&person, "select operation, entity_type, keap_id, payload, status, priority from sync_queue")
+            .await;
+    assert_eq!(
+        item,
+        json!({"operation": "update", "entity_type": "contact", "keap_id": "7", "status": "pending", "priority": 5,
+            "payload": {"old": {"first_name": "Ann", "tags": ["1"]}, "new": {"first_name": "Anna", "tags": ["1", "2"]}}})
+    );
+    let audit =
+        "select operation, old_data, new_data, changed_fields, sync_source, sync_destination, user_id::text,
+        host(ip_address) as ip, user_agent from sync_audit_log where sync_source = 'supabase'";
+    assert_eq!(
+        json_of(&person, audit).await,
+        json!({"operation": "update", "old_data": {"first_name": "Ann", "tags": ["1"]}, "new_data": null,
+            "changed_fields": ["first_name", "tags"], "sync_source": "supabase", "sync_destination": "keap", "user_id": USER,
+            "ip": "203.0.113.9", "user_agent": "table editor"})
+    );
+
+    person.batch_execute("update sync_contacts set first_name = 'Annika', birth_date = null").await.unwrap();
+    let status = json_of(&person, "select base, has_base, last_sync_status from sync_status").await;
+    assert_eq!(
+        status,
+        json!({"base": {"first_name": "Ann", "tags": ["1"], "birth_date": "1980-02-29"}, "has_base": true, "last_sync_status": "pending"})
+    );
+    assert_eq!(count(&person, "sync_queue").await, 2);
+}
+
+#[tokio::test]
+async fn a_write_that_changes_no_synced_value_is_not_queued() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    person
+        .batch_execute("update sync_contacts set first_name = first_name, source_system = 'manual'")
+        .await
+        .unwrap();
+    assert_eq!(count(&person, "sync_queue").await, 0);
+    assert_eq!(
+        json_of(&person, "select version, sync_status from sync_contacts").await,
+        json!({"version": 2, "sync_status": "completed"})
+    );
+}
+
+#[tokio::test]
+async fn an_insert_waits_for_keap_without_a_base() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    with_account(&engine).await;
+    person
+        .batch_execute(
+            "insert into sync_contacts (account_id, email, sync_status, version) values ('demo', 'bo@example.com', 'completed', 9)",
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        json_of(&person, "select sync_status, version, source_system, keap_id from sync_contacts").await,
+        json!({"sync_status": "pending", "version": 1, "source_system": "supabase", "keap_id": null})
+    );
+    assert_eq!(
+        json_of(&person, "select operation, payload from sync_queue").await,
+        json!({"operation": "create", "payload": {"old": {}, "new": {"email": "bo@example.com"}}})
+    );
+    assert_eq!(
+        json_of(&person, "select has_base, base from sync_status").await,
+        json!({"has_base": false, "base": null})
+    );
+    assert_eq!(
+        json_of(&person, "select operation, old_data, changed_fields from sync_audit_log").await,
+        json!({"operation": "create", "old_data": null, "changed_fields": null})
+    );
+
+    // An edit before the record exists in Keap keeps what a create may have carried.
+    person.batch_execute("update sync_contacts set email = 'bo@example.org'").await.unwrap();
+    assert_eq!(
+        json_of(&person, "select has_base, base from sync_status").await,
+        json!({"has_base": false, "base": {"email": "bo@example.com"}})
+    );
+
+    let error =
+        person.batch_execute("insert into sync_contacts (account_id) values ('nobody')").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::FOREIGN_KEY_VIOLATION));
+}
+
+#[tokio::test]
+async fn a_delete_becomes_a_soft_delete_and_can_be_undone() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    person
+        .batch_execute(&format!(
+            r#"begin; set local request.jwt.claims = '{{"sub":"{USER}"}}'; delete from sync_contacts; commit"#
+        ))
+        .await
+        .unwrap();
+    assert_eq!(
+        json_of(
+            &person,
+            "select deleted_at is not null as deleted, deleted_by::text, sync_status from sync_contacts"
+        )
+        .await,
+        json!({"deleted": true, "deleted_by": USER, "sync_status": "pending"})
+    );
+    assert_eq!(json_of(&person, "select operation from sync_queue").await, json!({"operation": "delete"}));
+    assert_eq!(json_of(&person, "select base from sync_status").await, json!({"base": {"deleted_at": null}}));
+    assert_eq!(
+        json_of(&person, "select operation, old_data from sync_audit_log where sync_source = 'supabase'")
+            .await,
+        json!({"operation": "delete", "old_data": {"deleted_at": null}})
+    );
+
+    // A second DELETE finds nothing to do.
+    person.batch_execute("delete from sync_contacts").await.unwrap();
+    assert_eq!(count(&person, "sync_queue").await, 1);
+
+    person.batch_execute("update sync_contacts set deleted_at = null").await.unwrap();
+    assert_eq!(
+        json_of(
+            &person,
+            "select operation, payload -> 'new' as now from sync_queue order by sequence desc limit 1"
+        )
+        .await,
+        json!({"operation": "update", "now": {"deleted_at": null}})
+    );
+    assert_eq!(json_of(&person, "select deleted_by from sync_contacts").await, json!({"deleted_by": null}));
+}
+
+#[tokio::test]
+async fn the_engine_is_never_captured_and_may_purge() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    let before = json_of(&person, "select updated_at from sync_contacts").await;
+    engine.batch_execute("update sync_contacts set sync_status = 'error', sync_error = 'x'").await.unwrap();
+    let after = json_of(&person, "select version, updated_at from sync_contacts").await;
+    assert_eq!(after["version"], 2);
+    assert_eq!(after["updated_at"], before["updated_at"], "no value changed");
+    engine.batch_execute("update sync_contacts set email = 'new@example.com'").await.unwrap();
+    let after = json_of(&person, "select version, updated_at, sync_status from sync_contacts").await;
+    assert_eq!((&after["version"], &after["sync_status"]), (&json!(3), &json!("error")));
+    assert_ne!(after["updated_at"], before["updated_at"]);
+    engine.batch_execute("delete from sync_contacts").await.unwrap();
+    assert_eq!(count(&person, "sync_contacts").await, 0);
+    assert_eq!(count(&person, "sync_queue").await, 0);
+    assert_eq!(count(&person, "sync_audit_log where sync_source = 'supabase'").await, 0);
+}
+
+#[tokio::test]
+async fn a_person_does_not_relink_a_row() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    for assignment in ["keap_id = '8'", "keap_id = null", "id = gen_random_uuid()", "account_id = 'other'"] {
+        let error =
+            person.batch_execute(&format!("update sync_contacts set {assignment}")).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::INTEGRITY_CONSTRAINT_VIOLATION), "{assignment}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_headers_make_no_sense_is_captured_all_the_same() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    person
+        .batch_execute(
+            r#"begin; set local request.jwt.claims = '{"sub":"not a uuid"}'; set local request.headers = '{"x-forwarded-for":"nonsense"';
+             update sync_contacts set first_name = 'A'; commit"#,
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        json_of(&person, "select user_id, ip_address from sync_audit_log where sync_source = 'supabase'")
+            .await,
+        json!({"user_id": null, "ip_address": null})
+    );
+}
+
+#[tokio::test]
+async fn a_rolled_back_edit_leaves_nothing() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    person.batch_execute("begin; update sync_contacts set first_name = 'A'; rollback").await.unwrap();
+    assert_eq!(count(&person, "sync_queue").await, 0);
+    assert_eq!(Store::new(&engine).depth(&account()).await.unwrap().open, 0);
+}
+
+#[tokio::test]
+async fn the_service_role_edits_and_is_captured() {
+    let database = TestDatabase::migrated().await;
+    let (engine, superuser) = (database.engine().await, database.superuser().await);
+    loaded(&engine).await;
+    // On Supabase it bypasses row level security; on a test server the attribute is set by the superuser.
+    superuser.batch_execute("alter role service_role bypassrls; set role service_role").await.unwrap();
+    superuser.batch_execute("update sync_contacts set first_name = 'A'").await.unwrap();
+    superuser.batch_execute("delete from sync_contacts").await.unwrap();
+    superuser.batch_execute("reset role").await.unwrap();
+    assert_eq!(count(&superuser, "sync_queue").await, 2);
+    assert_eq!(count(&superuser, "sync_contacts").await, 1);
+}
