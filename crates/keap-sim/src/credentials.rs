@@ -40,6 +40,7 @@ struct Code {
 #[derive(Debug)]
 struct Token {
     tenant: Arc<Tenant>,
+    issued_ms: i64,
     expires_ms: i64,
 }
 
@@ -94,12 +95,14 @@ impl Credentials {
     /// New tokens for a tenant.
     pub(crate) fn issue_tokens(&mut self, tenant: &Arc<Tenant>, default_ttl_s: u64) -> TokenResponse {
         let now_ms = clock::now_ms();
-        self.access.retain(|_, token| token.expires_ms > now_ms);
         let expires_in = tenant.access_token_ttl_s().unwrap_or(default_ttl_s);
-        let ttl_ms = i64::try_from(expires_in.saturating_mul(1000)).unwrap_or(i64::MAX);
         let (access_token, refresh_token) = (random::secret(), random::secret());
-        let token = |ttl_ms| Token { tenant: Arc::clone(tenant), expires_ms: now_ms.saturating_add(ttl_ms) };
-        self.access.insert(access_token.clone(), token(ttl_ms));
+        let token = |ttl_ms: i64| Token {
+            tenant: Arc::clone(tenant),
+            issued_ms: now_ms,
+            expires_ms: now_ms.saturating_add(ttl_ms),
+        };
+        self.access.insert(access_token.clone(), token(milliseconds(expires_in)));
         self.refresh.insert(refresh_token.clone(), token(REFRESH_TOKEN_TTL_MS));
         TokenResponse {
             access_token,
@@ -126,9 +129,12 @@ impl Credentials {
         self.service_keys.retain(|_, tenant| is_other(tenant));
     }
 
-    /// Ends a tenant's access tokens now; refresh tokens live on.
-    pub(crate) fn expire_access_tokens(&mut self, tenant: &Tenant) {
-        self.access.retain(|_, token| token.tenant.name() != tenant.name());
+    /// Gives a tenant's access tokens another lifetime, counted from when each was issued. One that has expired can
+    /// live again by it. Refresh tokens are not touched.
+    pub(crate) fn set_access_token_ttl(&mut self, tenant: &Tenant, ttl_s: u64) {
+        for token in self.access.values_mut().filter(|token| token.tenant.name() == tenant.name()) {
+            token.expires_ms = token.issued_ms.saturating_add(milliseconds(ttl_s));
+        }
     }
 
     /// Who makes a request: a bearer token, or a service key in either of the two headers in use.
@@ -142,6 +148,10 @@ impl Credentials {
         let token = self.access.get(bearer?)?;
         (token.expires_ms > clock::now_ms()).then(|| (Arc::clone(&token.tenant), Credential::OauthClient))
     }
+}
+
+fn milliseconds(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 fn bearer(header: &str) -> Option<&str> {

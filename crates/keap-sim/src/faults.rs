@@ -40,6 +40,19 @@ impl FaultKind {
     const fn is_of_hooks(self) -> bool {
         matches!(self, Self::HookLost | Self::HookDuplicate | Self::HookReorder | Self::HookDelay)
     }
+
+    /// Whether it settles what becomes of a call or delivery.
+    const fn decides(self) -> bool {
+        matches!(
+            self,
+            Self::Status
+                | Self::TimeoutBefore
+                | Self::TimeoutAfter
+                | Self::InvalidJson
+                | Self::TokenRefreshLost
+                | Self::HookLost
+        )
+    }
 }
 
 /// One fault as it is set and shown.
@@ -70,6 +83,11 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
+    fn count(&mut self) {
+        self.times = self.times.map(|times| times.saturating_sub(1));
+        self.happened += 1;
+    }
+
     /// Why a fault cannot be set as given.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match self.kind {
@@ -117,13 +135,14 @@ impl Faults {
     /// The faults that happen to this call, each counted as used.
     pub(crate) fn of_call(&mut self, operation: Operation) -> Vec<Fault> {
         self.take(|fault| {
-            let is_for_lists = fault.kind != FaultKind::BrokenRecord || operation.lists_contacts();
-            let is_for_tokens = fault.kind != FaultKind::TokenRefreshLost || operation == Operation::REFRESH;
-            // A fault without an operation is for the API proper: a test of failing calls must not lose its token.
-            let is_named = fault.operation.as_deref().is_some_and(|name| operation.is_named(name));
-            let is_general = fault.operation.is_none()
-                && (!operation.is_token() || fault.kind == FaultKind::TokenRefreshLost);
-            !fault.kind.is_of_hooks() && is_for_lists && is_for_tokens && (is_named || is_general)
+            let is_of_calls = !fault.kind.is_of_hooks() && fault.kind != FaultKind::BrokenRecord;
+            let is_possible = fault.kind != FaultKind::TokenRefreshLost || operation == Operation::REFRESH;
+            let is_meant = match fault.operation.as_deref() {
+                Some(name) => operation.is_named(name),
+                // A fault without an operation is for the API proper: a test of failing calls must not lose its token.
+                None => !operation.is_token() || fault.kind == FaultKind::TokenRefreshLost,
+            };
+            is_of_calls && is_possible && is_meant
         })
     }
 
@@ -134,27 +153,109 @@ impl Faults {
         })
     }
 
+    /// The contacts that a list is to give in the wrong shape, if it has them.
+    pub(crate) fn broken_contacts(&mut self) -> Vec<u64> {
+        let mut contact_ids = Vec::new();
+        for fault in self.faults.iter().filter(|fault| fault.kind == FaultKind::BrokenRecord) {
+            let happens = fault.times != Some(0) && draw(&mut self.random, fault.probability);
+            contact_ids.extend(fault.contact_id.filter(|_| happens));
+        }
+        contact_ids
+    }
+
+    /// Counts that a list gave a contact in the wrong shape.
+    pub(crate) fn broke(&mut self, contact_id: u64) {
+        let is_it = |fault: &&mut Fault| {
+            fault.kind == FaultKind::BrokenRecord
+                && fault.contact_id == Some(contact_id)
+                && fault.times != Some(0)
+        };
+        if let Some(fault) = self.faults.iter_mut().find(is_it) {
+            fault.count();
+        }
+    }
+
+    /// Of the faults that decide how a call ends only the first takes part, so that several set at once happen one
+    /// call after the other.
     fn take(&mut self, fits: impl Fn(&Fault) -> bool) -> Vec<Fault> {
         let mut taken = Vec::new();
+        let mut is_decided = false;
         for fault in &mut self.faults {
-            if fault.times == Some(0) || !fits(fault) {
+            let is_due = fault.times != Some(0) && fits(fault) && !(is_decided && fault.kind.decides());
+            if !is_due || !draw(&mut self.random, fault.probability) {
                 continue;
             }
-            if let Some(chance) = fault.probability
-                && !draw(&mut self.random, chance)
-            {
-                continue;
-            }
-            fault.times = fault.times.map(|times| times - 1);
-            fault.happened += 1;
+            is_decided |= fault.kind.decides();
+            fault.count();
             taken.push(fault.clone());
         }
         taken
     }
 }
 
-fn draw(random: &mut Random, chance: f64) -> bool {
+fn draw(random: &mut Random, probability: Option<f64>) -> bool {
+    let Some(probability) = probability else {
+        return true;
+    };
     // Millionths are fine enough for a test's chances and convert without loss.
     let drawn = u32::try_from(random.below(1_000_000)).unwrap_or(0);
-    f64::from(drawn) < chance * 1_000_000.0
+    f64::from(drawn) < probability * 1_000_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> Fault {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn kinds(faults: &mut Faults, operation: Operation) -> Vec<FaultKind> {
+        faults.of_call(operation).iter().map(|fault| fault.kind).collect()
+    }
+
+    const LIST: Operation = Operation::LIST_CONTACTS;
+
+    #[test]
+    fn faults_that_decide_happen_one_call_after_the_other() {
+        let mut faults = Faults::new(1);
+        faults.add(vec![
+            fault(r#"{"kind":"latency","ms":1}"#),
+            fault(r#"{"kind":"status","status":500,"operation":"list_contacts","times":1}"#),
+            fault(r#"{"kind":"invalid_json","times":1}"#),
+        ]);
+        assert_eq!(kinds(&mut faults, LIST), [FaultKind::Latency, FaultKind::Status]);
+        assert_eq!(kinds(&mut faults, LIST), [FaultKind::Latency, FaultKind::InvalidJson]);
+        assert_eq!(kinds(&mut faults, LIST), [FaultKind::Latency]);
+    }
+
+    #[test]
+    fn the_token_endpoint_is_spared_unless_named() {
+        let mut faults = Faults::new(1);
+        faults.add(vec![fault(r#"{"kind":"status","status":500}"#)]);
+        assert_eq!(kinds(&mut faults, Operation::REFRESH), []);
+        faults.add(vec![fault(r#"{"kind":"status","status":503,"operation":"token"}"#)]);
+        assert_eq!(kinds(&mut faults, Operation::REFRESH), [FaultKind::Status]);
+    }
+
+    #[test]
+    fn chances_are_met_in_the_long_run() {
+        let mut faults = Faults::new(1);
+        faults.add(vec![fault(r#"{"kind":"latency","ms":1,"probability":0.25}"#)]);
+        let happened = (0..1000).filter(|_| !kinds(&mut faults, LIST).is_empty()).count();
+        assert!((200..300).contains(&happened), "{happened} of 1000");
+    }
+
+    #[test]
+    fn what_cannot_happen_is_refused() {
+        for text in [
+            r#"{"kind":"status"}"#,
+            r#"{"kind":"status","status":200}"#,
+            r#"{"kind":"latency"}"#,
+            r#"{"kind":"broken_record"}"#,
+            r#"{"kind":"invalid_json","probability":2.0}"#,
+        ] {
+            assert!(fault(text).problem().is_some(), "{text}");
+        }
+    }
 }

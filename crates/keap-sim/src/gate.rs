@@ -28,10 +28,6 @@ const TIMEOUT_DEFAULT_MS: u64 = 30_000;
 /// Largest answer that a fault is asked to cut: a page of 1000 contacts is about 1.5 MB.
 const ANSWER_SIZE_MAX: usize = 256 * 1024 * 1024;
 
-/// The contacts that a list is to give in the wrong shape, handed to the operation by the gate.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct BrokenRecords(pub(crate) Vec<u64>);
-
 /// Lets a request through to its operation, or answers in its place.
 pub(crate) async fn gate(
     State(simulator): State<Simulator>,
@@ -81,7 +77,7 @@ async fn run(
     simulator: &Simulator,
     tenant: &Tenant,
     operation: Operation,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Option<Response> {
     let faults = tenant.faults().of_call(operation);
@@ -95,8 +91,6 @@ async fn run(
     if let Some(fault) = find(&faults, FaultKind::Status) {
         return Some(status_answer(fault));
     }
-    let broken = faults.iter().filter(|fault| fault.kind == FaultKind::BrokenRecord);
-    request.extensions_mut().insert(BrokenRecords(broken.filter_map(|fault| fault.contact_id).collect()));
     let response = next.run(request).await;
     if operation.writes() && response.status().is_success() {
         tenant.meter().writes += 1;

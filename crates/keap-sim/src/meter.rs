@@ -37,7 +37,7 @@ pub(crate) struct ChangeEntry {
 }
 
 /// How hook deliveries went, by attempt.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DeliveryCounts {
     pub(crate) attempted: u64,
     pub(crate) ok: u64,
@@ -51,7 +51,9 @@ pub(crate) struct DeliveryCounts {
 /// The counters and logs of one tenant.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
+    /// Authenticated calls of the API.
     pub(crate) total: u64,
+    /// Calls as they arrive, those of the token endpoint among them.
     pub(crate) by_operation: BTreeMap<&'static str, u64>,
     pub(crate) by_status: BTreeMap<u16, u64>,
     /// Writing operations that took effect, answered or not.
@@ -70,6 +72,11 @@ impl Meter {
         self.total += 1;
         *self.by_operation.entry(operation.name()).or_default() += 1;
         self.peaks.note(now_ms);
+    }
+
+    /// Counts a call of the token endpoint, which is under no quota.
+    pub(crate) fn begin_token_call(&mut self, operation: Operation) {
+        *self.by_operation.entry(operation.name()).or_default() += 1;
     }
 
     /// Notes how a call ended.

@@ -256,7 +256,9 @@ fn note(tenant: &Arc<Tenant>, operation: Operation, answer: Option<&Response>) {
         status: answer.map_or(0, |response| response.status().as_u16()),
         duration_ms: 0,
     };
-    tenant.meter().end(entry);
+    let mut meter = tenant.meter();
+    meter.begin_token_call(operation);
+    meter.end(entry);
 }
 
 fn refuse(error: &str, description: &str) -> Response {

@@ -19,7 +19,7 @@ const fn writes(name: &'static str) -> Operation {
 
 /// Method, route and operation, in the routes' own spelling.
 const OPERATIONS: &[(Method, &str, Operation)] = &[
-    (Method::GET, "/crm/rest/v2/contacts", reads("list_contacts")),
+    (Method::GET, "/crm/rest/v2/contacts", Operation::LIST_CONTACTS),
     (Method::POST, "/crm/rest/v2/contacts", writes("create_contact")),
     (Method::GET, "/crm/rest/v2/contacts/model", reads("get_contact_model")),
     (Method::POST, "/crm/rest/v2/contacts/model/customFields", writes("create_custom_field")),
@@ -55,6 +55,8 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
 ];
 
 impl Operation {
+    /// The list of contacts.
+    pub(crate) const LIST_CONTACTS: Self = reads("list_contacts");
     /// The exchange of an authorisation code.
     pub(crate) const EXCHANGE: Self = reads("exchange_code");
     /// The exchange of a refresh token.
@@ -75,11 +77,6 @@ impl Operation {
     /// Whether it changes what the app holds.
     pub(crate) const fn writes(self) -> bool {
         self.writes
-    }
-
-    /// Whether its answer is a list of contacts.
-    pub(crate) fn lists_contacts(self) -> bool {
-        self.name == "list_contacts"
     }
 
     /// Whether it is one of the token endpoint.

@@ -28,7 +28,10 @@ pub(crate) async fn tenant(NamedTenant(tenant): NamedTenant) -> Json<Value> {
             data.tags.definitions.keys().map(|tag| data.tags.contacts_of(*tag).count()).sum();
         (data.contacts.len(), data.tags.definitions.len(), data.tags.categories.len(), applications)
     };
-    let hooks: Vec<_> = tenant.hooks().list().map(Subscription::shown).collect();
+    let (hooks, pending) = {
+        let hooks = tenant.hooks();
+        (hooks.list().map(Subscription::shown).collect::<Vec<_>>(), hooks.pending())
+    };
     let meter = tenant.meter();
     Json(json!({
         "tenant": tenant.name(),
@@ -46,7 +49,14 @@ pub(crate) async fn tenant(NamedTenant(tenant): NamedTenant) -> Json<Value> {
         "refreshes": meter.refreshes,
         "max_calls_in_1s": meter.peaks.in_1s,
         "max_calls_in_60s": meter.peaks.in_60s,
-        "deliveries": meter.deliveries,
+        "deliveries": {
+            "attempted": meter.deliveries.attempted,
+            "ok": meter.deliveries.ok,
+            "failed": meter.deliveries.failed,
+            "lost": meter.deliveries.lost,
+            "objects": meter.deliveries.objects,
+            "pending": pending,
+        },
     }))
 }
 

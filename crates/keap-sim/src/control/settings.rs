@@ -41,25 +41,21 @@ pub(crate) async fn revoke(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TokenTtlRequest {
-    /// For tokens issued from now on; the server's own lifetime when absent.
+    /// Counted from when a token was issued; the server's own lifetime when absent.
     #[serde(default)]
-    access_token_ttl_s: Option<u64>,
-    /// Ends the access tokens there are.
-    #[serde(default)]
-    expire_current: bool,
+    seconds: Option<u64>,
 }
 
-/// `POST /sim/tenants/{tenant}/token-ttl`
+/// `POST /sim/tenants/{tenant}/token-ttl`: for access tokens issued from now on, and for those there are.
 pub(crate) async fn token_ttl(
     State(simulator): State<Simulator>,
     NamedTenant(tenant): NamedTenant,
     bytes: Bytes,
 ) -> Result<StatusCode, Failure> {
     let request: TokenTtlRequest = body(&bytes)?;
-    tenant.set_access_token_ttl_s(request.access_token_ttl_s);
-    if request.expire_current {
-        simulator.credentials().expire_access_tokens(&tenant);
-    }
+    tenant.set_access_token_ttl_s(request.seconds);
+    let seconds = request.seconds.unwrap_or(simulator.options().access_token_ttl_s);
+    simulator.credentials().set_access_token_ttl(&tenant, seconds);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod delivery;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -141,11 +142,24 @@ pub(crate) struct Hooks {
     subscriptions: BTreeMap<u64, Subscription>,
     last_key: u64,
     random: Random,
+    /// Objects in batches that were taken and are neither delivered nor given up.
+    on_the_way: Arc<AtomicUsize>,
 }
 
 impl Hooks {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self { subscriptions: BTreeMap::new(), last_key: 0, random: Random::new(seed) }
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            subscriptions: BTreeMap::new(),
+            last_key: 0,
+            random: Random::new(seed),
+            on_the_way: Arc::default(),
+        }
+    }
+
+    /// Objects that wait for their first attempt, are being sent, or wait for another attempt.
+    pub(crate) fn pending(&self) -> usize {
+        let waiting: usize = self.subscriptions.values().map(|subscription| subscription.pending.len()).sum();
+        waiting + self.on_the_way.load(Ordering::SeqCst)
     }
 
     pub(crate) fn list(&self) -> impl Iterator<Item = &Subscription> {
@@ -235,7 +249,13 @@ impl Hooks {
         while !subscription.pending.is_empty() {
             let length = subscription.pending.len().min(BATCH_LENGTH_MAX);
             let events = subscription.pending.drain(..length).collect();
-            batches.push(Batch { key, event_key: subscription.event_key.clone(), events });
+            let on_the_way = OnTheWay::new(&self.on_the_way, length);
+            batches.push(Batch {
+                key,
+                event_key: subscription.event_key.clone(),
+                events,
+                _on_the_way: on_the_way,
+            });
         }
         batches
     }
@@ -254,11 +274,32 @@ fn set_status(subscription: &mut Subscription, status: HookStatus) {
 }
 
 /// What goes out in one POST.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     key: u64,
     event_key: String,
     events: Vec<Event>,
+    _on_the_way: OnTheWay,
+}
+
+/// Counts a batch's objects for as long as the batch lives, however it ends.
+#[derive(Debug)]
+struct OnTheWay {
+    total: Arc<AtomicUsize>,
+    length: usize,
+}
+
+impl OnTheWay {
+    fn new(total: &Arc<AtomicUsize>, length: usize) -> Self {
+        total.fetch_add(length, Ordering::SeqCst);
+        Self { total: Arc::clone(total), length }
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.length, Ordering::SeqCst);
+    }
 }
 
 /// Logs changes and has them delivered. The caller holds no lock of the tenant.

@@ -15,7 +15,6 @@ use crate::data::apply::{Author, DuplicateOption};
 use crate::data::contact::Property;
 use crate::data::request::{ContactRequest, Mask};
 use crate::failure::Failure;
-use crate::gate::BrokenRecords;
 use crate::hooks::{Event, publish};
 use crate::query::contacts::{ContactFilter, ORDERS, page};
 use crate::query::page::{PageRequest, Parameters, parameter};
@@ -28,11 +27,12 @@ const CONTACT_SIZE: usize = 1400;
 /// `GET /contacts`
 pub(crate) async fn list(
     Extension(tenant): Extension<Arc<Tenant>>,
-    Extension(broken): Extension<BrokenRecords>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Failure> {
     let properties = fields(&parameters)?;
     let request = PageRequest::read(&parameters, ORDERS)?;
+    let broken_ids = tenant.faults().broken_contacts();
+    let mut broke = Vec::new();
     let data = tenant.data();
     let filter = ContactFilter::read(parameter(&parameters, "filter").unwrap_or_default(), &data)?;
     let (rows, token) = page(&data, &filter, &request);
@@ -42,13 +42,17 @@ pub(crate) async fn list(
         if place > 0 {
             out.push(b',');
         }
-        if broken.0.contains(&record.id) {
+        if broken_ids.contains(&record.id) {
+            broke.push(record.id);
             out.extend_from_slice(broken_contact(record.id).as_bytes());
         } else {
             record.write(&properties, &mut out);
         }
     }
     drop(data);
+    for contact_id in broke {
+        tenant.faults().broke(contact_id);
+    }
     out.push(b']');
     if let Some(token) = token {
         // A token is base64 for addresses: nothing in it needs escaping.
