@@ -1,7 +1,10 @@
 //! The command line: what each command is called and takes.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
+use crate::dev::DevArguments;
 use crate::worker_build::Worker;
 
 /// The arguments of `cargo xtask`.
@@ -16,6 +19,22 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Do all set-up, start the whole system, connect a demo account, run the first full sync and show live activity.
+    Dev(DevArguments),
+    /// Stop what `dev` started.
+    Down,
+    /// Show where the system answers and which parts are up.
+    Status {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Apply, undo or list the database migrations, on `DATABASE_URL` or the database of `dev`.
+    Migrate {
+        /// What to do.
+        #[command(subcommand)]
+        direction: MigrateCommand,
+    },
     /// Install the pinned tools and build everything that `dev` needs.
     Setup,
     /// Build workers to wasm, unless they are up to date.
@@ -23,4 +42,29 @@ pub enum Command {
         /// The workers to build; all when none is named.
         workers: Vec<Worker>,
     },
+    /// Fire the crons of a running system; `dev --detach` starts this by itself.
+    #[command(hide = true)]
+    Supervise {
+        /// The system's state directory.
+        state_dir: PathBuf,
+    },
+}
+
+/// What `migrate` can do.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum MigrateCommand {
+    /// Apply all that are missing.
+    Up {
+        /// Stop after this version.
+        #[arg(long)]
+        to: Option<i64>,
+    },
+    /// Undo the last one.
+    Down {
+        /// Undo all after this version; 0 undoes everything.
+        #[arg(long)]
+        to: Option<i64>,
+    },
+    /// List them.
+    Status,
 }

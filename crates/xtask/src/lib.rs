@@ -10,12 +10,28 @@
 //!
 //! It does not deploy, and it never writes to a real Keap account on its own.
 
+pub mod activity;
+pub mod admin_api;
+pub mod artifacts;
 pub mod cli;
+pub mod database;
 pub mod debian;
+pub mod dev;
+pub mod http;
+pub mod migrate;
 pub mod node_tools;
+pub mod ports;
+pub mod postgres;
+pub mod private_file;
+pub mod process;
 pub mod progress;
 pub mod rust_tools;
+pub mod secrets;
+pub mod status;
 pub mod subprocess;
+pub mod supervise;
+pub mod system;
 pub mod wasm_target;
 pub mod worker_build;
 pub mod workspace;
+pub mod wrangler_dev;

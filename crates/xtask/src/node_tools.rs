@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::progress::Step;
-use crate::subprocess::{find_program, last_lines, output_of};
+use crate::subprocess::{find_program, output_of};
 use crate::workspace::Workspace;
 
 /// The installed JavaScript tools.
@@ -43,7 +43,8 @@ pub fn ensure(workspace: &Workspace) -> Result<NodeTools> {
     if !installed.status.success() {
         bail!(
             "npm ci failed: check the network (a proxy goes into `npm config set proxy`) and repeat the command\n{}",
-            last_lines(&String::from_utf8_lossy(&installed.stderr), 20)
+            // npm says the reason first and its usage last.
+            String::from_utf8_lossy(&installed.stderr).lines().take(15).collect::<Vec<_>>().join("\n")
         );
     }
     std::fs::write(&stamp, wanted).with_context(|| format!("{} cannot be written", stamp.display()))?;

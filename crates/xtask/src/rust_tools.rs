@@ -63,16 +63,26 @@ fn ensure_tool(workspace: &Workspace, package: &str, program: &str, version: &st
         format!("{} cannot be created: set KEAPSYNC_CACHE_DIR to a directory you may write", root.display())
     })?;
     say(format!("It goes to {}", root.display()));
-    run_shown(
-        cargo()
-            .args(["install", "--quiet", "--locked", "--version", version, "--root"])
+    let install = |locked: bool| {
+        let mut command = cargo();
+        command
+            .args(["install", "--quiet", "--version", version, "--root"])
             .arg(root)
             .arg(package)
-            // The tool is not part of the workspace, and a target directory of its own is removed afterwards.
+            // The tool is not part of the workspace: cargo builds it in a directory of its own and removes that.
             .env_remove("CARGO_TARGET_DIR")
-            .current_dir(workspace.root()),
-    )
-    .with_context(|| format!("{package} could not be installed: check the network and repeat the command"))?;
+            .current_dir(workspace.root());
+        if locked {
+            command.arg("--locked");
+        }
+        run_shown(&mut command)
+    };
+    if let Err(error) = install(true) {
+        // A tool's own lock file may name a release that was withdrawn since; its code is pinned all the same.
+        say(format!("{error:#}; trying again with its newest compatible dependencies"));
+        install(false)
+            .with_context(|| format!("{package} could not be installed: check the network and repeat the command"))?;
+    }
     step.done();
     Ok(path)
 }

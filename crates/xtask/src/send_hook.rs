@@ -1,0 +1,1 @@
+//! IN WORK by the engineer "bench": see bench/mod.rs.

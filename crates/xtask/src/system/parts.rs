@@ -1,0 +1,177 @@
+//! Starting, stopping and restarting single parts of a system.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::health::{KEAP_START_LIMIT, WORKER_START_LIMIT, wait_for_answer};
+use super::{KEAP_PART, KeapSource, POSTGRES_PART, System};
+use crate::process::{Service, StopSignal};
+use crate::worker_build::Worker;
+use crate::wrangler_dev::WorkerProcess;
+
+/// The account that `dev` connects, and whose signed deliveries name no account.
+pub const DEV_ACCOUNT: &str = "demo";
+
+impl System {
+    /// Starts Postgres (again) and waits until it answers.
+    pub async fn start_postgres(&mut self) -> Result<()> {
+        let embedded = self.embedded.as_ref().context("this system uses a Postgres of somebody's own")?;
+        let service = embedded.start(&self.log(POSTGRES_PART), self.options.lifetime).await?;
+        self.services.insert(POSTGRES_PART.to_owned(), service);
+        self.record()
+    }
+
+    /// Stops Postgres and leaves everything else running.
+    #[expect(clippy::unused_async, reason = "stopping is awaited like every other step of a system's life")]
+    pub async fn stop_postgres(&mut self) -> Result<()> {
+        self.stop_part(POSTGRES_PART)
+    }
+
+    /// Stops the simulated Keap; what it held is gone with it.
+    #[expect(clippy::unused_async, reason = "stopping is awaited like every other step of a system's life")]
+    pub async fn stop_keap(&mut self) -> Result<()> {
+        self.stop_part(KEAP_PART)
+    }
+
+    /// Stops one worker and leaves everything else running.
+    #[expect(clippy::unused_async, reason = "stopping is awaited like every other step of a system's life")]
+    pub async fn stop_worker(&mut self, name: &str) -> Result<()> {
+        self.stop_part(worker_named(name)?.name())
+    }
+
+    /// Starts one worker (again) and waits until it is healthy.
+    pub async fn start_worker(&mut self, name: &str) -> Result<()> {
+        let worker = worker_named(name)?;
+        self.launch_worker(worker)?;
+        self.record()?;
+        self.wait_for_worker(worker).await
+    }
+
+    /// Kills one worker in whatever it is doing and starts it again.
+    pub async fn restart_worker(&mut self, name: &str) -> Result<()> {
+        self.stop_worker(name).await?;
+        self.start_worker(name).await
+    }
+
+    fn stop_part(&mut self, name: &str) -> Result<()> {
+        match self.services.remove(name) {
+            Some(service) => {
+                service.stop();
+                self.record()
+            }
+            None => bail!("{name} is not running"),
+        }
+    }
+
+    pub(super) fn launch_keap(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.artifacts.keap_sim);
+        command
+            .args(["--listen", &format!("127.0.0.1:{}", self.ports.keap)])
+            .args(["--contacts", &self.options.contacts.to_string()])
+            .args(["--seed", &self.options.seed.to_string()])
+            .args(["--time-scale", &self.options.time_scale.to_string()])
+            .args(["--client-id", &self.secrets.keap_client_id])
+            .args(["--client-secret", &self.secrets.keap_client_secret])
+            .args(&self.options.keap_sim_arguments)
+            .current_dir(&self.state_dir);
+        let log = self.log(KEAP_PART);
+        let service =
+            Service::start(KEAP_PART, &mut command, &log, self.options.lifetime, StopSignal::Terminate)?;
+        self.services.insert(KEAP_PART.to_owned(), service);
+        Ok(())
+    }
+
+    pub(super) fn launch_worker(&mut self, worker: Worker) -> Result<()> {
+        let [coordinator, webhook, sync] = self.ports.inspectors;
+        let (port, inspector_port) = match worker {
+            Worker::Coordinator => (self.ports.coordinator, coordinator),
+            Worker::Webhook => (self.ports.webhook, webhook),
+            Worker::Sync => (self.ports.sync, sync),
+        };
+        let process = WorkerProcess {
+            worker,
+            root: self.workspace.root(),
+            state_dir: &self.state_dir,
+            port,
+            inspector_port,
+            variables: &self.worker_variables(worker),
+            engine_database_url: &self.urls.engine_database,
+        };
+        let mut command = process.command(&self.artifacts.node)?;
+        let log = self.log(worker.name());
+        let service =
+            Service::start(worker.name(), &mut command, &log, self.options.lifetime, StopSignal::Terminate)?;
+        self.services.insert(worker.name().to_owned(), service);
+        Ok(())
+    }
+
+    pub(super) async fn wait_for_keap(&mut self) -> Result<()> {
+        let url = format!("{}/sim/health", self.urls.keap);
+        let service = self.services.get_mut(KEAP_PART).context("the simulator was not started")?;
+        wait_for_answer(service, &url, KEAP_START_LIMIT).await
+    }
+
+    pub(super) async fn wait_for_worker(&mut self, worker: Worker) -> Result<()> {
+        let base = match worker {
+            Worker::Coordinator => &self.urls.coordinator,
+            Worker::Webhook => &self.urls.webhook,
+            Worker::Sync => &self.urls.sync,
+        };
+        let url = format!("{base}/health");
+        let service = self.services.get_mut(worker.name()).context("a worker was not started")?;
+        wait_for_answer(service, &url, WORKER_START_LIMIT).await
+    }
+
+    fn log(&self, part: &str) -> std::path::PathBuf {
+        self.logs_dir().join(format!("{part}.log"))
+    }
+
+    /// The variables and secrets of one worker.
+    fn worker_variables(&self, worker: Worker) -> BTreeMap<String, String> {
+        let urls = &self.urls;
+        let secrets = &self.secrets;
+        let mut variables = BTreeMap::new();
+        let mut set = |name: &str, value: &str| {
+            variables.insert(name.to_owned(), value.to_owned());
+        };
+        set("ADMIN_API_TOKEN", &secrets.admin_api_token);
+        set("INTERNAL_TOKEN", &secrets.internal_token);
+        set("LOG_LEVEL", "info");
+        if worker != Worker::Sync {
+            set("KEAP_WEBHOOK_SECRET", &secrets.keap_webhook_secret);
+        }
+        if worker != Worker::Webhook {
+            set("KEAP_API_BASE_URL", &urls.keap_api);
+        }
+        match worker {
+            Worker::Coordinator => {
+                set("KEAP_REDIRECT_URI", &format!("{}/oauth/callback", urls.coordinator));
+                set("WEBHOOK_PUBLIC_URL", &urls.webhook);
+                set("TOKEN_ENCRYPTION_KEY", &secrets.token_encryption_key);
+                set("OUTBOX_POLL_INTERVAL_MAX_MS", "1000");
+                if let KeapSource::Real { client_id, client_secret, .. } = &self.options.keap {
+                    set("KEAP_CLIENT_ID", client_id);
+                    set("KEAP_CLIENT_SECRET", client_secret);
+                } else {
+                    set("KEAP_CLIENT_ID", &secrets.keap_client_id);
+                    set("KEAP_CLIENT_SECRET", &secrets.keap_client_secret);
+                    set("KEAP_AUTHORIZE_URL", &format!("{}/app/oauth/authorize", urls.keap));
+                    set("KEAP_TOKEN_URL", &format!("{}/token", urls.keap));
+                }
+            }
+            Worker::Webhook => set("DEFAULT_ACCOUNT_ID", DEV_ACCOUNT),
+            Worker::Sync => {}
+        }
+        variables.extend(self.options.worker_variables.get(&worker).cloned().unwrap_or_default());
+        variables
+    }
+}
+
+fn worker_named(name: &str) -> Result<Worker> {
+    Worker::ALL
+        .into_iter()
+        .find(|worker| worker.name() == name)
+        .with_context(|| format!("there is no worker {name}: use coordinator, webhook or sync"))
+}
