@@ -36,12 +36,12 @@ fn key(keap_id: &str, keap_hash: &str) -> RemoteKey {
 
 /// The row of a Keap record that is known to be there.
 async fn row(store: &Store<'_>, keap_id: &str) -> LocalRow {
-    let known = store.read_known(&account(), CONTACT, &[key(keap_id, "")]).await.unwrap();
+    let known = store.read_known(&account(), CONTACT, &[key(keap_id, "")]).await.expect("the row is read");
     known.into_iter().next().expect("the record is known").row.expect("its hash differs")
 }
 
 async fn written(store: &Store<'_>, rows: Vec<RowWrite>) -> Vec<String> {
-    let outcome = store.write(&account(), CONTACT, &batch(rows)).await.unwrap();
+    let outcome = store.write(&account(), CONTACT, &batch(rows)).await.expect("the batch is written");
     assert_eq!((outcome.skipped.len(), outcome.rejected.len()), (0, 0), "{outcome:?}");
     outcome.written
 }
@@ -339,12 +339,12 @@ async fn conflicts_are_recorded_once_and_closed_when_settled() {
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
-    let conflict = |field: &str, keap: &str, winner| ConflictRecord {
+    let conflict = |field: &str, keap: &str, winner: Option<&'static str>| ConflictRecord {
         field: field.to_owned(),
         base: Value::Null,
         keap: json!(keap),
         supabase: json!("mine"),
-        policy: if winner == None { Policy::Manual } else { Policy::NewestWins },
+        policy: if winner.is_none() { Policy::Manual } else { Policy::NewestWins },
         winner,
     };
     let with = |row: &LocalRow, state, conflicts| RowWrite { state, conflicts, ..update_of(row, &full()) };
