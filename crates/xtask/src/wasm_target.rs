@@ -152,6 +152,8 @@ fn build_standard_library(workspace: &Workspace, library: &Path) -> Result<()> {
         .current_dir(&scratch)
         .env("RUSTC", DEBIAN_RUSTC)
         .env("RUSTC_BOOTSTRAP", "1")
+        // Link-time optimisation of the workers reads the library's bitcode.
+        .env("RUSTFLAGS", "-Cembed-bitcode=yes")
         .env("CARGO_TARGET_DIR", &target)
         .env_remove("RUSTUP_TOOLCHAIN");
     run_shown(&mut build).context("Rust's standard library could not be built for wasm")?;
