@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::http;
 
 /// How long one call may take.
-const CALL_LIMIT: Duration = Duration::from_secs(60);
+const CALL_LIMIT: Duration = Duration::from_mins(1);
 
 /// Redirects between a connect link and the page that says it worked: the ticket, Keap, the callback, the page.
 const REDIRECTS_MAX: usize = 8;
@@ -99,7 +99,8 @@ impl AdminApi {
             let response = response.with_context(|| format!("no answer from {}", url.path()))?;
             let status = response.status();
             if status.is_redirection() {
-                let location = response.headers().get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok());
+                let location =
+                    response.headers().get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok());
                 let location = location.context("a redirect names no place")?;
                 url = url.join(location).context("a redirect's place is no URL")?;
             } else if status.is_success() {

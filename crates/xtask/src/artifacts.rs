@@ -29,7 +29,8 @@ pub struct Artifacts {
 /// Installs and builds what is missing or out of date.
 pub fn ensure(workspace: &Workspace, options: &SystemOptions) -> Result<Artifacts> {
     let build_dir = workspace.build_dir();
-    std::fs::create_dir_all(&build_dir).with_context(|| format!("{} cannot be created", build_dir.display()))?;
+    std::fs::create_dir_all(&build_dir)
+        .with_context(|| format!("{} cannot be created", build_dir.display()))?;
     let lock = File::create(build_dir.join(".lock")).context("the build lock cannot be made")?;
     lock.lock().context("the build lock cannot be taken")?;
     let node = node_tools::ensure(workspace)?;
@@ -56,6 +57,8 @@ fn build_keap_sim(workspace: &Workspace, program: &std::path::Path) -> Result<()
             .current_dir(workspace.root()),
     )
     .context("the Keap simulator does not build")?;
-    step.map(Step::done);
+    if let Some(step) = step {
+        step.done();
+    }
     Ok(())
 }

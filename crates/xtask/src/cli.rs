@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::bench::BenchArguments;
 use crate::dev::DevArguments;
+use crate::send_hook::SendHookArguments;
+use crate::test_run::TestArguments;
 use crate::worker_build::Worker;
 
 /// The arguments of `cargo xtask`.
@@ -35,6 +38,14 @@ pub enum Command {
         #[command(subcommand)]
         direction: MigrateCommand,
     },
+    /// Look at the local set-up and name a fix for each thing that is wrong.
+    Doctor,
+    /// Run every test, or parts of it.
+    Test(TestArguments),
+    /// Measure a system of its own on free ports.
+    Bench(BenchArguments),
+    /// Send a delivery as Keap makes it, to any deployment.
+    SendHook(SendHookArguments),
     /// Install the pinned tools and build everything that `dev` needs.
     Setup,
     /// Build workers to wasm, unless they are up to date.

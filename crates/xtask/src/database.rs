@@ -63,7 +63,10 @@ pub async fn prepare_embedded(server_url: &str, database_url: &str, secrets: &Se
 pub async fn prepare_external(url: &str) -> Result<()> {
     let client = connect(url).await?;
     let roles: i64 = client
-        .query_one("select count(*) from pg_roles where rolname in ('anon', 'authenticated', 'service_role')", &[])
+        .query_one(
+            "select count(*) from pg_roles where rolname in ('anon', 'authenticated', 'service_role')",
+            &[],
+        )
         .await?
         .get(0);
     let has_users: bool = client.query_one("select to_regclass('auth.users') is not null", &[]).await?.get(0);
@@ -80,10 +83,9 @@ pub async fn prepare_external(url: &str) -> Result<()> {
 pub async fn set_engine_password(url: &str, secrets: &Secrets) -> Result<()> {
     let client = connect(url).await?;
     let password = &secrets.postgres_engine_password;
-    client
-        .batch_execute(&format!("alter role {ENGINE} password '{password}'"))
-        .await
-        .with_context(|| format!("the password of {ENGINE} cannot be set: the database's user must have made that role"))
+    client.batch_execute(&format!("alter role {ENGINE} password '{password}'")).await.with_context(|| {
+        format!("the password of {ENGINE} cannot be set: the database's user must have made that role")
+    })
 }
 
 /// The same server and database, as another user.
@@ -91,6 +93,13 @@ pub fn url_as(url: &str, user: &str, password: &str) -> Result<String> {
     let mut parsed = reqwest::Url::parse(url).context("the database's URL cannot be read")?;
     let replaced = parsed.set_username(user).and_then(|()| parsed.set_password(Some(password)));
     replaced.ok().context("the database's URL has no host")?;
+    Ok(parsed.into())
+}
+
+/// The same server and user, in another database.
+pub fn in_database(url: &str, database: &str) -> Result<String> {
+    let mut parsed = reqwest::Url::parse(url).context("the database's URL cannot be read")?;
+    parsed.set_path(database);
     Ok(parsed.into())
 }
 
@@ -102,5 +111,9 @@ mod tests {
     fn another_user_reaches_the_same_database() {
         let url = url_as("postgres://me:old@db.example:6543/app?sslmode=disable", ENGINE, "new").unwrap();
         assert_eq!(url, "postgres://keapsync_engine:new@db.example:6543/app?sslmode=disable");
+        assert_eq!(
+            in_database("postgres://me:old@db.example/app", "other").unwrap(),
+            "postgres://me:old@db.example/other"
+        );
     }
 }

@@ -10,12 +10,13 @@ use crate::workspace::is_root;
 
 /// Installs Debian packages, or says exactly what to run where we may not.
 pub fn install(packages: &[&str], reason: &str) -> Result<()> {
-    let by_hand = format!(
-        "apt-get update && apt-get install -y --no-install-recommends {}",
-        packages.join(" ")
-    );
+    let by_hand =
+        format!("apt-get update && apt-get install -y --no-install-recommends {}", packages.join(" "));
     if find_program("apt-get").is_none() {
-        bail!("{reason}, and this is no Debian-like system: install what corresponds to these packages: {}", packages.join(" "));
+        bail!(
+            "{reason}, and this is no Debian-like system: install what corresponds to these packages: {}",
+            packages.join(" ")
+        );
     }
     if !is_root() {
         bail!("{reason}. Run this once as root, then repeat the command:\n  sudo sh -c '{by_hand}'");

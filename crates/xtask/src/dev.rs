@@ -17,7 +17,7 @@ use crate::system::{DEV_ACCOUNT, KeapSource, System, SystemOptions, SystemRecord
 use crate::workspace::Workspace;
 
 /// How long the first sync may take before something must be wrong.
-const SYNC_LIMIT: Duration = Duration::from_secs(600);
+const SYNC_LIMIT: Duration = Duration::from_mins(10);
 
 /// How often a running sync is asked how far it is.
 const SYNC_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ const SYNC_POLL_INTERVAL: Duration = Duration::from_millis(200);
 const SYNC_PRINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a person may take to connect a real account in a browser.
-const CONNECT_LIMIT: Duration = Duration::from_secs(900);
+const CONNECT_LIMIT: Duration = Duration::from_mins(15);
 
 /// What `dev` is told on the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,8 +37,8 @@ pub struct DevArguments {
     /// Contacts in the simulated Keap.
     #[arg(long, default_value_t = 10_000)]
     pub contacts: u32,
-    /// Another Keap for the workers to talk to: a proxy in front of the simulator, or the real one
-    /// (https://api.infusionsoft.com/crm, with KEAP_CLIENT_ID and KEAP_CLIENT_SECRET set).
+    /// Another Keap for the workers to talk to: a proxy in front of the simulator, or the real one, which needs
+    /// `KEAP_CLIENT_ID` and `KEAP_CLIENT_SECRET` in the environment.
     #[arg(long, value_name = "URL")]
     pub keap_api_url: Option<String>,
 }
@@ -136,7 +136,9 @@ fn keap_source(url: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> 
         return Ok(KeapSource::SimulatorBehind { api_base_url });
     }
     match (variable("KEAP_CLIENT_ID"), variable("KEAP_CLIENT_SECRET")) {
-        (Some(client_id), Some(client_secret)) => Ok(KeapSource::Real { api_base_url, client_id, client_secret }),
+        (Some(client_id), Some(client_secret)) => {
+            Ok(KeapSource::Real { api_base_url, client_id, client_secret })
+        }
         _ => bail!("the real Keap needs your OAuth application: set KEAP_CLIENT_ID and KEAP_CLIENT_SECRET"),
     }
 }
@@ -149,7 +151,8 @@ async fn is_up(state_dir: &Path) -> Result<bool> {
 }
 
 fn recorded_api(state_dir: &Path) -> Result<AdminApi> {
-    let record = SystemRecord::read(state_dir)?.context("no system is recorded: start one with `cargo xtask dev`")?;
+    let record =
+        SystemRecord::read(state_dir)?.context("no system is recorded: start one with `cargo xtask dev`")?;
     let secrets = crate::secrets::Secrets::of(state_dir)?;
     AdminApi::new(&record.urls.coordinator, &record.urls.sync, &secrets.admin_api_token)
 }
@@ -172,7 +175,10 @@ async fn connect(api: &AdminApi, arguments: &DevArguments) -> Result<()> {
     );
     if !is_real {
         say(format!("Connecting the account `{DEV_ACCOUNT}` through OAuth, as a person would in a browser"));
-        return api.connect_through_simulator(DEV_ACCOUNT).await.context("the account could not be connected");
+        return api
+            .connect_through_simulator(DEV_ACCOUNT)
+            .await
+            .context("the account could not be connected");
     }
     say("Open this link in a browser and approve; waiting until the account is connected:");
     detail(api.connect_link(DEV_ACCOUNT).await?);

@@ -18,7 +18,9 @@ fn install_provider() {
 /// A client that asks no proxy, for addresses on this machine and deployments alike.
 pub fn client() -> Result<Client> {
     install_provider();
-    Client::builder().build().context("no HTTP client can be made: are the system's CA certificates installed?")
+    Client::builder()
+        .build()
+        .context("no HTTP client can be made: are the system's CA certificates installed?")
 }
 
 /// A client that keeps cookies and follows no redirect, like a browser that is looked at step by step.

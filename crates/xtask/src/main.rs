@@ -9,7 +9,9 @@ use keapsync_xtask::progress::say;
 use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
-use keapsync_xtask::{artifacts, dev, migrate, status, supervise, system};
+use keapsync_xtask::{
+    artifacts, bench, dev, doctor, migrate, send_hook, status, supervise, system, test_run,
+};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -49,6 +51,16 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let url = database_url(&state_dir)?;
             runtime.block_on(run_migrations(&workspace, &url, direction))?;
         }
+        Command::Doctor => {
+            let all_well = runtime.block_on(doctor::run(&workspace))?;
+            return Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Test(arguments) => {
+            let all_passed = runtime.block_on(test_run::run(&workspace, &arguments))?;
+            return Ok(if all_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Bench(arguments) => runtime.block_on(bench::run(arguments))?,
+        Command::SendHook(arguments) => runtime.block_on(send_hook::run(&state_dir, &arguments))?,
         Command::Setup => {
             artifacts::ensure(&workspace, &system::SystemOptions::for_dev(system::Lifetime::Detached))?;
             say("Everything that `cargo xtask dev` needs is installed and built");

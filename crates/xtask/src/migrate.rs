@@ -103,16 +103,19 @@ async fn read(workspace: &Workspace) -> Result<Migrator> {
 }
 
 async fn open(url: &str) -> Result<PgConnection> {
-    PgConnection::connect(url)
-        .await
-        .context("no connection to the database: check DATABASE_URL, or start the local one with `cargo xtask dev`")
+    PgConnection::connect(url).await.context(
+        "no connection to the database: check DATABASE_URL, or start the local one with `cargo xtask dev`",
+    )
 }
 
 async fn close(connection: PgConnection) -> Result<()> {
     connection.close().await.context("the connection to the database did not close")
 }
 
-async fn applied_versions(migrator: &Migrator, connection: &mut PgConnection) -> Result<BTreeMap<i64, Vec<u8>>> {
+async fn applied_versions(
+    migrator: &Migrator,
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<i64, Vec<u8>>> {
     for schema in migrator.create_schemas.iter() {
         connection.create_schema_if_not_exists(schema).await?;
     }

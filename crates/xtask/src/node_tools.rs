@@ -4,7 +4,7 @@
 //! installed last.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -20,21 +20,26 @@ pub struct NodeTools {
     modules: PathBuf,
 }
 
+/// The tools, if what is installed is what the lock file names.
+pub fn installed(workspace: &Workspace) -> Result<Option<NodeTools>> {
+    let wanted = lock_hash(workspace)?;
+    let tools = NodeTools { modules: workspace.root().join("node_modules") };
+    let is_current = std::fs::read_to_string(tools.stamp()).is_ok_and(|installed| installed == wanted);
+    Ok((is_current && tools.wrangler().is_file()).then_some(tools))
+}
+
 /// Runs `npm ci` when the lock file changed since the last time.
 pub fn ensure(workspace: &Workspace) -> Result<NodeTools> {
-    let lock_path = workspace.root().join("package-lock.json");
-    let lock = std::fs::read(&lock_path)
-        .with_context(|| format!("{} cannot be read: restore it from version control", lock_path.display()))?;
-    let wanted = hex::encode(Sha256::digest(&lock));
-    let tools = NodeTools { modules: workspace.root().join("node_modules") };
-    let stamp = tools.modules.join(".keapsync-lock-hash");
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && tools.wrangler().is_file() {
+    if let Some(tools) = installed(workspace)? {
         return Ok(tools);
     }
     if find_program("npm").is_none() {
-        bail!("npm is missing: install Node 20 or later with npm (https://nodejs.org), then repeat the command");
+        bail!(
+            "npm is missing: install Node 20 or later with npm (https://nodejs.org), then repeat the command"
+        );
     }
-    let step = Step::start("Installing the pinned JavaScript tools with npm (wrangler, workerd, Postgres; 600 MB)");
+    let step =
+        Step::start("Installing the pinned JavaScript tools with npm (wrangler, workerd, Postgres; 600 MB)");
     let installed = Command::new("npm")
         .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(workspace.root())
@@ -47,12 +52,27 @@ pub fn ensure(workspace: &Workspace) -> Result<NodeTools> {
             String::from_utf8_lossy(&installed.stderr).lines().take(15).collect::<Vec<_>>().join("\n")
         );
     }
-    std::fs::write(&stamp, wanted).with_context(|| format!("{} cannot be written", stamp.display()))?;
+    let tools = NodeTools { modules: workspace.root().join("node_modules") };
+    let stamp = tools.stamp();
+    std::fs::write(&stamp, lock_hash(workspace)?)
+        .with_context(|| format!("{} cannot be written", stamp.display()))?;
     step.done();
     Ok(tools)
 }
 
+fn lock_hash(workspace: &Workspace) -> Result<String> {
+    let lock_path = workspace.root().join("package-lock.json");
+    let lock = std::fs::read(&lock_path).with_context(|| {
+        format!("{} cannot be read: restore it from version control", lock_path.display())
+    })?;
+    Ok(hex::encode(Sha256::digest(&lock)))
+}
+
 impl NodeTools {
+    fn stamp(&self) -> PathBuf {
+        self.modules.join(".keapsync-lock-hash")
+    }
+
     /// The pinned wrangler.
     #[must_use]
     pub fn wrangler(&self) -> PathBuf {
@@ -129,11 +149,5 @@ impl NodeTools {
 
     fn program(&self, name: &str) -> PathBuf {
         self.modules.join(".bin").join(name)
-    }
-
-    /// The directory `node_modules`.
-    #[must_use]
-    pub fn modules(&self) -> &Path {
-        &self.modules
     }
 }

@@ -26,7 +26,7 @@ pub const SUPERUSER: &str = "postgres";
 const UNPRIVILEGED_USERS: [&str; 2] = ["postgres", "nobody"];
 
 /// How long a server may take until it answers; recovery after a crash is the slow case.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// Settings of the server. Three workers with several connections each, a pooler and tests need more than 100.
 const SETTINGS: [&str; 7] = [
@@ -68,8 +68,13 @@ impl EmbeddedPostgres {
         let user = if is_root() { Some(unprivileged_user()?) } else { None };
         let binaries = readable_binaries(workspace, node, user)?;
         let data = data_dir(workspace, state_dir);
-        let prepared =
-            Self { binaries, data, user, port, superuser_password: secrets.postgres_superuser_password.clone() };
+        let prepared = Self {
+            binaries,
+            data,
+            user,
+            port,
+            superuser_password: secrets.postgres_superuser_password.clone(),
+        };
         prepared.initialise()?;
         Ok(prepared)
     }
@@ -111,7 +116,8 @@ impl EmbeddedPostgres {
         let step = Step::start("Creating the embedded Postgres' data directory");
         let parent = self.data.parent().context("the data directory has no parent")?;
         if parent.exists() {
-            std::fs::remove_dir_all(parent).with_context(|| format!("{} cannot be removed", parent.display()))?;
+            std::fs::remove_dir_all(parent)
+                .with_context(|| format!("{} cannot be removed", parent.display()))?;
         }
         std::fs::create_dir_all(parent).with_context(|| format!("{} cannot be created", parent.display()))?;
         let password_file = parent.join("superuser-password");
@@ -176,7 +182,9 @@ fn unprivileged_user() -> Result<User> {
             return Ok(User { uid, gid });
         }
     }
-    bail!("Postgres refuses to run as root and there is no user `postgres` or `nobody`: run `useradd --system postgres`")
+    bail!(
+        "Postgres refuses to run as root and there is no user `postgres` or `nobody`: run `useradd --system postgres`"
+    )
 }
 
 /// The server's programs at a place that its user can read: the package itself, or for root a copy in the cache.

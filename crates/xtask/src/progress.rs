@@ -1,6 +1,6 @@
 //! Progress lines: what is being done and why, on standard error, so that standard output stays for results.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Says one step in one line.
 pub fn say(message: impl AsRef<str>) {
@@ -28,9 +28,7 @@ impl Step {
     }
 
     /// Prints that the step is done and how long it took.
-    pub fn done(self) -> Duration {
-        let elapsed = self.started.elapsed();
-        detail(format!("{}: done in {:.1} s", self.name, elapsed.as_secs_f64()));
-        elapsed
+    pub fn done(self) {
+        detail(format!("{}: done in {:.1} s", self.name, self.started.elapsed().as_secs_f64()));
     }
 }

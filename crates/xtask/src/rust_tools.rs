@@ -14,6 +14,9 @@ use crate::workspace::Workspace;
 /// The version of `worker-build`; it goes with the `worker` crate of the same version.
 pub const WORKER_BUILD_VERSION: &str = "0.8.7";
 
+/// The version of `cargo-deny`, which only the gate of that name installs.
+pub const CARGO_DENY_VERSION: &str = "0.20.2";
+
 /// Where the pinned Rust tools are.
 #[derive(Debug, Clone)]
 pub struct RustTools {
@@ -26,14 +29,20 @@ pub struct RustTools {
 /// Installs what is missing and says where the tools are.
 pub fn ensure(workspace: &Workspace) -> Result<RustTools> {
     let lock_path = workspace.root().join("Cargo.lock");
-    let lock = std::fs::read_to_string(&lock_path)
-        .with_context(|| format!("{} cannot be read: restore it from version control", lock_path.display()))?;
+    let lock = std::fs::read_to_string(&lock_path).with_context(|| {
+        format!("{} cannot be read: restore it from version control", lock_path.display())
+    })?;
     let wasm_bindgen_version = locked_version(&lock, "wasm-bindgen")
         .context("Cargo.lock names no wasm-bindgen: run `cargo generate-lockfile`")?;
     Ok(RustTools {
         wasm_bindgen: ensure_tool(workspace, "wasm-bindgen-cli", "wasm-bindgen", &wasm_bindgen_version)?,
         worker_build: ensure_tool(workspace, "worker-build", "worker-build", WORKER_BUILD_VERSION)?,
     })
+}
+
+/// Installs `cargo-deny` if it is missing and says where it is.
+pub fn ensure_cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
+    ensure_tool(workspace, "cargo-deny", "cargo-deny", CARGO_DENY_VERSION)
 }
 
 /// The version that a lock file gives a package.
@@ -57,7 +66,8 @@ fn ensure_tool(workspace: &Workspace, package: &str, program: &str, version: &st
     if path.is_file() {
         return Ok(path);
     }
-    let step = Step::start(format!("Installing {package} {version} (once per machine, one to three minutes)"));
+    let step =
+        Step::start(format!("Installing {package} {version} (once per machine, one to three minutes)"));
     let root = path.parent().and_then(Path::parent).context("a tool has no directory")?;
     std::fs::create_dir_all(root).with_context(|| {
         format!("{} cannot be created: set KEAPSYNC_CACHE_DIR to a directory you may write", root.display())
@@ -80,8 +90,9 @@ fn ensure_tool(workspace: &Workspace, package: &str, program: &str, version: &st
     if let Err(error) = install(true) {
         // A tool's own lock file may name a release that was withdrawn since; its code is pinned all the same.
         say(format!("{error:#}; trying again with its newest compatible dependencies"));
-        install(false)
-            .with_context(|| format!("{package} could not be installed: check the network and repeat the command"))?;
+        install(false).with_context(|| {
+            format!("{package} could not be installed: check the network and repeat the command")
+        })?;
     }
     step.done();
     Ok(path)

@@ -108,7 +108,9 @@ impl SystemStatus {
             .iter()
             .map(|(name, part)| {
                 let state = if part.up { "up" } else { "down" };
-                format!("{name:<16}{state:<6}{}", part.problem.as_deref().unwrap_or_default()).trim_end().to_owned()
+                format!("{name:<16}{state:<6}{}", part.problem.as_deref().unwrap_or_default())
+                    .trim_end()
+                    .to_owned()
             })
             .collect();
         let named = [
@@ -134,9 +136,11 @@ impl SystemStatus {
 async fn part_statuses(record: &SystemRecord) -> BTreeMap<String, PartStatus> {
     let mut parts = BTreeMap::new();
     let urls = &record.urls;
-    for (worker, url) in
-        [(Worker::Coordinator, &urls.coordinator), (Worker::Webhook, &urls.webhook), (Worker::Sync, &urls.sync)]
-    {
+    for (worker, url) in [
+        (Worker::Coordinator, &urls.coordinator),
+        (Worker::Webhook, &urls.webhook),
+        (Worker::Sync, &urls.sync),
+    ] {
         let outcome = answers(&format!("{url}/health")).await;
         parts.insert(worker.name().to_owned(), PartStatus::of(outcome));
     }
@@ -199,9 +203,10 @@ mod tests {
     #[test]
     fn the_table_shows_what_is_wrong_with_a_part() {
         let mut status = SystemStatus::nothing_runs();
-        status
-            .parts
-            .insert("sync".to_owned(), PartStatus { up: false, problem: Some("connection refused".to_owned()) });
+        status.parts.insert(
+            "sync".to_owned(),
+            PartStatus { up: false, problem: Some("connection refused".to_owned()) },
+        );
         assert!(status.table().contains("connection refused"));
     }
 }

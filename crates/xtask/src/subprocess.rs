@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// How many of the last lines of a failed program are shown.
-const TAIL_LINES: usize = 30;
+const TAIL_LINES: usize = 60;
 
 /// How often a program with a time limit is looked at.
 const WAIT_INTERVAL: Duration = Duration::from_millis(50);
@@ -17,7 +17,14 @@ const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 #[must_use]
 pub fn cargo() -> Command {
     let mut command = Command::new("cargo");
-    for name in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH"] {
+    for name in [
+        "CARGO",
+        "RUSTC",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_PATH",
+    ] {
         command.env_remove(name);
     }
     command
@@ -26,7 +33,8 @@ pub fn cargo() -> Command {
 /// Runs a program to its end and gives its standard output; its last lines are in the error when it fails.
 pub fn output_of(command: &mut Command) -> Result<String> {
     let name = display_name(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{name} cannot be started"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("{name} cannot be started"))?;
     checked(&name, &output)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

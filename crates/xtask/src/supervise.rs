@@ -17,7 +17,7 @@ pub const WATCHDOG_CRON: &str = "* * * * *";
 pub const INCREMENTAL_CRON: &str = "*/30 * * * *";
 
 /// How often the watchdog's cron fires.
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Of how many minutes one also fires the incremental sync.
 const INCREMENTAL_EVERY_MINUTES: u64 = 30;

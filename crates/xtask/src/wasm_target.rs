@@ -22,7 +22,7 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 const DEBIAN_TOOLCHAIN: &str = "keapsync-debian";
 
 /// How long `rustup target add` may try; a firewall that swallows packets would else hang it for minutes.
-const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
+const RUSTUP_LIMIT: Duration = Duration::from_mins(1);
 
 /// Debian's packages with a compiler for wasm, its cargo, the library's source and the linker.
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-22"];
@@ -30,6 +30,9 @@ const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "l
 /// Where Debian's compiler is, and where it looks for libraries.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_RUSTLIB: &str = "/usr/lib/rustlib";
+
+/// The compiler's flags for the standard library: link-time optimisation of the workers reads its bitcode.
+const LIBRARY_FLAGS: &str = "-Cembed-bitcode=yes";
 
 /// The toolchain that builds workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,20 +96,21 @@ fn stamp_path() -> PathBuf {
 /// The Debian toolchain when it is complete: compiler, library built by that very compiler, linker and rustup's link.
 fn installed_debian_toolchain(workspace: &Workspace) -> Option<WasmToolchain> {
     let linker = find_linker()?;
-    let compiler = debian_compiler_version().ok()?;
+    let recipe = library_recipe().ok()?;
     let built_by = std::fs::read_to_string(stamp_path()).ok()?;
-    let linked = Command::new("rustc")
+    let has_link = Command::new("rustc")
         .args(["--print", "sysroot"])
         .env("RUSTUP_TOOLCHAIN", DEBIAN_TOOLCHAIN)
         .current_dir(workspace.root())
         .output()
         .is_ok_and(|output| output.status.success());
-    let complete = built_by == compiler && linked && has_standard_library(Path::new(DEBIAN_RUSTLIB));
+    let complete = built_by == recipe && has_link && has_standard_library(Path::new(DEBIAN_RUSTLIB));
     complete.then_some(WasmToolchain::Debian { linker })
 }
 
-fn debian_compiler_version() -> Result<String> {
-    output_of(Command::new(DEBIAN_RUSTC).arg("-vV"))
+/// What a built library depends on: the compiler and the flags.
+fn library_recipe() -> Result<String> {
+    Ok(format!("{LIBRARY_FLAGS}\n{}", output_of(Command::new(DEBIAN_RUSTC).arg("-vV"))?))
 }
 
 /// The wasm linker: a versioned one of Debian's if there is one, the newest first.
@@ -122,13 +126,17 @@ fn build_debian_toolchain(workspace: &Workspace) -> Result<WasmToolchain> {
     let linker = find_linker().context("no wasm linker after installing lld-22: install lld")?;
     let library = Path::new(DEBIAN_RUSTLIB).join(TARGET).join("lib");
     std::fs::create_dir_all(&library).with_context(|| {
-        format!("{} cannot be created: run the command once as root to build the standard library", library.display())
+        format!(
+            "{} cannot be created: run the command once as root to build the standard library",
+            library.display()
+        )
     })?;
-    let step = Step::start("Building Rust's standard library for wasm from Debian's source (once, half a minute)");
+    let step =
+        Step::start("Building Rust's standard library for wasm from Debian's source (once, half a minute)");
     build_standard_library(workspace, &library)?;
     link_toolchain()?;
-    let compiler = debian_compiler_version()?;
-    std::fs::write(stamp_path(), compiler).context("the stamp of the standard library cannot be written")?;
+    std::fs::write(stamp_path(), library_recipe()?)
+        .context("the stamp of the standard library cannot be written")?;
     step.done();
     Ok(WasmToolchain::Debian { linker })
 }
@@ -144,7 +152,8 @@ fn build_standard_library(workspace: &Workspace, library: &Path) -> Result<()> {
     std::fs::write(source.join("lib.rs"), "").context("the scratch crate cannot be written")?;
     let target = scratch.join("target");
     if target.exists() {
-        std::fs::remove_dir_all(&target).with_context(|| format!("{} cannot be removed", target.display()))?;
+        std::fs::remove_dir_all(&target)
+            .with_context(|| format!("{} cannot be removed", target.display()))?;
     }
     let mut build = Command::new("/usr/bin/cargo");
     build
@@ -152,33 +161,39 @@ fn build_standard_library(workspace: &Workspace, library: &Path) -> Result<()> {
         .current_dir(&scratch)
         .env("RUSTC", DEBIAN_RUSTC)
         .env("RUSTC_BOOTSTRAP", "1")
-        // Link-time optimisation of the workers reads the library's bitcode.
-        .env("RUSTFLAGS", "-Cembed-bitcode=yes")
+        .env("RUSTFLAGS", LIBRARY_FLAGS)
         .env("CARGO_TARGET_DIR", &target)
         .env_remove("RUSTUP_TOOLCHAIN");
     run_shown(&mut build).context("Rust's standard library could not be built for wasm")?;
-    let built = target.join(TARGET).join("release/deps");
-    let entries = std::fs::read_dir(&built).with_context(|| format!("{} cannot be read", built.display()))?;
+    let dependencies = target.join(TARGET).join("release/deps");
+    let entries = std::fs::read_dir(&dependencies)
+        .with_context(|| format!("{} cannot be read", dependencies.display()))?;
     remove_old_libraries(library)?;
     let mut copied = 0;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".rlib") && !name.starts_with("libempty") {
-            std::fs::copy(entry.path(), library.join(&name)).with_context(|| format!("{name} cannot be copied"))?;
+        if is_library(&entry.path()) && !name.starts_with("libempty") {
+            std::fs::copy(entry.path(), library.join(&name))
+                .with_context(|| format!("{name} cannot be copied"))?;
             copied += 1;
         }
     }
     if copied == 0 {
-        bail!("building the standard library produced nothing in {}", built.display());
+        bail!("building the standard library produced nothing in {}", dependencies.display());
     }
     Ok(())
 }
 
+fn is_library(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rlib")
+}
+
 /// Two generations of the same library side by side confuse the compiler.
 fn remove_old_libraries(library: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(library).with_context(|| format!("{} cannot be read", library.display()))?;
+    let entries =
+        std::fs::read_dir(library).with_context(|| format!("{} cannot be read", library.display()))?;
     for entry in entries.flatten() {
-        if entry.path().extension().is_some_and(|extension| extension == "rlib") {
+        if is_library(&entry.path()) {
             std::fs::remove_file(entry.path())
                 .with_context(|| format!("{} cannot be removed", entry.path().display()))?;
         }

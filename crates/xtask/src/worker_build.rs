@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::node_tools::NodeTools;
 use crate::progress::{Step, detail};
 use crate::rust_tools::{RustTools, WORKER_BUILD_VERSION};
-use crate::subprocess::run_shown;
+use crate::subprocess::output_of;
 use crate::wasm_target::WasmToolchain;
 use crate::workspace::Workspace;
 use crate::{node_tools, rust_tools, wasm_target};
@@ -93,10 +93,14 @@ pub fn ensure(workspace: &Workspace, workers: &[Worker]) -> Result<Vec<BuiltWork
         let toolchain = wasm_target::ensure(workspace)?;
         let rust = rust_tools::ensure(workspace)?;
         for &worker in &outdated {
-            let step = Step::start(format!("Building the {} worker (changed since the last build)", worker.name()));
+            let step = Step::start(format!(
+                "Building the {} worker, which changed since the last build (up to a minute or two)",
+                worker.name()
+            ));
             build(workspace, worker, &node, &rust, &toolchain)?;
             let stamp = stamps.get(&worker).map(String::as_str).unwrap_or_default();
-            std::fs::write(stamp_path(workspace, worker), stamp).context("a build stamp cannot be written")?;
+            std::fs::write(stamp_path(workspace, worker), stamp)
+                .context("a build stamp cannot be written")?;
             step.done();
         }
     }
@@ -151,7 +155,7 @@ fn build(
         command.env_remove(name);
     }
     toolchain.apply(&mut command);
-    run_shown(&mut command).with_context(|| format!("the {} worker does not build", worker.name()))
+    output_of(&mut command).map(drop).with_context(|| format!("the {} worker does not build", worker.name()))
 }
 
 fn stamp_path(workspace: &Workspace, worker: Worker) -> PathBuf {
@@ -166,7 +170,8 @@ fn wasm_path(workspace: &Workspace, worker: Worker) -> PathBuf {
 pub fn gzipped_size(workspace: &Workspace, worker: Worker) -> Result<u64> {
     let mut total = 0;
     for path in [wasm_path(workspace, worker), workspace.build_dir().join(worker.name()).join("index.js")] {
-        let content = std::fs::read(&path).with_context(|| format!("{} is missing: build it", path.display()))?;
+        let content =
+            std::fs::read(&path).with_context(|| format!("{} is missing: build it", path.display()))?;
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(&content).context("gzip failed")?;
         total += encoder.finish().context("gzip failed")?.len() as u64;
@@ -197,7 +202,8 @@ fn stamp_of(workspace: &Workspace, metadata: &Value, worker: Worker) -> Result<S
 
 /// The directories of a package and of every workspace package that it is built from.
 fn path_dependencies(metadata: &Value, package: &str) -> Result<BTreeSet<PathBuf>> {
-    let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata has no packages")?;
+    let packages =
+        metadata.get("packages").and_then(Value::as_array).context("cargo metadata has no packages")?;
     let find = |name: &str| {
         packages.iter().find(|candidate| candidate.get("name").and_then(Value::as_str) == Some(name))
     };
@@ -224,7 +230,8 @@ fn path_dependencies(metadata: &Value, package: &str) -> Result<BTreeSet<PathBuf
 }
 
 fn collect_files(directory: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(directory).with_context(|| format!("{} cannot be read", directory.display()))?;
+    let entries =
+        std::fs::read_dir(directory).with_context(|| format!("{} cannot be read", directory.display()))?;
     for entry in entries {
         let path = entry.with_context(|| format!("{} cannot be read", directory.display()))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -266,6 +273,8 @@ mod tests {
     fn a_worker_over_its_budget_fails_the_build() {
         let built = |gzipped_bytes| [BuiltWorker { worker: Worker::Sync, gzipped_bytes, rebuilt: false }];
         assert!(check_sizes(&built(GZIPPED_BYTES_MAX)).is_ok());
-        assert!(check_sizes(&built(GZIPPED_BYTES_MAX + 1)).unwrap_err().to_string().contains("over its budget"));
+        assert!(
+            check_sizes(&built(GZIPPED_BYTES_MAX + 1)).unwrap_err().to_string().contains("over its budget")
+        );
     }
 }

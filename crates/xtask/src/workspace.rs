@@ -101,7 +101,8 @@ fn cache_dir() -> Result<PathBuf> {
     if let Some(directory) = from_environment("XDG_CACHE_HOME") {
         return Ok(directory.join("keapsync"));
     }
-    let home = from_environment("HOME")
-        .context("neither KEAPSYNC_CACHE_DIR nor HOME is set: set KEAPSYNC_CACHE_DIR to a directory for tools")?;
+    let home = from_environment("HOME").context(
+        "neither KEAPSYNC_CACHE_DIR nor HOME is set: set KEAPSYNC_CACHE_DIR to a directory for tools",
+    )?;
     Ok(home.join(".cache").join("keapsync"))
 }

@@ -30,12 +30,13 @@ impl Machine {
     pub fn discover() -> Self {
         let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory_info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kernel = rustix::system::uname();
+        let kernel = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
         Self {
             cpu: field(&cpu_info, "model name").unwrap_or("unknown processor").to_owned(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory_gb: field(&memory_info, "MemTotal").and_then(kibibytes).unwrap_or_default() / (1024.0 * 1024.0),
-            kernel: format!("{} {}", kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy()),
+            memory_gb: field(&memory_info, "MemTotal").and_then(kibibytes).unwrap_or_default()
+                / (1024.0 * 1024.0),
+            kernel: format!("{} {}", kernel("ostype").trim(), kernel("osrelease").trim()),
         }
     }
 }
@@ -55,7 +56,8 @@ pub(super) fn kibibytes(text: &str) -> Option<f64> {
 
 /// The commit of the checkout, with `-dirty` when tracked files differ from it.
 pub fn git_commit(workspace: &Workspace) -> Result<String> {
-    let git = |arguments: &[&str]| output_of(Command::new("git").args(arguments).current_dir(workspace.root()));
+    let git =
+        |arguments: &[&str]| output_of(Command::new("git").args(arguments).current_dir(workspace.root()));
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).context("the commit cannot be read")?;
     let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
     let mark = if changes.is_empty() { "" } else { "-dirty" };
@@ -75,7 +77,8 @@ pub fn versions(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
 fn package_version(package: &Path) -> Result<String> {
     let path = package.join("package.json");
     let content = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let manifest: Value = serde_json::from_slice(&content).with_context(|| format!("{} is no JSON", path.display()))?;
+    let manifest: Value =
+        serde_json::from_slice(&content).with_context(|| format!("{} is no JSON", path.display()))?;
     let version = manifest.get("version").and_then(Value::as_str);
     Ok(version.with_context(|| format!("{} names no version", path.display()))?.to_owned())
 }

@@ -1,2 +1,195 @@
-//! IN WORK by the engineer "bench" (bench/*, send_hook.rs): engineer "xtask", leave these two to them; only add the
-//! subcommands `bench` and `send-hook` to the CLI, calling `bench::run(BenchArguments)` and `send_hook::run(SendHookArguments)`.
+//! `cargo xtask bench`: measures a whole system on this machine.
+//!
+//! It starts systems of its own on free ports, so a running `cargo xtask dev` is left alone (and shares the machine: stop
+//! it first). What is measured is the product as it runs in development: real workerd, real Postgres, the simulated Keap,
+//! and between them wrangler's Node proxies, which production does not have.
+//!
+//! # Invariants
+//! - Every figure stands beside its conditions; a missed target is told and is no error.
+//! - A wrong result is an error: counts that differ, deliveries that were refused.
+//! - A measurement that breaks down is told as a failed check, and the others go on.
+
+mod copy;
+mod full_sync;
+mod latency;
+mod load;
+mod machine;
+mod memory;
+mod processes;
+mod report;
+mod samples;
+mod simulated_keap;
+mod testbed;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::machine::Machine;
+use self::report::{Measurement, Report};
+use self::testbed::Testbed;
+use crate::progress::{Step, say};
+use crate::workspace::Workspace;
+
+/// The arguments of `cargo xtask bench`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BenchArguments {
+    /// Print one JSON object in place of the table; it is written to `build/bench.json` in any case.
+    #[arg(long)]
+    pub json: bool,
+    /// Contacts of the full sync. The load needs 10,000.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(200..=200_000))]
+    pub contacts: u32,
+    /// Measure only this; may be given several times.
+    #[arg(long, value_name = "MEASUREMENT")]
+    pub only: Vec<Subject>,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Subject {
+    /// A full sync, an unchanged one, and COPY for comparison.
+    FullSync,
+    /// From a hook to the row.
+    HookToRow,
+    /// From an edited row to Keap.
+    RowToKeap,
+    /// Deliveries per second.
+    Load,
+    /// Memory and size of the workers.
+    Memory,
+}
+
+impl Subject {
+    /// All, in the order in which they are measured.
+    const ALL: [Self; 5] = [Self::FullSync, Self::HookToRow, Self::RowToKeap, Self::Load, Self::Memory];
+
+    fn measurement(self) -> Measurement {
+        let (name, title) = match self {
+            Self::FullSync => ("full-sync", "Full sync"),
+            Self::HookToRow => ("hook-to-row", "Hook received until the row is visible"),
+            Self::RowToKeap => ("row-to-keap", "Row edited until Keap is changed"),
+            Self::Load => ("load", "Deliveries to the webhook handler"),
+            Self::Memory => ("memory", "Memory and size of the workers"),
+        };
+        Measurement::new(name, title)
+    }
+}
+
+/// Measures, reports, and fails when something was wrong.
+pub async fn run(arguments: BenchArguments) -> Result<()> {
+    let workspace = Workspace::discover()?;
+    let wanted: Vec<Subject> = Subject::ALL
+        .into_iter()
+        .filter(|subject| arguments.only.is_empty() || arguments.only.contains(subject))
+        .collect();
+    let mut report = Report {
+        started_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        git_commit: machine::git_commit(&workspace)?,
+        versions: std::collections::BTreeMap::new(),
+        machine: Machine::discover(),
+        measurements: Vec::new(),
+    };
+    let (memory, others): (Vec<Subject>, Vec<Subject>) =
+        wanted.into_iter().partition(|subject| *subject == Subject::Memory);
+    for (subjects, contacts) in [(others, arguments.contacts), (memory, memory::CONTACTS)] {
+        if !subjects.is_empty() {
+            measure_on_one_system(&workspace, &subjects, contacts, &mut report).await?;
+        }
+    }
+    publish(&workspace, &report, arguments.json)?;
+    let failed = report.failed_checks();
+    if !failed.is_empty() {
+        bail!("the figures above mean nothing where a check failed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+/// Starts a system, measures on it one subject after another, and stops it.
+async fn measure_on_one_system(
+    workspace: &Workspace,
+    subjects: &[Subject],
+    contacts: u32,
+    report: &mut Report,
+) -> Result<()> {
+    let mut testbed = Testbed::start("bench", contacts).await?;
+    let outcome = measure_all(workspace, &testbed, subjects, report).await;
+    testbed.stop().await?;
+    outcome
+}
+
+async fn measure_all(
+    workspace: &Workspace,
+    testbed: &Testbed,
+    subjects: &[Subject],
+    report: &mut Report,
+) -> Result<()> {
+    report.versions = machine::versions(workspace)?;
+    report.versions.insert("postgres".to_owned(), testbed.postgres_version().await?);
+    // Everything but the first sync itself needs synced contacts.
+    if !subjects.contains(&Subject::FullSync) && !subjects.contains(&Subject::Memory) {
+        let step = Step::start("First full sync, which this does not measure");
+        testbed.full_sync().await?;
+        step.done();
+    }
+    for &subject in subjects {
+        let mut measurement = subject.measurement();
+        let step = Step::start(format!("Measuring: {}", measurement.title));
+        let before = processes::processor_times(&testbed.parts());
+        let outcome = match subject {
+            Subject::FullSync => full_sync::measure(testbed, &mut measurement).await,
+            Subject::HookToRow => latency::measure_hook_to_row(testbed, &mut measurement).await,
+            Subject::RowToKeap => latency::measure_row_to_keap(testbed, &mut measurement).await,
+            Subject::Load => load::measure(testbed, &mut measurement).await,
+            Subject::Memory => memory::measure(workspace, testbed, &mut measurement).await,
+        };
+        if let Err(error) = outcome {
+            measurement.check("the measurement came to its end", false, format!("{error:#}"));
+        }
+        measurement.cpu_seconds = processes::seconds_since(&before, &testbed.parts());
+        report.measurements.push(measurement);
+        step.done();
+    }
+    Ok(())
+}
+
+/// Writes the report to `build/bench.json` and prints it.
+fn publish(workspace: &Workspace, report: &Report, as_json: bool) -> Result<()> {
+    let mut json = serde_json::to_string_pretty(report).context("the report has no JSON form")?;
+    json.push('\n');
+    let path = workspace.build_dir().join("bench.json");
+    std::fs::write(&path, &json).with_context(|| format!("{} cannot be written", path.display()))?;
+    say(format!("Written to {}", path.display()));
+    if as_json {
+        print!("{json}");
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArguments,
+    }
+
+    #[test]
+    fn a_subject_is_called_the_same_on_the_command_line_and_in_the_report() {
+        for subject in Subject::ALL {
+            let name = subject.measurement().name;
+            let line = Line::try_parse_from(["bench", "--only", name]).unwrap();
+            assert_eq!(line.bench.only, [subject]);
+        }
+    }
+
+    #[test]
+    fn defaults_are_all_subjects_and_fifty_thousand_contacts() {
+        let line = Line::try_parse_from(["bench"]).unwrap();
+        assert_eq!((line.bench.contacts, line.bench.only.len(), line.bench.json), (50_000, 0, false));
+        assert!(Line::try_parse_from(["bench", "--contacts", "1"]).is_err());
+    }
+}

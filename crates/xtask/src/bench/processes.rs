@@ -86,8 +86,11 @@ fn times_of(parts: &[Part], processes: &BTreeMap<i32, Process>) -> BTreeMap<Stri
     let mut ticks: BTreeMap<String, u64> = BTreeMap::new();
     for process in processes.values() {
         if let Some(part) = part_of(process, parts, processes) {
-            let name =
-                if process.program == WORKERD { format!("{} in workerd", part.name) } else { part.name.clone() };
+            let name = if process.program == WORKERD {
+                format!("{} in workerd", part.name)
+            } else {
+                part.name.clone()
+            };
             *ticks.entry(name).or_default() += process.ticks;
         }
     }
@@ -138,7 +141,8 @@ mod tests {
     use super::*;
 
     fn system() -> BTreeMap<i32, Process> {
-        let process = |pid, parent, program: &str, ticks| Process { pid, parent, program: program.to_owned(), ticks };
+        let process =
+            |pid, parent, program: &str, ticks| Process { pid, parent, program: program.to_owned(), ticks };
         let processes = [
             process(1, 0, "init", 1000),
             process(10, 1, "xtask", 7),
@@ -166,9 +170,8 @@ mod tests {
 
     #[test]
     fn a_ring_of_parents_ends() {
-        let ring = [(5, 6), (6, 5)].map(|(pid, parent)| {
-            (pid, Process { pid, parent, program: String::new(), ticks: 1 })
-        });
+        let ring = [(5, 6), (6, 5)]
+            .map(|(pid, parent)| (pid, Process { pid, parent, program: String::new(), ticks: 1 }));
         assert!(times_of(&parts(), &BTreeMap::from(ring)).is_empty());
     }
 

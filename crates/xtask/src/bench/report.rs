@@ -123,7 +123,13 @@ impl Measurement {
     }
 
     /// Adds a number and what is wanted of it.
-    pub fn figure_with_target(&mut self, name: impl Into<String>, value: f64, unit: &'static str, target: Target) {
+    pub fn figure_with_target(
+        &mut self,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        target: Target,
+    ) {
         let met = Some(target.is_met_by(value));
         self.figures.push(Figure { name: name.into(), value, unit, target: Some(target), met });
     }
@@ -145,7 +151,9 @@ impl Report {
     pub fn failed_checks(&self) -> Vec<String> {
         let of = |measurement: &Measurement| {
             let failed = measurement.checks.iter().filter(|check| !check.passed);
-            failed.map(|check| format!("{}: {}: {}", measurement.name, check.name, check.found)).collect::<Vec<_>>()
+            failed
+                .map(|check| format!("{}: {}: {}", measurement.name, check.name, check.found))
+                .collect::<Vec<_>>()
         };
         self.measurements.iter().flat_map(of).collect()
     }
@@ -155,15 +163,20 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
-        drop(self.write_table(&mut text));
+        let _infallible = self.write_table(&mut text);
         text
     }
 
     fn write_table(&self, text: &mut String) -> std::fmt::Result {
         let machine = &self.machine;
         writeln!(text, "keapsync benchmark, {}, commit {}", self.started_at, self.git_commit)?;
-        writeln!(text, "{}, {} cores, {:.0} GB, {}", machine.cpu, machine.cores, machine.memory_gb, machine.kernel)?;
-        let versions: Vec<String> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        writeln!(
+            text,
+            "{}, {} cores, {:.0} GB, {}",
+            machine.cpu, machine.cores, machine.memory_gb, machine.kernel
+        )?;
+        let versions: Vec<String> =
+            self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(text, "{}", versions.join(", "))?;
         for measurement in &self.measurements {
             writeln!(text, "\n{} ({})", measurement.title, measurement.name)?;
@@ -173,7 +186,12 @@ impl Report {
                     (Some(target), _) => (target.text(), "NOT MET"),
                     (None, _) => (String::new(), ""),
                 };
-                let line = format!("  {:<52} {:>12} {:<10} {target:>10} {met}", figure.name, number(figure.value), figure.unit);
+                let line = format!(
+                    "  {:<52} {:>12} {:<10} {target:>10} {met}",
+                    figure.name,
+                    number(figure.value),
+                    figure.unit
+                );
                 writeln!(text, "{}", line.trim_end())?;
             }
             for check in &measurement.checks {
@@ -183,7 +201,8 @@ impl Report {
             if !measurement.cpu_seconds.is_empty() {
                 let mut parts: Vec<(&String, &f64)> = measurement.cpu_seconds.iter().collect();
                 parts.sort_by(|one, other| other.1.total_cmp(one.1));
-                let parts: Vec<String> = parts.iter().map(|(name, seconds)| format!("{name} {seconds:.1}")).collect();
+                let parts: Vec<String> =
+                    parts.iter().map(|(name, seconds)| format!("{name} {seconds:.1}")).collect();
                 writeln!(text, "  processor seconds: {}", parts.join(", "))?;
             }
             for condition in &measurement.conditions {
@@ -216,7 +235,12 @@ mod tests {
 
     fn report() -> Report {
         let mut measurement = Measurement::new("full-sync", "Full sync");
-        measurement.figure_with_target("records per second", 12_345.6, "records/s", Target::AtLeast(10_000.0));
+        measurement.figure_with_target(
+            "records per second",
+            12_345.6,
+            "records/s",
+            Target::AtLeast(10_000.0),
+        );
         measurement.figure_with_target("p99", 61.0, "ms", Target::Under(50.0));
         measurement.figure("ratio", 2.5, "x");
         measurement.check_equal("rows", 50, 50);
@@ -226,7 +250,12 @@ mod tests {
             started_at: "2026-01-02T03:04:05Z".to_owned(),
             git_commit: "abc".to_owned(),
             versions: BTreeMap::from([("workerd".to_owned(), "1.0".to_owned())]),
-            machine: Machine { cpu: "CPU".to_owned(), cores: 2, memory_gb: 24.0, kernel: "Linux 6".to_owned() },
+            machine: Machine {
+                cpu: "CPU".to_owned(),
+                cores: 2,
+                memory_gb: 24.0,
+                kernel: "Linux 6".to_owned(),
+            },
             measurements: vec![measurement],
         }
     }
@@ -249,12 +278,16 @@ mod tests {
     #[test]
     fn the_table_shows_each_figure_beside_its_target() {
         let table = report().table();
-        let line = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap().to_owned();
+        let line =
+            |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap().to_owned();
         assert!(line("records per second").contains("12,346 records/s"), "{table}");
         assert!(line("records per second").ends_with("≥ 10,000 met"), "{table}");
         assert!(line("p99").ends_with("< 50 NOT MET"), "{table}");
         assert!(line("ratio").ends_with("2.50 x"), "{table}");
-        assert!(table.contains("right: rows (50, expected 50)") && table.contains("- Keap's quota is lifted"), "{table}");
+        assert!(
+            table.contains("right: rows (50, expected 50)") && table.contains("- Keap's quota is lifted"),
+            "{table}"
+        );
     }
 
     #[test]
@@ -273,9 +306,15 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_or_given_with_decimals() {
-        for (value, text) in
-            [(0.0, "0"), (2.5, "2.50"), (99.0, "99"), (100.4, "100"), (1234.5, "1,234"), (1_000_000.0, "1,000,000"), (-1500.0, "-1,500")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (2.5, "2.50"),
+            (99.0, "99"),
+            (100.4, "100"),
+            (1234.5, "1,234"),
+            (1_000_000.0, "1,000,000"),
+            (-1500.0, "-1,500"),
+        ] {
             assert_eq!(number(value), text);
         }
     }

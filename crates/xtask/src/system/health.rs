@@ -9,10 +9,10 @@ use crate::http;
 use crate::process::Service;
 
 /// How long a worker may take: wrangler's own start on a busy machine.
-pub(super) const WORKER_START_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const WORKER_START_LIMIT: Duration = Duration::from_mins(2);
 
 /// How long the simulator may take: it makes its data first.
-pub(super) const KEAP_START_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const KEAP_START_LIMIT: Duration = Duration::from_mins(1);
 
 /// How often a starting part is asked.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -36,7 +36,11 @@ pub(super) async fn wait_for_answer(service: &mut Service, url: &str, limit: Dur
         };
         let log = service.record().log.clone();
         if !service.is_running() {
-            bail!("{name} ended while it was starting. The end of {}:\n{}", log.display(), service.log_tail(LOG_LINES));
+            bail!(
+                "{name} ended while it was starting. The end of {}:\n{}",
+                log.display(),
+                service.log_tail(LOG_LINES)
+            );
         }
         if Instant::now() > deadline {
             bail!(

@@ -33,8 +33,8 @@ use crate::workspace::Workspace;
 
 pub use crate::ports::Ports;
 pub use crate::process::Lifetime;
-pub use parts::DEV_ACCOUNT;
 pub use options::{KeapSource, SystemOptions};
+pub use parts::DEV_ACCOUNT;
 pub use record::{SystemRecord, Urls};
 
 /// The part that is the database, in records and logs.

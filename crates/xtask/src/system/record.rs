@@ -53,7 +53,11 @@ impl Urls {
             webhook: local(ports.webhook),
             keap_api: keap_api.trim_end_matches('/').to_owned(),
             keap,
-            engine_database: database::url_as(&database, database::ENGINE, &secrets.postgres_engine_password)?,
+            engine_database: database::url_as(
+                &database,
+                database::ENGINE,
+                &secrets.postgres_engine_password,
+            )?,
             database,
         })
     }

@@ -1,0 +1,276 @@
+//! The system that is measured, with one connected account, and the ways into it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use reqwest::{Client, Method};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::processes::Part;
+use super::simulated_keap::SimulatedKeap;
+use crate::admin_api::AdminApi;
+use crate::progress::Step;
+use crate::send_hook::delivery_url;
+use crate::system::{DEV_ACCOUNT, System, SystemOptions};
+use crate::worker_build::Worker;
+use crate::{database, http};
+
+/// Variables that keep the coordinator from pacing calls to Keap: high enough never to be reached.
+const UNLIMITED_CALLS: [(&str, &str); 3] = [
+    ("KEAP_CALLS_PER_SECOND", "100000"),
+    ("KEAP_CALLS_PER_MINUTE", "1000000"),
+    ("KEAP_CALLS_PER_DAY", "100000000"),
+];
+
+/// What lifting the quotas means, for a report.
+pub const QUOTA_CONDITION: &str =
+    "Keap's quota is lifted, in the simulator (--no-quota) and in the coordinator (KEAP_CALLS_PER_*)";
+
+/// How often a condition is asked for while waiting.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long anything may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A running system with one connected account.
+#[derive(Debug)]
+pub struct Testbed {
+    system: System,
+    /// The admin endpoints.
+    pub api: AdminApi,
+    /// For everything else; keeps its connections.
+    pub http: Client,
+    /// The Keap behind the account.
+    pub keap: SimulatedKeap,
+    /// The database as a person: what is written here is captured.
+    pub database: tokio_postgres::Client,
+}
+
+/// How a run went.
+#[derive(Debug, Clone, Copy)]
+pub struct FinishedRun {
+    /// By the run's own times.
+    pub own_time: Duration,
+    /// From the request that started it to the answer that said it was completed.
+    pub wall_time: Duration,
+    /// Records read from Keap.
+    pub read: u64,
+    /// Rows made.
+    pub created: u64,
+    /// Rows that agreed already.
+    pub unchanged: u64,
+}
+
+impl Testbed {
+    /// Starts a system of its own, connects an account and fills its Keap.
+    pub async fn start(name: &str, contacts: u32) -> Result<Self> {
+        let mut options = SystemOptions::for_tests(name);
+        options.keap_sim_arguments = vec!["--no-quota".to_owned()];
+        for (variable, value) in UNLIMITED_CALLS {
+            options = options.with_variable(Worker::Coordinator, variable, value);
+        }
+        let system = System::start(options).await?;
+        let urls = system.urls().clone();
+        let http = http::client()?;
+        let mut testbed = Self {
+            api: AdminApi::new(&urls.coordinator, &urls.sync, &system.secrets().admin_api_token)?,
+            keap: SimulatedKeap::new(http.clone(), &urls.keap, DEV_ACCOUNT),
+            database: database::connect(&urls.database).await?,
+            http,
+            system,
+        };
+        if let Err(error) = testbed.prepare(contacts).await {
+            testbed.stop().await?;
+            return Err(error);
+        }
+        Ok(testbed)
+    }
+
+    async fn prepare(&self, contacts: u32) -> Result<()> {
+        let step =
+            Step::start(format!("Connecting an account and filling its Keap with {contacts} contacts"));
+        self.api.connect_through_simulator(DEV_ACCOUNT).await?;
+        self.until("verified hooks", async || {
+            let hooks = self.keap.report().await?;
+            let hooks = hooks.get("hooks").and_then(Value::as_array).cloned().unwrap_or_default();
+            let verified = |hook: &Value| hook.get("status").and_then(Value::as_str) == Some("Verified");
+            Ok((!hooks.is_empty() && hooks.iter().all(verified)).then_some(()))
+        })
+        .await?;
+        self.wait_for_quiet().await?;
+        self.keap.seed(contacts).await?;
+        step.done();
+        Ok(())
+    }
+
+    /// Stops everything.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.system.stop().await
+    }
+
+    /// The account's name.
+    #[must_use]
+    pub fn account(&self) -> &'static str {
+        DEV_ACCOUNT
+    }
+
+    /// A further connection to the database, as a person.
+    pub async fn connect_as_person(&self) -> Result<tokio_postgres::Client> {
+        database::connect(&self.system.urls().database).await
+    }
+
+    /// The parts whose processes are watched, this program included.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part> {
+        let groups = self.system.process_groups().into_iter().map(|(name, pid)| Part { name, pid });
+        let own =
+            i32::try_from(std::process::id()).ok().map(|pid| Part { name: "benchmark".to_owned(), pid });
+        groups.chain(own).collect()
+    }
+
+    /// The address that the account's hooks are registered with.
+    pub fn hook_url(&self) -> Result<String> {
+        delivery_url(&self.system.urls().webhook, &self.system.secrets().keap_webhook_secret, DEV_ACCOUNT)
+    }
+
+    /// What a worker says of itself in Prometheus' text form.
+    pub async fn metrics(&self, worker: Worker) -> Result<String> {
+        let urls = self.system.urls();
+        let base = match worker {
+            Worker::Coordinator => &urls.coordinator,
+            Worker::Webhook => &urls.webhook,
+            Worker::Sync => &urls.sync,
+        };
+        let url = format!("{base}/metrics");
+        let request = self.http.get(&url).bearer_auth(&self.system.secrets().admin_api_token);
+        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+        answer.with_context(|| format!("{url} does not answer"))?.text().await.context("metrics broke off")
+    }
+
+    /// Runs a full sync to its end.
+    pub async fn full_sync(&self) -> Result<FinishedRun> {
+        let started = Instant::now();
+        let run_id = self.api.start_full_sync(DEV_ACCOUNT).await?;
+        let url = format!("{}/sync/runs/{run_id}?account={DEV_ACCOUNT}", self.system.urls().sync);
+        let (run, wall_time) = self
+            .until("the end of the full sync", async || {
+                let run = self.api.call(Method::GET, &url, None).await?;
+                let state = run.get("state").and_then(Value::as_str).unwrap_or_default();
+                let is_over = !matches!(state, "queued" | "running");
+                Ok(is_over.then(|| (run.clone(), started.elapsed())))
+            })
+            .await?;
+        finished_run(&run, wall_time)
+    }
+
+    /// The server's version.
+    pub async fn postgres_version(&self) -> Result<String> {
+        let row =
+            self.database.query_one("show server_version", &[]).await.context("Postgres tells no version")?;
+        Ok(row.get(0))
+    }
+
+    /// The only number that a query gives. `$1` is the account.
+    pub async fn count(&self, sql: &str) -> Result<u64> {
+        let row = self.database.query_one(sql, &[&DEV_ACCOUNT]).await.with_context(|| sql.to_owned())?;
+        u64::try_from(row.get::<_, i64>(0)).context("a count is negative")
+    }
+
+    /// Open hook events of the account.
+    pub async fn open_events(&self) -> Result<u64> {
+        let status = self.api.account_status(DEV_ACCOUNT).await?;
+        status
+            .pointer("/events/open")
+            .and_then(Value::as_u64)
+            .context("the account's status counts no open events")
+    }
+
+    /// Waits until nothing is on its way: no event here, no edit in the outbox.
+    pub async fn wait_for_quiet(&self) -> Result<()> {
+        self.until("quiet", async || {
+            let open = "select count(*) from sync_queue where account_id = $1 and status in ('pending', 'processing')";
+            Ok((self.open_events().await? == 0 && self.count(open).await? == 0).then_some(()))
+        })
+        .await
+    }
+
+    /// Asks until `condition` answers with a value. Its errors count as "not yet": the last one is told in the end.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        mut condition: impl AsyncFnMut() -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let problem = match condition().await {
+                Ok(Some(value)) => return Ok(value),
+                Ok(None) => String::new(),
+                Err(error) => format!(": {error:#}"),
+            };
+            if Instant::now() >= deadline {
+                let logs = self.system.logs_dir();
+                bail!(
+                    "waited {} s for {what}, in vain{problem}; logs: {}",
+                    PATIENCE.as_secs(),
+                    logs.display()
+                );
+            }
+            sleep(INTERVAL).await;
+        }
+    }
+}
+
+fn finished_run(run: &Value, wall_time: Duration) -> Result<FinishedRun> {
+    if run.get("state").and_then(Value::as_str) != Some("completed") {
+        bail!("the full sync did not complete: {run}");
+    }
+    let moment = |name: &str| {
+        run.get(name).and_then(milliseconds_of).with_context(|| format!("the run has no {name}"))
+    };
+    let own_time = moment("finished_at")? - moment("started_at")?;
+    let count =
+        |name: &str| run.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
+    Ok(FinishedRun {
+        own_time: Duration::from_millis(u64::try_from(own_time).context("the run ended before it started")?),
+        wall_time,
+        read: count("read"),
+        created: count("created"),
+        unchanged: count("unchanged"),
+    })
+}
+
+/// A moment in milliseconds since the Unix epoch, given as such or as RFC 3339.
+fn milliseconds_of(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_completed_run_is_read_with_either_form_of_time() {
+        let counts = json!({"read": 7, "created": 5, "unchanged": 2});
+        let numbers =
+            json!({"state": "completed", "started_at": 1_000, "finished_at": 3_500, "counts": counts});
+        let texts = json!({"state": "completed", "started_at": "1970-01-01T00:00:01Z",
+            "finished_at": "1970-01-01T00:00:03.5Z", "counts": counts});
+        for run in [numbers, texts] {
+            let finished = finished_run(&run, Duration::from_secs(4)).unwrap();
+            assert_eq!(finished.own_time, Duration::from_millis(2_500));
+            assert_eq!((finished.read, finished.created, finished.unchanged), (7, 5, 2));
+        }
+    }
+
+    #[test]
+    fn a_failed_run_is_an_error_that_shows_it() {
+        let run = json!({"state": "failed", "error": {"message": "quota"}});
+        assert!(finished_run(&run, Duration::ZERO).unwrap_err().to_string().contains("quota"));
+    }
+}

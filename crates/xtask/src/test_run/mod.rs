@@ -1,0 +1,149 @@
+//! `cargo xtask test`: every test and gate of the project, one part after another.
+//!
+//! # Invariants
+//! - All parts run, whatever an earlier one found; the run fails when any part did.
+//! - A part that lacks something fails and names the fix; none is skipped in silence.
+
+mod dependency_rules;
+mod gates;
+mod native_tests;
+mod schema_round_trip;
+mod secret_scan;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::progress::{detail, say};
+use crate::worker_build::{self, Worker};
+use crate::workspace::Workspace;
+
+/// What `test` is told on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TestArguments {
+    /// Run only these parts.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<Part>,
+}
+
+/// A part of the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// `cargo fmt --check`.
+    Format,
+    /// No secret in a tracked file.
+    Secrets,
+    /// Dependencies point one way, and none is unused.
+    Dependencies,
+    /// Clippy on all targets, warnings denied.
+    Clippy,
+    /// The documentation builds without warnings.
+    Docs,
+    /// Unit, property and simulation tests of all crates that need no server.
+    Unit,
+    /// The store on a real Postgres.
+    Store,
+    /// Migrations up, down and up again, compared.
+    Schema,
+    /// The three workers build to wasm within their size budget.
+    Workers,
+    /// The whole system on workerd, Postgres and the simulator.
+    E2e,
+    /// Licences, sources and banned crates, by cargo-deny; builds that tool first, so it runs only when named.
+    Deny,
+}
+
+impl Part {
+    /// What runs when nothing is named: what is quick to fail comes first.
+    const USUAL: [Self; 10] = [
+        Self::Format,
+        Self::Secrets,
+        Self::Dependencies,
+        Self::Clippy,
+        Self::Docs,
+        Self::Unit,
+        Self::Store,
+        Self::Schema,
+        Self::Workers,
+        Self::E2e,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Secrets => "secrets",
+            Self::Dependencies => "dependencies",
+            Self::Clippy => "clippy",
+            Self::Docs => "docs",
+            Self::Unit => "unit",
+            Self::Store => "store",
+            Self::Schema => "schema",
+            Self::Workers => "workers",
+            Self::E2e => "e2e",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// How one part ended.
+#[derive(Debug)]
+struct Outcome {
+    part: Part,
+    elapsed: Duration,
+    result: Result<()>,
+}
+
+/// Runs the parts and prints how each ended; true when all passed.
+pub async fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<bool> {
+    let parts = if arguments.only.is_empty() { Part::USUAL.to_vec() } else { arguments.only.clone() };
+    let started = Instant::now();
+    let mut outcomes = Vec::new();
+    for part in parts {
+        say(format!("Testing: {}", part.name()));
+        let started = Instant::now();
+        let result = run_part(workspace, part).await;
+        let outcome = Outcome { part, elapsed: started.elapsed(), result };
+        detail(line(&outcome));
+        outcomes.push(outcome);
+    }
+    say(format!("All parts, {:.0} s", started.elapsed().as_secs_f64()));
+    for outcome in &outcomes {
+        println!("{}", line(outcome));
+        if let Err(error) = &outcome.result {
+            println!("    {}", format!("{error:#}").replace('\n', "\n    "));
+        }
+    }
+    Ok(outcomes.iter().all(|outcome| outcome.result.is_ok()))
+}
+
+fn line(outcome: &Outcome) -> String {
+    let verdict = if outcome.result.is_ok() { "passed" } else { "FAILED" };
+    format!("{:<14}{verdict:<8}{:>8.1} s", outcome.part.name(), outcome.elapsed.as_secs_f64())
+}
+
+async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
+    match part {
+        Part::Format => gates::format(workspace),
+        Part::Secrets => secret_scan::run(workspace),
+        Part::Dependencies => dependency_rules::run(workspace),
+        Part::Clippy => gates::clippy(workspace),
+        Part::Docs => gates::docs(workspace),
+        Part::Unit => native_tests::unit(workspace),
+        Part::Store => native_tests::store(workspace).await,
+        Part::Schema => native_tests::schema(workspace).await,
+        Part::Workers => workers(workspace),
+        Part::E2e => native_tests::end_to_end(workspace),
+        Part::Deny => gates::deny(workspace),
+    }
+}
+
+fn workers(workspace: &Workspace) -> Result<()> {
+    let built = worker_build::ensure(workspace, &Worker::ALL)?;
+    for worker in &built {
+        detail(format!("{}: {} KB gzipped", worker.worker.name(), worker.gzipped_bytes / 1000));
+    }
+    if built.len() != Worker::ALL.len() {
+        bail!("only {} workers were built", built.len());
+    }
+    Ok(())
+}
