@@ -1,1 +1,15 @@
-//! Placeholder header, replaced as the crate is written.
+#![doc = include_str!("../README.md")]
+
+pub mod account;
+mod database;
+pub mod entry;
+mod metered;
+pub mod metrics;
+pub mod oauth;
+pub mod object_call;
+pub mod objects;
+pub mod quota;
+pub mod registry;
+pub mod route;
+pub mod seal;
+mod storage;

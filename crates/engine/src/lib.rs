@@ -5,9 +5,9 @@
 
 #![expect(async_fn_in_trait, reason = "the workers run on one thread: no future here needs to be Send")]
 
+pub mod event_queue;
 #[cfg(test)]
 mod fakes;
-pub mod event_queue;
 pub mod inbound;
 pub mod outbox;
 pub mod paced;

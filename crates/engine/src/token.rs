@@ -23,9 +23,10 @@ pub const REFRESH_LEAD_MS: i64 = 10 * 60_000;
 /// Longest wait between two attempts to refresh, in milliseconds: the end of an outage should be noticed soon.
 const REFRESH_RETRY_MAX_MS: i64 = 60_000;
 
-/// Shortest time between two refreshes that were asked for because Keap refused the access token, in milliseconds: a
-/// refusal that a fresh token does not cure has another cause.
-const REJECTION_INTERVAL_MS: i64 = 10 * 60_000;
+/// Shortest age at which an access token that Keap refuses is replaced early, in milliseconds. A refusal that a fresh token
+/// does not cure has another cause, so each such replacement makes the next wait four times as long, up to an hour.
+const REJECTION_INTERVAL_MS: i64 = 2_000;
+const REJECTION_INTERVAL_MAX_MS: i64 = 3_600_000;
 
 /// Where an account's connection stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +80,8 @@ pub struct TokenState {
     pub retry_at: Option<Timestamp>,
     /// When Keap refused the access token although it should be valid; cleared by a grant.
     pub rejected_at: Option<Timestamp>,
+    /// Early replacements, one after the other, that such refusals led to.
+    pub rejections: u32,
     /// What went wrong last; cleared by a grant.
     pub error: Option<Failure>,
 }
@@ -150,9 +153,7 @@ impl TokenState {
             return None;
         }
         let (refreshed_at, expires_at) = (self.refreshed_at?, self.expires_at?);
-        // A token that lives shorter than Keap's is replaced in the last quarter of its life.
-        let lead_ms = REFRESH_LEAD_MS.min(expires_at.since_ms(refreshed_at) / 4);
-        let due_at = refreshed_at.plus_ms(REFRESH_INTERVAL_MS).min(expires_at.plus_ms(-lead_ms));
+        let due_at = refreshed_at.plus_ms(REFRESH_INTERVAL_MS).min(expires_at.plus_ms(-REFRESH_LEAD_MS));
         let due_at = self.rejected_at.map_or(due_at, |rejected_at| due_at.min(rejected_at));
         Some(self.retry_at.map_or(due_at, |retry_at| due_at.max(retry_at)))
     }
@@ -206,7 +207,8 @@ impl TokenState {
         match answer {
             Ok(grant) => {
                 let scope = grant.scope.clone().or_else(|| self.scope.clone());
-                Self { scope, ..self.connected(grant, now) }
+                let rejections = if self.rejected_at.is_some() { self.rejections } else { 0 };
+                Self { scope, rejections, ..self.connected(grant, now) }
             }
             Err(failure) if failure.class == FailureClass::Unauthorized => Self {
                 state: ConnectionState::NeedsReauthorization,
@@ -226,11 +228,14 @@ impl TokenState {
     /// The state after Keap refused the access token in `generation`: it is refreshed at once, unless it is fresh.
     #[must_use]
     pub fn access_token_rejected(&self, generation: u64, now: Timestamp) -> Self {
-        let is_fresh = self.refreshed_at.is_some_and(|at| now.since_ms(at) < REJECTION_INTERVAL_MS);
-        if generation != self.generation || is_fresh || self.kind == CredentialKind::ServiceKey {
+        let interval_ms =
+            (REJECTION_INTERVAL_MS << (2 * self.rejections.min(8))).min(REJECTION_INTERVAL_MAX_MS);
+        let is_fresh = self.refreshed_at.is_some_and(|at| now.since_ms(at) < interval_ms);
+        let is_noted = self.rejected_at.is_some() || generation != self.generation;
+        if is_noted || is_fresh || self.kind == CredentialKind::ServiceKey {
             return self.clone();
         }
-        Self { rejected_at: Some(now), ..self.clone() }
+        Self { rejected_at: Some(now), rejections: self.rejections + 1, ..self.clone() }
     }
 }
 
@@ -266,8 +271,7 @@ mod tests {
         let two_hours = TokenState::default().connected(grant("1", 7_200), Timestamp(0));
         assert_eq!(two_hours.next_refresh_at(), Some(Timestamp(2 * HOUR_MS - REFRESH_LEAD_MS)));
         let a_minute = TokenState::default().connected(grant("1", 60), Timestamp(0));
-        assert_eq!(a_minute.decide(Timestamp(44_999)), Decision::Use);
-        assert_eq!(a_minute.decide(Timestamp(45_000)), Decision::Refresh);
+        assert_eq!(a_minute.decide(Timestamp(1)), Decision::Refresh);
     }
 
     #[test]
@@ -319,6 +323,16 @@ mod tests {
         let fresh = state.settle_refresh(1, Ok(grant("2", 86_400)), later, 0);
         let refused_again = fresh.access_token_rejected(2, later.plus_ms(1_000));
         assert_eq!(refused_again.decide(later.plus_ms(1_000)), Decision::Use);
+        let (mut state, mut refreshes) = (fresh, 0);
+        for second in 0..3_600 {
+            let now = later.plus_ms(second * 1_000);
+            state = state.access_token_rejected(state.generation, now);
+            if state.decide(now) == Decision::Refresh {
+                refreshes += 1;
+                state = state.settle_refresh(state.generation, Ok(grant("n", 86_400)), now, 0);
+            }
+        }
+        assert!((1..=6).contains(&refreshes), "{refreshes} refreshes in an hour of refusals");
         let by_key = TokenState::default().connected_by_key(Secret::new("k"), Timestamp(0));
         assert_eq!(by_key.access_token_rejected(1, later).decide(later), Decision::Use);
         assert_eq!(by_key.next_refresh_at(), None);

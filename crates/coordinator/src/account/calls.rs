@@ -1,0 +1,60 @@
+//! What the object is asked, and who of its methods answers.
+
+use super::{Account, time_now};
+use crate::route::AccountCall;
+use keapsync_domain::failure::Failure;
+use keapsync_platform::respond::Answer;
+
+impl Account<'_> {
+    /// Answers a call of the worker, which has already checked who asks.
+    pub(super) async fn answer(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        let outcome = match path {
+            "/oauth/begin" => self.begin(),
+            "/oauth/open" => self.open(body),
+            "/oauth/complete" => self.complete(body).await,
+            "/oauth/service-key" => self.connect_by_key(body).await,
+            "/oauth/status" => self.oauth_status(),
+            "/oauth/refresh" => self.refresh().await,
+            "/oauth/revoke" => self.revoke().await,
+            _ => match AccountCall::parse(method, path.trim_start_matches('/')) {
+                Ok(call) => self.answer_call(call, body).await,
+                Err(_) => Ok(Answer::not_found("there is nothing at this path")),
+            },
+        };
+        outcome.unwrap_or_else(|failure| {
+            self.log().warn("call_failed").account(self.id).failure(&failure).emit();
+            Answer::failure(&failure)
+        })
+    }
+
+    async fn answer_call(&self, call: AccountCall, body: &[u8]) -> Result<Answer, Failure> {
+        // The hot path checks by itself.
+        if call == AccountCall::Events {
+            return self.take_events(body).await;
+        }
+        if !self.is_known()? {
+            return Err(self.unknown());
+        }
+        match call {
+            AccountCall::Events => self.take_events(body).await,
+            AccountCall::Status => self.status().await,
+            AccountCall::Settings => self.show_settings(),
+            AccountCall::ChangeSettings => self.change_settings(body).await,
+            AccountCall::DeadLetters => self.list_dead_letters().await,
+            AccountCall::Replay => self.replay(body).await,
+            AccountCall::Runs => self.list_runs(),
+            AccountCall::StartRun => self.start_run(body).await,
+            AccountCall::Run(id) => self.show_run(&id),
+            AccountCall::Unit => self.take_report(body).await,
+            AccountCall::Wake => self.wake().await,
+            AccountCall::Token => self.hand_out_token().await,
+        }
+    }
+
+    /// Looks for work at once.
+    async fn wake(&self) -> Result<Answer, Failure> {
+        self.wake_outbox();
+        self.object.arm(time_now()).await;
+        Ok(Answer::json(202, &serde_json::json!({"awake": true})))
+    }
+}

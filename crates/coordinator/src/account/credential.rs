@@ -1,0 +1,180 @@
+//! The account's credential: decrypted, refreshed when due, by one at a time.
+//!
+//! A refresh token is single-use. So the refresh is under a lock; who gets the lock looks again whether it is still needed;
+//! and the rotated token is stored, in the same step in which the answer arrives, before anything else happens.
+
+use super::{Account, time_now};
+use crate::seal::{open, seal};
+use crate::storage::values;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::secret::Secret;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::quota::QuotaLimits;
+use keapsync_engine::token::{CredentialKind, Decision, TokenState};
+use keapsync_keap::oauth::parse_token;
+use keapsync_keap::transport::Transport as _;
+use keapsync_platform::config::EncryptionKey;
+use keapsync_platform::entropy::{random_bytes, random_u32};
+use keapsync_platform::keap_transport::KeapTransport;
+use sha2::{Digest as _, Sha256};
+
+/// Age under which a refresh that somebody asks for is already done, in milliseconds: a crowd that asks at once means one
+/// refresh.
+const REFRESH_COALESCE_MS: i64 = 5_000;
+
+/// Keap's limits for service keys (10/s, 240/min, 30,000/day), less a margin.
+const SERVICE_KEY_LIMITS: QuotaLimits = QuotaLimits { per_second: 8, per_minute: 220, per_day: 28_000 };
+
+/// What calls to Keap need.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    /// The bearer token.
+    pub token: Secret,
+    /// When it dies.
+    pub expires_at: Option<Timestamp>,
+    /// Its generation.
+    pub generation: u64,
+    /// Its kind.
+    pub kind: CredentialKind,
+}
+
+impl Account<'_> {
+    /// The stored credential.
+    pub(super) fn load_token(&self) -> Result<TokenState, Failure> {
+        let Some(sealed) = self.sql().get::<String>(values::TOKEN)? else { return Ok(TokenState::default()) };
+        let mut keys = vec![self.config.encryption_key.bytes()];
+        keys.extend(self.config.encryption_key_previous.as_ref().map(EncryptionKey::bytes));
+        let text = open(&keys, self.id, &sealed)?;
+        serde_json::from_str(&text).map_err(|_| {
+            Failure::new(
+                FailureClass::Unauthorized,
+                "the stored credential has an unexpected shape: connect the account again",
+            )
+        })
+    }
+
+    /// Stores the credential, encrypted.
+    pub(super) fn save_token(&self, state: &TokenState) -> Result<(), Failure> {
+        let text = crate::storage::to_json(state)?;
+        let sealed = seal(self.config.encryption_key.bytes(), self.id, random_bytes()?, &text)?;
+        self.sql().put(values::TOKEN, &sealed)
+    }
+
+    /// A credential that is valid now, refreshed when that is due.
+    pub(super) async fn credential(&self) -> Result<Live, Failure> {
+        let state = self.load_token()?;
+        match state.decide(time_now()) {
+            Decision::Use => live(&state),
+            Decision::Refuse(failure) => Err(failure),
+            Decision::Refresh => {
+                let state = self.refresh_unless(|state, now| state.decide(now) != Decision::Refresh).await?;
+                if state.is_usable(time_now()) { live(&state) } else { Err(why_unusable(&state, time_now())) }
+            }
+        }
+    }
+
+    /// The stored credential as it is, dead or alive: enough to know whose quota it uses.
+    pub(super) fn credential_at_hand(&self) -> Result<Live, Failure> {
+        live(&self.load_token()?)
+    }
+
+    /// Refreshes because somebody asks, unless that has just been done.
+    pub(super) async fn refresh_on_request(&self) -> Result<TokenState, Failure> {
+        let state = self
+            .refresh_unless(|state, now| {
+                state.refresh_token.is_none()
+                    || state.refreshed_at.is_some_and(|at| now.since_ms(at) < REFRESH_COALESCE_MS)
+            })
+            .await?;
+        match state.decide(time_now()) {
+            Decision::Refuse(failure) => Err(failure),
+            Decision::Use | Decision::Refresh => match &state.error {
+                Some(failure) => Err(failure.clone()),
+                None => Ok(state),
+            },
+        }
+    }
+
+    /// Notes that Keap refused the token that was used.
+    pub(super) fn note_rejection(&self, generation: u64) -> Result<(), Failure> {
+        let state = self.load_token()?;
+        let next = state.access_token_rejected(generation, time_now());
+        if next == state { Ok(()) } else { self.save_token(&next) }
+    }
+
+    /// Name of the quota object, and the limits that hold there.
+    pub(super) fn quota_of(&self, credential: &Live) -> (String, QuotaLimits) {
+        let configured = self.config.call_limits;
+        let configured = QuotaLimits {
+            per_second: configured.per_second,
+            per_minute: configured.per_minute,
+            per_day: configured.per_day,
+        };
+        match credential.kind {
+            CredentialKind::OAuth => {
+                (format!("oauth-{}", short_hash(&self.config.application.client_id)), configured)
+            }
+            CredentialKind::ServiceKey => {
+                let limits = QuotaLimits {
+                    per_second: configured.per_second.min(SERVICE_KEY_LIMITS.per_second),
+                    per_minute: configured.per_minute.min(SERVICE_KEY_LIMITS.per_minute),
+                    per_day: configured.per_day.min(SERVICE_KEY_LIMITS.per_day),
+                };
+                (format!("key-{}", short_hash(credential.token.reveal())), limits)
+            }
+        }
+    }
+
+    /// Waits for the lock, looks again, and refreshes unless `is_done` says that nothing is left to do.
+    async fn refresh_unless(
+        &self,
+        is_done: impl Fn(&TokenState, Timestamp) -> bool,
+    ) -> Result<TokenState, Failure> {
+        let _guard = self.object.refresh_lock.lock().await;
+        let state = self.load_token()?;
+        if is_done(&state, time_now()) {
+            return Ok(state);
+        }
+        let Some(refresh_token) = &state.refresh_token else { return Ok(state) };
+        let answer = KeapTransport.send(self.config.application.refresh(refresh_token)).await;
+        let answer = answer.and_then(|response| parse_token(&response));
+        let (now, entropy) = (time_now(), random_u32()?);
+        // The account may have been connected anew meanwhile: then the answer belongs to an older generation.
+        let next = self.load_token()?.settle_refresh(state.generation, answer, now, entropy);
+        self.save_token(&next)?;
+        match &next.error {
+            None => self
+                .log()
+                .info("token_refreshed")
+                .account(self.id)
+                .count("generation", next.generation)
+                .emit(),
+            Some(failure) => self.log().warn("token_refresh_failed").account(self.id).failure(failure).emit(),
+        }
+        Ok(next)
+    }
+}
+
+fn live(state: &TokenState) -> Result<Live, Failure> {
+    let Some(token) = state.access_token.clone() else {
+        return Err(Failure::new(
+            FailureClass::Unauthorized,
+            "the account has no access token: connect it again",
+        ));
+    };
+    Ok(Live { token, expires_at: state.expires_at, generation: state.generation, kind: state.kind })
+}
+
+fn why_unusable(state: &TokenState, now: Timestamp) -> Failure {
+    match state.decide(now) {
+        Decision::Refuse(failure) => failure,
+        Decision::Use | Decision::Refresh => Failure::new(
+            FailureClass::Unavailable,
+            "Keap granted an access token that is already dead; it is asked again",
+        ),
+    }
+}
+
+pub(super) fn short_hash(text: &str) -> String {
+    hex::encode(Sha256::digest(text)).chars().take(32).collect()
+}

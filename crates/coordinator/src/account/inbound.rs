@@ -1,0 +1,217 @@
+//! Hook events: taken in durably, drained by the alarm.
+
+use super::credential::Live;
+use super::lease::{LeasedTransport, Want};
+use super::{Account, time_now};
+use crate::database::Database;
+use crate::storage::values;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::limits::{EVENT_CLAIM_MAX, EVENT_QUEUE_MAX};
+use keapsync_domain::settings::AccountSettings;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::{EventsRequest, EventsResponse, LinkField};
+use keapsync_engine::event_queue::{ClaimedEvent, Failed, failed};
+use keapsync_engine::inbound::{Refetched, refetch};
+use keapsync_engine::quota::Priority;
+use keapsync_engine::world::World;
+use keapsync_keap::contacts::ContactsApi;
+use keapsync_platform::clock::WorkerClock;
+use keapsync_platform::entropy::{random_bytes, random_u32};
+use keapsync_platform::respond::Answer;
+use keapsync_store::Store;
+use std::collections::{HashMap, HashSet};
+use tokio_postgres::Client;
+
+/// Calls that one lease of the drain holds: deletes cost one each, everything else one per batch.
+const WANT: Want = Want { priority: Priority::Hook, calls_max: 100, calls_per_second_max: 6 };
+
+/// Calls that must be left for another batch to be begun.
+const CALLS_LEFT_MIN: u32 = 3;
+
+/// Wait that a full queue tells, in milliseconds; Keap tries again by its own schedule.
+const QUEUE_FULL_RETRY_MS: i64 = 30_000;
+
+impl Account<'_> {
+    /// Stores a delivery. Durable when the answer says so: writes are confirmed before an answer leaves the object.
+    pub(super) async fn take_events(&self, body: &[u8]) -> Result<Answer, Failure> {
+        let Ok(EventsRequest { delivery, received_at: _ }) = serde_json::from_slice(body) else {
+            return Ok(Answer::bad_request(
+                "the delivery has an unexpected shape: deploy all workers at one version",
+            ));
+        };
+        if !self.is_known()? {
+            return Err(self.unknown());
+        }
+        let now = time_now();
+        let concerned = delivery.concerned();
+        let waiting = self.open_events()?;
+        if waiting.saturating_add(count(concerned.len())) > EVENT_QUEUE_MAX {
+            let message = "the account's queue of events is full: see what its status says holds it up";
+            return Ok(Answer::error(503, "queue_full", message).with_retry_after_ms(QUEUE_FULL_RETRY_MS));
+        }
+        let mut response = EventsResponse { queued: 0, coalesced: 0, not_synced: 0 };
+        if concerned.is_empty() {
+            response.not_synced = delivery.object_ids.len() as u64;
+            self.sql().count_not_synced(&delivery.event_key, count(delivery.object_ids.len()), now)?;
+            return Ok(Answer::json(200, &response));
+        }
+        let sequence = new_sequence()?;
+        for entity in EntityType::ALL {
+            let ids: Vec<&str> =
+                concerned.iter().filter(|(kind, _)| *kind == entity).map(|(_, id)| *id).collect();
+            let queued = self.sql().push_events(entity, &ids, &delivery.event_key, sequence, now)?;
+            self.object.open_events.set(Some(waiting.saturating_add(queued)));
+            response.queued += u64::try_from(queued).unwrap_or(0);
+            response.coalesced += ids.len() as u64 - u64::try_from(queued).unwrap_or(0);
+        }
+        self.object.arm(now).await;
+        Ok(Answer::json(200, &response))
+    }
+
+    /// Drains what is due until nothing is, or `deadline` has passed. Says how many events were settled.
+    pub(super) async fn drain_events(
+        &self,
+        database: &Database,
+        deadline: Timestamp,
+    ) -> Result<usize, Failure> {
+        let entity = EntityType::Contact;
+        let credential = self.credential().await?;
+        let client = database.client().await?;
+        let (settings, link_field) = (self.settings()?, self.sql().get::<LinkField>(values::LINK_FIELD)?);
+        let drain = Drain { account: self, credential: &credential, client: &client, settings, link_field };
+        self.leased(&credential, WANT, async |paced| {
+            let mut settled = 0;
+            loop {
+                let claimed = self.sql().claim_events(entity, EVENT_CLAIM_MAX, time_now())?;
+                if claimed.is_empty() || paced.calls_left() < CALLS_LEFT_MIN || time_now() >= deadline {
+                    return Ok(settled);
+                }
+                settled += drain.batch(paced, entity, claimed).await?;
+            }
+        })
+        .await?
+    }
+
+    /// Events that wait; counted once, then kept up to date by whoever changes it.
+    fn open_events(&self) -> Result<i64, Failure> {
+        if let Some(open) = self.object.open_events.get() {
+            return Ok(open);
+        }
+        let open = self.sql().event_depth()?.open;
+        self.object.open_events.set(Some(open));
+        Ok(open)
+    }
+}
+
+/// What every batch of one drain shares.
+struct Drain<'a> {
+    account: &'a Account<'a>,
+    credential: &'a Live,
+    client: &'a Client,
+    settings: AccountSettings,
+    link_field: Option<LinkField>,
+}
+
+impl Drain<'_> {
+    /// Works on a batch. An outage fails it as a whole and touches no event; an answer that only one record may be to blame
+    /// for is narrowed down by halves, so that a poison record delays nobody else.
+    async fn batch(
+        &self,
+        paced: &LeasedTransport<'_>,
+        entity: EntityType,
+        claimed: Vec<ClaimedEvent>,
+    ) -> Result<usize, Failure> {
+        let mut settled = 0;
+        let mut open = vec![claimed];
+        while let Some(mut events) = open.pop() {
+            match self.refetch(paced, &events).await {
+                Ok(refetched) => settled += self.settle(entity, &events, refetched)?,
+                Err(failure) if is_outage(&failure) => {
+                    return self.account.heed(self.credential, Err(failure));
+                }
+                Err(_) if events.len() > 1 => {
+                    let rest = events.split_off(events.len() / 2);
+                    open.extend([rest, events]);
+                }
+                Err(failure) => {
+                    let failed =
+                        events.iter().map(|event| (event.keap_id.clone(), failure.clone())).collect();
+                    self.settle(entity, &events, Refetched { failed, ..Refetched::default() })?;
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    async fn refetch(
+        &self,
+        paced: &LeasedTransport<'_>,
+        events: &[ClaimedEvent],
+    ) -> Result<Refetched, Failure> {
+        let store = Store::new(self.client);
+        let api = ContactsApi {
+            transport: paced,
+            base_url: &self.account.config.keap_api_base_url,
+            access_token: &self.credential.token,
+            link_field: self.link_field.as_ref(),
+        };
+        let world = World {
+            keap: &api,
+            store: &store,
+            clock: &WorkerClock,
+            account: self.account.id,
+            settings: &self.settings,
+            entropy: random_u32()?,
+        };
+        let ids: Vec<String> = events.iter().map(|event| event.keap_id.clone()).collect();
+        refetch(&world, &ids).await
+    }
+
+    /// Ends what is done and notes what is not, in one step.
+    fn settle(
+        &self,
+        entity: EntityType,
+        events: &[ClaimedEvent],
+        refetched: Refetched,
+    ) -> Result<usize, Failure> {
+        let (now, entropy) = (time_now(), random_u32()?);
+        let failures: HashMap<String, Failure> = refetched.failed.into_iter().collect();
+        let settled: HashSet<&str> = refetched.settled.iter().map(String::as_str).collect();
+        let done: Vec<&ClaimedEvent> =
+            events.iter().filter(|event| settled.contains(event.keap_id.as_str())).collect();
+        let not_done: Vec<(&ClaimedEvent, Failed, &Failure)> = events
+            .iter()
+            .filter_map(|event| Some((event, failures.get(&event.keap_id)?)))
+            .map(|(event, failure)| (event, failed(event, failure, now, entropy), failure))
+            .collect();
+        self.account.sql().settle_events(entity, &done)?;
+        self.account.sql().fail_events(entity, &not_done)?;
+        self.account.object.open_events.set(None);
+        for (event, outcome, failure) in &not_done {
+            if matches!(outcome, Failed::Dead { .. }) {
+                let line = self.account.log().error("event_given_up").account(self.account.id);
+                line.id("keap_id", &event.keap_id).failure(failure).emit();
+            }
+        }
+        Ok(done.len())
+    }
+}
+
+/// Whether a failure of a whole batch says nothing about any of its records.
+fn is_outage(failure: &Failure) -> bool {
+    matches!(
+        failure.class,
+        FailureClass::Unavailable | FailureClass::RateLimited | FailureClass::Unauthorized
+    )
+}
+
+/// A number that no arrival had before: 53 random bits, what a JavaScript number holds exactly.
+fn new_sequence() -> Result<i64, Failure> {
+    let number = u64::from_le_bytes(random_bytes()?) >> 11;
+    Ok(i64::try_from(number).unwrap_or_default())
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,150 @@
+//! The alarm's parts, each with its own wait and last error: a failure in one does not stop the others.
+
+use keapsync_domain::backoff::delay_ms;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Longest wait of a part that fails, in milliseconds: the end of an outage should be noticed soon.
+const PART_DELAY_MAX_MS: i64 = 30_000;
+
+/// What the alarm does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Keeps the credential fresh.
+    Token,
+    /// Does what has to be done once after connecting.
+    Setup,
+    /// Drains hook events.
+    Events,
+    /// Drains the outbox.
+    Outbox,
+    /// Orders units of runs.
+    Runs,
+    /// Mirrors runs to Postgres.
+    Mirror,
+}
+
+impl Part {
+    /// The name in logs and in status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Setup => "setup",
+            Self::Events => "events",
+            Self::Outbox => "outbox",
+            Self::Runs => "runs",
+            Self::Mirror => "mirror",
+        }
+    }
+}
+
+/// How a part fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartState {
+    /// Failures since it last succeeded.
+    pub failures: u32,
+    /// It is not tried before this moment.
+    pub retry_at: Option<Timestamp>,
+    /// What went wrong last; kept after a success.
+    pub error: Option<Failure>,
+    /// When.
+    pub failed_at: Option<Timestamp>,
+}
+
+/// All parts that ever failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Parts(pub BTreeMap<Part, PartState>);
+
+impl Parts {
+    /// When the part may run; `None` when at once.
+    #[must_use]
+    pub fn retry_at(&self, part: Part) -> Option<Timestamp> {
+        self.0.get(&part).and_then(|state| state.retry_at)
+    }
+
+    /// Whether the part may run now.
+    #[must_use]
+    pub fn is_due(&self, part: Part, now: Timestamp) -> bool {
+        self.retry_at(part).is_none_or(|retry_at| retry_at <= now)
+    }
+
+    /// Notes how the part ended. A wait for quota is no failure: only the wait is noted.
+    pub fn note(&mut self, part: Part, outcome: &Result<(), Failure>, now: Timestamp, entropy: u32) {
+        match outcome {
+            Ok(()) => {
+                if let Some(state) = self.0.get_mut(&part) {
+                    state.failures = 0;
+                    state.retry_at = None;
+                }
+            }
+            Err(failure) => {
+                let state = self.0.entry(part).or_default();
+                let is_wait = failure.class == FailureClass::RateLimited && failure.retry_after_ms.is_some();
+                if !is_wait {
+                    state.failures = state.failures.saturating_add(1);
+                }
+                let wait_ms = match failure.retry_after_ms.filter(|_| is_wait) {
+                    Some(wait_ms) => wait_ms.max(1),
+                    None => delay_ms(state.failures, entropy, PART_DELAY_MAX_MS, failure.retry_after_ms),
+                };
+                state.retry_at = Some(now.plus_ms(wait_ms));
+                state.error = Some(failure.clone());
+                state.failed_at = Some(now);
+            }
+        }
+    }
+
+    /// Lets every part run at once: something changed that may end its failures.
+    pub fn retry_all(&mut self) {
+        for state in self.0.values_mut() {
+            state.failures = 0;
+            state.retry_at = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_waits_by_itself_and_remembers_its_last_error() {
+        let mut parts = Parts::default();
+        let now = Timestamp(0);
+        parts.note(Part::Events, &Err(Failure::new(FailureClass::Unavailable, "away")), now, 1023);
+        assert!(!parts.is_due(Part::Events, Timestamp(999)) && parts.is_due(Part::Events, Timestamp(1_000)));
+        assert!(parts.is_due(Part::Outbox, now));
+        for _ in 0..40 {
+            parts.note(Part::Events, &Err(Failure::new(FailureClass::Unavailable, "away")), now, 1023);
+        }
+        assert_eq!(parts.retry_at(Part::Events), Some(Timestamp(PART_DELAY_MAX_MS)));
+        parts.note(Part::Events, &Ok(()), now, 0);
+        assert!(parts.is_due(Part::Events, now));
+        assert!(parts.0[&Part::Events].error.is_some());
+    }
+
+    #[test]
+    fn a_wait_for_quota_is_as_long_as_told() {
+        let mut parts = Parts::default();
+        let wait = Failure::new(FailureClass::RateLimited, "quota").with_retry_after_ms(Some(40));
+        for _ in 0..10 {
+            parts.note(Part::Runs, &Err(wait.clone()), Timestamp(0), 1023);
+        }
+        assert_eq!(parts.retry_at(Part::Runs), Some(Timestamp(40)));
+        assert_eq!(parts.0[&Part::Runs].failures, 0);
+    }
+
+    #[test]
+    fn names_survive_json() {
+        let mut parts = Parts::default();
+        parts.note(Part::Setup, &Err(Failure::new(FailureClass::Invalid, "x")), Timestamp(0), 0);
+        let text = serde_json::to_string(&parts).unwrap();
+        assert!(text.contains("\"setup\""));
+        assert_eq!(serde_json::from_str::<Parts>(&text).unwrap(), parts);
+    }
+}

@@ -1,0 +1,254 @@
+//! What has to be done once after connecting: durable, retried by the alarm, visible in status.
+//!
+//! Every step is idempotent: it looks for what is there before it makes anything, so that a lost answer makes nothing twice.
+
+use super::credential::Live;
+use super::lease::Want;
+use super::{Account, time_now};
+use crate::database::Database;
+use crate::registry::{self, AccountEntry};
+use crate::storage::values;
+use keapsync_domain::failure::Failure;
+use keapsync_domain::secret::Secret;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::LinkField;
+use keapsync_engine::quota::Priority;
+use keapsync_engine::token::ConnectionState;
+use keapsync_keap::contacts::ContactsApi;
+use keapsync_keap::hooks::{HooksApi, RestHook};
+use keapsync_platform::hook_auth::hook_path;
+use keapsync_platform::kv::Cache;
+use keapsync_store::Store;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Events that are subscribed to.
+pub const EVENT_KEYS: [&str; 5] =
+    ["contact.add", "contact.edit", "contact.delete", "contactGroup.applied", "contactGroup.removed"];
+
+/// State of a subscription that delivers.
+const VERIFIED: &str = "Verified";
+
+/// How long the cached account list in KV lives, in seconds.
+const CACHE_TTL_SECONDS: u64 = 3_600;
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Tell the registry (and its cache) about the account.
+    Registry,
+    /// Mirror the account and its settings to Postgres: its records refer to that row.
+    AccountRow,
+    /// Find or make the custom field in Keap that carries row ids: creates in Keap rest on it.
+    LinkField,
+    /// Subscribe to hooks.
+    Hooks,
+}
+
+/// What is still to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// These, in this order.
+    pub open: BTreeSet<Step>,
+}
+
+impl Setup {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { open: BTreeSet::from([Step::Registry, Step::AccountRow, Step::LinkField, Step::Hooks]) }
+    }
+}
+
+/// A subscription, as status shows it: without its address, which is a credential.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HookSeen {
+    /// What it is for.
+    pub event_key: String,
+    /// `Unverified`, `Verified` or `Inactive`.
+    pub status: String,
+    /// When Keap said so.
+    pub seen_at: Timestamp,
+}
+
+impl Account<'_> {
+    /// What is still to be done.
+    pub(super) fn setup(&self) -> Result<Setup, Failure> {
+        Ok(self.sql().get(values::SETUP)?.unwrap_or_default())
+    }
+
+    /// Asks for steps to be done (again).
+    pub(super) fn reopen(&self, steps: &[Step]) -> Result<(), Failure> {
+        let mut setup = self.setup()?;
+        setup.open.extend(steps);
+        self.sql().put(values::SETUP, &setup)
+    }
+
+    /// Does what is open. Each step stands alone; the first failure is reported after all were tried.
+    pub(super) async fn run_setup(&self, database: &Database) -> Result<(), Failure> {
+        let open = self.setup()?.open;
+        let mut outcome = Ok(());
+        for step in open {
+            let done = match step {
+                Step::Registry => self.tell_registry().await,
+                Step::AccountRow => self.mirror_account(database).await,
+                Step::LinkField => self.ensure_link_field().await,
+                Step::Hooks => self.ensure_hooks().await,
+            };
+            match done {
+                Ok(()) => {
+                    let mut setup = self.setup()?;
+                    setup.open.remove(&step);
+                    self.sql().put(values::SETUP, &setup)?;
+                    self.log().info("setup_step_done").account(self.id).word("step", word(step)).emit();
+                }
+                Err(failure) => outcome = outcome.and(Err(failure)),
+            }
+        }
+        outcome
+    }
+
+    async fn tell_registry(&self) -> Result<(), Failure> {
+        let now = time_now();
+        let entry = AccountEntry {
+            account_id: self.id.clone(),
+            state: connection_word(self.load_token()?.state).to_owned(),
+            created_at: now,
+            updated_at: now,
+        };
+        registry::register(&self.object.env, entry.clone()).await?;
+        // The cache serves only speed: a failure of KV is no reason to try all of this again.
+        if let Ok(cache) = Cache::open(&self.object.env) {
+            let config = json!({"account": entry, "settings": self.settings()?});
+            if let Err(failure) =
+                cache.put(&format!("sync_config:{}", self.id), &config, CACHE_TTL_SECONDS).await
+            {
+                self.log().warn("account_not_cached").account(self.id).failure(&failure).emit();
+            }
+        }
+        Ok(())
+    }
+
+    async fn mirror_account(&self, database: &Database) -> Result<(), Failure> {
+        let state = connection_word(self.load_token()?.state);
+        let settings = crate::storage::to_json(&self.settings()?)?;
+        let client = database.client().await?;
+        Store::new(&client).upsert_account(self.id, self.id.as_str(), state, &settings).await
+    }
+
+    async fn ensure_link_field(&self) -> Result<(), Failure> {
+        let credential = self.credential().await?;
+        let found = self
+            .leased(&credential, person(4), async |paced| {
+                let api = ContactsApi {
+                    transport: paced,
+                    base_url: &self.config.keap_api_base_url,
+                    access_token: &credential.token,
+                    link_field: None,
+                };
+                api.ensure_link_field().await
+            })
+            .await?;
+        let field: LinkField = self.heed(&credential, found)?;
+        self.sql().put(values::LINK_FIELD, &field)
+    }
+
+    async fn ensure_hooks(&self) -> Result<(), Failure> {
+        let credential = self.credential().await?;
+        let path = hook_path(&self.config.webhook_secret, self.id);
+        let url = format!("{}{path}", self.config.webhook_public_url);
+        let outcome = self
+            .leased(&credential, person(20), async |paced| {
+                let api = HooksApi {
+                    transport: paced,
+                    base_url: &self.config.keap_api_base_url,
+                    access_token: &credential.token,
+                };
+                let known = api.list().await?;
+                for event_key in EVENT_KEYS {
+                    match known.iter().find(|hook| hook.event_key == event_key && hook.hook_url == url) {
+                        None => drop(api.create(event_key, &url).await?),
+                        Some(hook) if hook.status != VERIFIED => drop(api.verify(&hook.key).await?),
+                        Some(_) => {}
+                    }
+                }
+                // What an earlier address or secret of ours left behind would be delivered to nobody.
+                let ours = format!("{}/webhook/{}/", self.config.webhook_public_url, self.id);
+                for stale in
+                    known.iter().filter(|hook| hook.hook_url.starts_with(&ours) && hook.hook_url != url)
+                {
+                    api.delete(&stale.key).await?;
+                }
+                api.list().await
+            })
+            .await?;
+        let hooks = self.heed(&credential, outcome)?;
+        let now = time_now();
+        let seen: Vec<HookSeen> =
+            hooks.into_iter().filter(|hook| hook.hook_url == url).map(|hook| seen_of(hook, now)).collect();
+        let delivering: BTreeSet<&str> =
+            seen.iter().filter(|hook| hook.status == VERIFIED).map(|hook| hook.event_key.as_str()).collect();
+        let missing: Vec<&str> = EVENT_KEYS.into_iter().filter(|key| !delivering.contains(key)).collect();
+        self.sql().put(values::HOOKS, &seen)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            keapsync_domain::failure::FailureClass::Unavailable,
+            format!(
+                "Keap has not verified the hooks for {}: see that {} is reachable from the internet",
+                missing.join(", "),
+                self.config.webhook_public_url
+            ),
+        ))
+    }
+
+    /// Passes an outcome on; a refusal of the token is noted, so that the next attempt has a fresh one.
+    pub(super) fn heed<R>(&self, credential: &Live, outcome: Result<R, Failure>) -> Result<R, Failure> {
+        if let Err(failure) = &outcome
+            && failure.class == keapsync_domain::failure::FailureClass::Unauthorized
+        {
+            self.note_rejection(credential.generation)?;
+        }
+        outcome
+    }
+
+    /// Checks a service key by one harmless call.
+    pub(super) async fn check_service_key(&self, key: &Secret, credential: &Live) -> Result<(), Failure> {
+        self.leased(credential, person(1), async |paced| {
+            let api =
+                HooksApi { transport: paced, base_url: &self.config.keap_api_base_url, access_token: key };
+            api.list().await.map(|_| ())
+        })
+        .await?
+    }
+}
+
+fn person(calls_max: u32) -> Want {
+    Want { priority: Priority::Person, calls_max, calls_per_second_max: 5 }
+}
+
+fn seen_of(hook: RestHook, seen_at: Timestamp) -> HookSeen {
+    HookSeen { event_key: hook.event_key, status: hook.status, seen_at }
+}
+
+fn word(step: Step) -> &'static str {
+    match step {
+        Step::Registry => "registry",
+        Step::AccountRow => "account_row",
+        Step::LinkField => "link_field",
+        Step::Hooks => "hooks",
+    }
+}
+
+/// The connection's state in words.
+pub(super) fn connection_word(state: ConnectionState) -> &'static str {
+    match state {
+        ConnectionState::Connected => "connected",
+        ConnectionState::NeedsReauthorization => "needs_reauthorization",
+        ConnectionState::Revoked => "revoked",
+        ConnectionState::Disconnected => "disconnected",
+    }
+}

@@ -1,0 +1,113 @@
+//! What the account's object says of itself. No secrets, no personal data.
+
+use super::setup::{HookSeen, Step, connection_word};
+use super::{Account, time_now};
+use crate::storage::values;
+use keapsync_domain::failure::Failure;
+use keapsync_domain::settings::AccountSettings;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::LinkField;
+use keapsync_engine::token::CredentialKind;
+use keapsync_platform::respond::Answer;
+use serde_json::{Value, json};
+
+/// Runs shown in status.
+const RUNS_SHOWN_MAX: i64 = 10;
+
+/// Most minutes between incremental runs: a week.
+const INTERVAL_MINUTES_MAX: u32 = 7 * 24 * 60;
+
+impl Account<'_> {
+    /// The whole status.
+    pub(super) async fn status(&self) -> Result<Answer, Failure> {
+        if !self.is_known()? {
+            return Err(self.unknown());
+        }
+        let now = time_now();
+        let events = self.sql().event_depth()?;
+        let seen = self.object.outbox.get();
+        let runs: Vec<_> =
+            self.sql().list_runs(RUNS_SHOWN_MAX)?.into_iter().map(|tracked| tracked.run).collect();
+        let hooks = self.sql().get::<Vec<HookSeen>>(values::HOOKS)?.unwrap_or_default();
+        let quota = match self.credential_at_hand() {
+            Ok(credential) => self.quota(&credential).left().await.ok(),
+            Err(_) => None,
+        };
+        let outbox = seen.depth.map(|depth| {
+            json!({"open": depth.open, "failed": depth.failed, "oldest_at": depth.oldest_at, "looked_at": seen.looked_at})
+        });
+        Ok(Answer::json(
+            200,
+            &json!({
+                "account_id": self.id,
+                "at": now,
+                "token": self.token_status(),
+                "events": {
+                    "open": events.open,
+                    "dead": events.dead,
+                    "oldest_at": events.oldest_at,
+                    "not_synced": self.sql().not_synced_counts()?,
+                },
+                "outbox": outbox,
+                "runs": runs,
+                "watermark": self.sql().get::<Timestamp>(values::WATERMARK)?,
+                "hooks": hooks,
+                "link_field": self.sql().get::<LinkField>(values::LINK_FIELD)?,
+                "setup_open": self.setup()?.open,
+                "quota_left": quota,
+                "errors": self.parts()?,
+                "settings": self.settings()?,
+            }),
+        ))
+    }
+
+    /// The credential's state, without the credential.
+    pub(super) fn token_status(&self) -> Value {
+        match self.load_token() {
+            Ok(token) => json!({
+                "keap_account_id": self.id,
+                "state": connection_word(token.state),
+                "kind": match token.kind { CredentialKind::OAuth => "oauth", CredentialKind::ServiceKey => "service_key" },
+                "application": token.scope.as_deref().map(application_of),
+                "generation": token.generation,
+                "expires_at": token.expires_at,
+                "refreshed_at": token.refreshed_at,
+                "next_refresh_at": token.next_refresh_at(),
+                "error": token.error,
+            }),
+            Err(failure) => {
+                json!({"keap_account_id": self.id, "state": "needs_reauthorization", "error": failure})
+            }
+        }
+    }
+
+    /// The credential's state, for `GET /oauth/status`.
+    pub(super) fn oauth_status(&self) -> Result<Answer, Failure> {
+        if self.is_known()? { Ok(Answer::json(200, &self.token_status())) } else { Err(self.unknown()) }
+    }
+
+    /// The settings.
+    pub(super) fn show_settings(&self) -> Result<Answer, Failure> {
+        Ok(Answer::json(200, &self.settings()?))
+    }
+
+    /// Replaces the settings.
+    pub(super) async fn change_settings(&self, body: &[u8]) -> Result<Answer, Failure> {
+        let settings: AccountSettings = match serde_json::from_slice(body) {
+            Ok(settings) => settings,
+            Err(error) => return Ok(Answer::bad_request(&format!("the settings cannot be read: {error}"))),
+        };
+        if !(1..=INTERVAL_MINUTES_MAX).contains(&settings.incremental_interval_minutes) {
+            return Ok(Answer::bad_request("incremental_interval_minutes is 1 to 10080"));
+        }
+        self.sql().put(values::SETTINGS, &settings)?;
+        self.reopen(&[Step::Registry, Step::AccountRow])?;
+        self.object.arm(time_now()).await;
+        Ok(Answer::json(200, &settings))
+    }
+}
+
+/// `full|app.infusionsoft.com` names the application after the bar.
+fn application_of(scope: &str) -> &str {
+    scope.split_once('|').map_or(scope, |(_, application)| application)
+}

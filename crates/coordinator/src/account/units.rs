@@ -1,0 +1,274 @@
+//! Runs: started, ordered from the sync worker unit by unit, moved on by its reports.
+//!
+//! A run is written before its unit is ordered, so that a unit is never out without the object knowing; and a report is
+//! settled in one step. What is not known after a hand-over that failed is left to the unit's lease.
+
+use super::lease::Want;
+use super::{Account, time_now};
+use crate::database::Database;
+use crate::storage::values;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::run::{Direction, RunKind, RunState};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::{KeapGrant, LinkField, StartRunRequest, StartRunResponse, UnitOrder, UnitReport};
+use keapsync_engine::quota::Priority;
+use keapsync_engine::runs::{Start, TrackedRun, incremental_due_at, start};
+use keapsync_keap::quota::QuotaReading;
+use keapsync_platform::entropy::{random_u32, random_uuid};
+use keapsync_platform::respond::Answer;
+use keapsync_platform::sync_client::SyncClient;
+use keapsync_store::Store;
+use serde_json::json;
+
+/// Calls of one unit: what its time budget allows at the rate below, and a margin.
+const UNIT_CALLS_MAX: u32 = 300;
+
+/// The most calls per second that a unit can use.
+const UNIT_CALLS_PER_SECOND_MAX: u32 = 50;
+
+/// Runs shown in a list.
+const RUNS_SHOWN_MAX: i64 = 100;
+
+/// Runs mirrored in one alarm.
+const MIRRORED_MAX: i64 = 20;
+
+impl Account<'_> {
+    /// Starts a run, or joins the one of its kind.
+    pub(super) async fn start_run(&self, body: &[u8]) -> Result<Answer, Failure> {
+        let Ok(request) = serde_json::from_slice::<StartRunRequest>(body) else {
+            return Ok(Answer::bad_request(
+                "give kind (full or incremental), entity (contact) and, if wanted, direction",
+            ));
+        };
+        let now = time_now();
+        let started = self.begin_run(&request, now)?;
+        self.wake_outbox();
+        self.object.arm(now).await;
+        Ok(Answer::json(202, &StartRunResponse { run_id: started }))
+    }
+
+    fn begin_run(&self, request: &StartRunRequest, now: Timestamp) -> Result<String, Failure> {
+        let watermark = self.sql().get::<Timestamp>(values::WATERMARK)?;
+        match start(&self.sql().active_runs()?, request, &random_uuid()?, watermark, now) {
+            Start::Joined(id) => Ok(id),
+            Start::Started(tracked) => {
+                self.sql().write_run(&tracked)?;
+                Ok(tracked.run.id)
+            }
+        }
+    }
+
+    /// The newest runs.
+    pub(super) fn list_runs(&self) -> Result<Answer, Failure> {
+        let runs: Vec<_> =
+            self.sql().list_runs(RUNS_SHOWN_MAX)?.into_iter().map(|tracked| tracked.run).collect();
+        Ok(Answer::json(200, &json!({"runs": runs})))
+    }
+
+    /// One run.
+    pub(super) fn show_run(&self, id: &str) -> Result<Answer, Failure> {
+        let tracked = self.sql().read_run(id)?;
+        Ok(tracked.map_or_else(
+            || Answer::not_found("there is no such run"),
+            |tracked| Answer::json(200, &tracked.run),
+        ))
+    }
+
+    /// Takes the report of a unit.
+    pub(super) async fn take_report(&self, body: &[u8]) -> Result<Answer, Failure> {
+        let Ok(report) = serde_json::from_slice::<UnitReport>(body) else {
+            return Ok(Answer::bad_request(
+                "the report has an unexpected shape: deploy all workers at one version",
+            ));
+        };
+        let Some(tracked) = self.sql().read_run(&report.run_id)? else {
+            return Ok(Answer::not_found("there is no such run"));
+        };
+        let now = time_now();
+        let Some(next) = tracked.reported(&report, now, random_u32()?) else {
+            return Ok(Answer::json(200, &json!({"accepted": false})));
+        };
+        self.sql().write_run(&next)?;
+        if let Some(watermark) = next.watermark() {
+            let known = self.sql().get::<Timestamp>(values::WATERMARK)?;
+            self.sql().put(values::WATERMARK, &known.max(Some(watermark)))?;
+        }
+        self.log_run(&next, report.failure.as_ref());
+        if let Ok(credential) = self.credential_at_hand() {
+            if report.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::Unauthorized) {
+                self.note_rejection(credential.generation)?;
+            }
+            if let Some(lease_id) = &tracked.lease_id {
+                // Lost, it costs only time: the lease ends by itself.
+                let released =
+                    self.quota(&credential).release(lease_id, report.calls, QuotaReading::default()).await;
+                if let Err(failure) = released {
+                    self.log().warn("lease_not_released").account(self.id).failure(&failure).emit();
+                }
+            }
+        }
+        self.object.arm(now).await;
+        Ok(Answer::json(200, &json!({"accepted": true})))
+    }
+
+    /// When there is something to do about runs.
+    pub(super) fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+        let active = self.sql().active_runs()?;
+        let orders =
+            active.iter().filter(|tracked| tracked.reads_keap()).filter_map(TrackedRun::next_order_at).min();
+        let carries = active.iter().any(|tracked| !tracked.reads_keap()).then(|| self.next_outbox_at(now));
+        let incremental = self.incremental_due_at(&active)?;
+        Ok([orders, carries, incremental].into_iter().flatten().min())
+    }
+
+    /// Starts what is due and orders what can be ordered.
+    pub(super) async fn order_units(&self) -> Result<(), Failure> {
+        let now = time_now();
+        if self.incremental_due_at(&self.sql().active_runs()?)?.is_some_and(|due_at| due_at <= now) {
+            let request = StartRunRequest {
+                kind: RunKind::Incremental,
+                entity: EntityType::Contact,
+                direction: Direction::Bidirectional,
+            };
+            self.begin_run(&request, now)?;
+        }
+        let mut outcome = Ok(());
+        for tracked in self.sql().active_runs()? {
+            let tracked = match tracked.expired(time_now()) {
+                Some(expired) => {
+                    self.sql().write_run(&expired)?;
+                    self.log_run(&expired, expired.run.error.as_ref());
+                    expired
+                }
+                None => tracked,
+            };
+            if tracked.reads_keap() && tracked.next_order_at().is_some_and(|at| at <= time_now()) {
+                outcome = outcome.and(self.order_unit(&tracked).await);
+            }
+        }
+        outcome
+    }
+
+    /// Ends runs that only carry edits, once the outbox is drained.
+    pub(super) fn settle_carrying_runs(&self, carried: usize) -> Result<(), Failure> {
+        if !self.is_outbox_drained() {
+            return Ok(());
+        }
+        for tracked in self.sql().active_runs()?.iter().filter(|tracked| !tracked.reads_keap()) {
+            let done = tracked.drained(carried as u64, time_now());
+            self.sql().write_run(&done)?;
+            self.log_run(&done, None);
+        }
+        Ok(())
+    }
+
+    async fn order_unit(&self, tracked: &TrackedRun) -> Result<(), Failure> {
+        let client = SyncClient::new(&self.object.env, &self.config.common.internal_token);
+        // Asked before a lease is taken, when there is reason to doubt: a lease under which nobody works blocks others.
+        if (tracked.unit == 0 || tracked.run.attempts > 0) && !client.is_healthy().await {
+            let failure = Failure::new(
+                FailureClass::Unavailable,
+                "the sync worker does not answer: see that it is deployed and bound as SYNC_WORKER",
+            );
+            return self.sql().write_run(&tracked.not_taken(&failure, time_now(), random_u32()?));
+        }
+        let credential = self.credential().await?;
+        let priority = match tracked.run.kind {
+            RunKind::Full => Priority::Backfill,
+            RunKind::Incremental => Priority::Poll,
+        };
+        let lease_id = format!("{}-{}", tracked.run.id, tracked.unit + 1);
+        let want =
+            Want { priority, calls_max: UNIT_CALLS_MAX, calls_per_second_max: UNIT_CALLS_PER_SECOND_MAX };
+        let lease = match self.take_lease(&credential, &lease_id, want).await {
+            Ok(lease) => lease,
+            Err(failure) => {
+                let until = time_now().plus_ms(failure.retry_after_ms.unwrap_or(1_000));
+                return match failure.class {
+                    FailureClass::RateLimited => self.sql().write_run(&tracked.postponed(until)),
+                    _ => Err(failure),
+                };
+            }
+        };
+        // A report cannot have come meanwhile: no unit was out.
+        let Some(ordered) = tracked.ordered(time_now(), Some(lease_id)) else { return Ok(()) };
+        self.sql().write_run(&ordered)?;
+        let order = UnitOrder {
+            account: self.id.clone(),
+            run_id: ordered.run.id.clone(),
+            unit: ordered.unit,
+            kind: ordered.run.kind,
+            entity: ordered.run.entity,
+            cursor: ordered.run.cursor.clone(),
+            grant: KeapGrant {
+                access_token: credential.token.clone(),
+                calls_max: lease.permits,
+                calls_per_second_max: lease.calls_per_second_max,
+                link_field: self.sql().get::<LinkField>(values::LINK_FIELD)?,
+            },
+            settings: self.settings()?,
+        };
+        if let Err(failure) = client.order_unit(&order).await {
+            self.log()
+                .warn("unit_not_taken")
+                .account(self.id)
+                .run_id(&ordered.run.id)
+                .failure(&failure)
+                .emit();
+            // The report may have come while the answer was on its way and got lost.
+            if let Some(current) = self.sql().read_run(&ordered.run.id)?.filter(|current| *current == ordered)
+            {
+                self.sql().write_run(&current.not_taken(&failure, time_now(), random_u32()?))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets runs that wait after a failure go on at once.
+    pub(super) fn retry_runs(&self) -> Result<(), Failure> {
+        for tracked in self.sql().active_runs()? {
+            self.sql().write_run(&tracked.postponed(time_now()))?;
+        }
+        Ok(())
+    }
+
+    /// Mirrors runs that changed.
+    pub(super) async fn mirror_runs(&self, database: &Database) -> Result<(), Failure> {
+        let changed = self.sql().unmirrored_runs(MIRRORED_MAX)?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let client = database.client().await?;
+        let store = Store::new(&client);
+        for tracked in changed {
+            store.upsert_run(self.id, &tracked.run).await?;
+            self.sql().run_mirrored(&tracked)?;
+        }
+        Ok(())
+    }
+
+    fn incremental_due_at(&self, active: &[TrackedRun]) -> Result<Option<Timestamp>, Failure> {
+        // A run that reads Keap sees what an incremental one would, or the next one will.
+        if active.iter().any(TrackedRun::reads_keap) {
+            return Ok(None);
+        }
+        let watermark = self.sql().get::<Timestamp>(values::WATERMARK)?;
+        let last = self.sql().last_run_requested_at()?;
+        Ok(incremental_due_at(last, watermark, self.settings()?.incremental_interval_minutes))
+    }
+
+    fn log_run(&self, tracked: &TrackedRun, failure: Option<&Failure>) {
+        let line = match tracked.run.state {
+            RunState::Completed => self.log().info("run_completed"),
+            RunState::Failed => self.log().error("run_failed"),
+            RunState::Queued | RunState::Running if failure.is_some() => self.log().warn("unit_failed"),
+            RunState::Queued | RunState::Running => self.log().debug("unit_reported"),
+        };
+        let line = line.account(self.id).run_id(&tracked.run.id).count("read", tracked.run.counts.read);
+        match failure {
+            Some(failure) => line.failure(failure).emit(),
+            None => line.emit(),
+        }
+    }
+}

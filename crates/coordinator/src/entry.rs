@@ -1,0 +1,236 @@
+//! The runtime's side: requests in, answers out; who may ask what.
+
+use crate::account::ACCOUNT_BINDING;
+use crate::oauth::handlers;
+use crate::object_call::{ObjectAnswer, ObjectRequest};
+use crate::route::{AccountCall, Route};
+use crate::{metrics, registry};
+use keapsync_domain::ids::AccountId;
+use keapsync_domain::wire::INTERNAL_TOKEN_HEADER;
+use keapsync_engine::ports::Clock as _;
+use keapsync_platform::access::{is_admin, is_internal};
+use keapsync_platform::body::read_body;
+use keapsync_platform::clock::WorkerClock;
+use keapsync_platform::config::{ConfigError, CoordinatorConfig};
+use keapsync_platform::health::{health_answer, is_scope_self};
+use keapsync_platform::hyperdrive::{HYPERDRIVE_BINDING, connect};
+use keapsync_platform::kv::{CACHE_BINDING, Cache};
+use keapsync_platform::log::Log;
+use keapsync_platform::memory::wasm_memory_bytes;
+use keapsync_platform::panic_hook;
+use keapsync_platform::respond::Answer;
+use keapsync_platform::sync_client::{SYNC_WORKER_BINDING, SyncClient};
+use serde_json::{Value, json};
+use worker::{Context, Env, Method, Request, Response, event};
+
+/// Largest body that is taken, in bytes: a report or a delivery of 1000 ids is far smaller.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Accounts whose numbers `GET /metrics` shows.
+const METRICS_ACCOUNTS_MAX: usize = 100;
+
+/// What answering needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The bindings.
+    pub env: &'a Env,
+    /// The settings.
+    pub config: &'a CoordinatorConfig,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    Worker,
+    Admin,
+    Anybody,
+}
+
+/// Runs once per isolate.
+#[event(start)]
+pub fn start() {
+    panic_hook::install();
+}
+
+/// Answers one request.
+#[event(fetch)]
+pub async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+    let config = match CoordinatorConfig::from_env(&env) {
+        Ok(config) => config,
+        Err(error) => return misconfigured(&request, &error).into_response(),
+    };
+    let allowed = config.common.allowed_origin.clone();
+    let origin = request.headers().get("origin")?;
+    if request.method() == Method::Options {
+        return Answer::preflight(allowed.as_deref(), origin.as_deref()).into_response();
+    }
+    let answer = Surroundings { env: &env, config: &config }.answer(request).await;
+    answer.with_cors(allowed.as_deref(), origin.as_deref()).into_response()
+}
+
+fn misconfigured(request: &Request, error: &ConfigError) -> Answer {
+    Log::default().error("misconfigured").config_error(error).emit();
+    match Route::of(request.method().as_ref(), &request.path()) {
+        Route::Health => health_answer(
+            WorkerClock.now(),
+            &[("configuration", false)],
+            &[("problem", json!(error.to_string()))],
+        ),
+        _ => Answer::misconfigured(),
+    }
+}
+
+impl Surroundings<'_> {
+    async fn answer(&self, mut request: Request) -> Answer {
+        let Ok(url) = request.url() else {
+            return Answer::bad_request("the address of the request cannot be read");
+        };
+        let route = Route::of(request.method().as_ref(), url.path());
+        let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        // What anybody may ask.
+        match &route {
+            Route::Health => return self.health(url.query()).await,
+            Route::OAuthOpen => return handlers::open(self, &query).await,
+            Route::OAuthCallback => {
+                let cookies = request.headers().get("cookie").ok().flatten();
+                return handlers::callback(self, &query, cookies.as_deref()).await;
+            }
+            Route::Unknown => return Answer::not_found("there is nothing at this path"),
+            Route::OtherMethod(methods) => return Answer::method_not_allowed(methods),
+            _ => {}
+        }
+        let caller = self.caller(&request);
+        if !may_ask(caller, &route) {
+            return Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>");
+        }
+        let body = match read_body(&mut request, BODY_BYTES_MAX).await {
+            Ok(body) => body,
+            Err(error) => return Answer::too_large(&error.to_string()),
+        };
+        match route {
+            Route::Account(account, call) => self.ask_account(&account, &call, url.path(), &body).await,
+            Route::OAuthInitiate => handlers::initiate(self, &body).await,
+            Route::OAuthStatus => handlers::status(self, &query).await,
+            Route::OAuthRefresh => handlers::on_account(self, &body, "/oauth/refresh").await,
+            Route::OAuthRevoke => handlers::on_account(self, &body, "/oauth/revoke").await,
+            Route::OAuthServiceKey => handlers::service_key(self, &body).await,
+            Route::Accounts => self.accounts().await,
+            Route::Metrics => self.metrics().await,
+            Route::InvalidAccount => Answer::not_found(
+                "there is no such account: its id is 1 to 64 characters of a-z, 0-9 and '-'",
+            ),
+            Route::Health
+            | Route::OAuthOpen
+            | Route::OAuthCallback
+            | Route::OtherMethod(_)
+            | Route::Unknown => Answer::not_found("there is nothing at this path"),
+        }
+    }
+
+    fn caller(&self, request: &Request) -> Caller {
+        let header = |name: &str| request.headers().get(name).ok().flatten();
+        if is_internal(header(INTERNAL_TOKEN_HEADER).as_deref(), &self.config.common.internal_token) {
+            Caller::Worker
+        } else if is_admin(header("authorization").as_deref(), &self.config.admin_token) {
+            Caller::Admin
+        } else {
+            Caller::Anybody
+        }
+    }
+
+    async fn ask_account(&self, account: &AccountId, call: &AccountCall, path: &str, body: &[u8]) -> Answer {
+        let object_name = account.object_name();
+        let resource = path.splitn(4, '/').nth(3).unwrap_or_default();
+        let method = match call {
+            AccountCall::Status
+            | AccountCall::Settings
+            | AccountCall::DeadLetters
+            | AccountCall::Runs
+            | AccountCall::Run(_) => Method::Get,
+            AccountCall::ChangeSettings => Method::Put,
+            _ => Method::Post,
+        };
+        let body = if method == Method::Get { &[] } else { body };
+        let request = ObjectRequest {
+            binding: ACCOUNT_BINDING,
+            object_name: &object_name,
+            account: account.as_str(),
+            method,
+            path: &format!("/{resource}"),
+            body,
+        };
+        match request.send(self.env).await {
+            Ok(answer) => self.pass_on(answer),
+            Err(failure) => {
+                self.config.common.log.error("object_unreachable").account(account).failure(&failure).emit();
+                Answer::failure(&failure)
+            }
+        }
+    }
+
+    /// An object's answer as ours.
+    #[must_use]
+    pub fn pass_on(&self, answer: ObjectAnswer) -> Answer {
+        let passed = Answer::new(answer.status, "application/json; charset=utf-8", answer.body);
+        match answer.retry_after {
+            Some(seconds) => passed.with_header("retry-after", &seconds),
+            None => passed,
+        }
+    }
+
+    async fn accounts(&self) -> Answer {
+        match registry::list(self.env).await {
+            Ok(accounts) => Answer::json(200, &json!({"accounts": accounts})),
+            Err(failure) => Answer::failure(&failure),
+        }
+    }
+
+    async fn metrics(&self) -> Answer {
+        let accounts = match registry::list(self.env).await {
+            Ok(accounts) => accounts,
+            Err(failure) => return Answer::failure(&failure),
+        };
+        let mut statuses = Vec::new();
+        for entry in accounts.into_iter().take(METRICS_ACCOUNTS_MAX) {
+            let answer =
+                self.ask_account(&entry.account_id, &AccountCall::Status, "/coordinator/-/status", &[]).await;
+            if let Ok(status) = serde_json::from_slice::<Value>(&answer.body) {
+                statuses.push((entry.account_id.as_str().to_owned(), status));
+            }
+        }
+        Answer::text(200, &metrics::text(&statuses, wasm_memory_bytes()))
+    }
+
+    async fn health(&self, query: Option<&str>) -> Answer {
+        let cache = match Cache::open(self.env) {
+            Ok(cache) => cache.is_accessible().await,
+            Err(_) => false,
+        };
+        let database = match connect(self.env, HYPERDRIVE_BINDING).await {
+            Ok(client) => client.execute_typed("select 1", &[]).await.is_ok(),
+            Err(_) => false,
+        };
+        // The registry answering shows that objects run at all.
+        let objects = registry::list(self.env).await.is_ok();
+        let mut services = vec![
+            (CACHE_BINDING, cache),
+            (HYPERDRIVE_BINDING, database),
+            (ACCOUNT_BINDING, self.env.durable_object(ACCOUNT_BINDING).is_ok()),
+            (crate::quota::QUOTA_BINDING, self.env.durable_object(crate::quota::QUOTA_BINDING).is_ok()),
+            (registry::REGISTRY_BINDING, objects),
+        ];
+        if !is_scope_self(query) {
+            let sync = SyncClient::new(self.env, &self.config.common.internal_token);
+            services.push((SYNC_WORKER_BINDING, sync.is_healthy().await));
+        }
+        health_answer(WorkerClock.now(), &services, &[])
+    }
+}
+
+fn may_ask(caller: Caller, route: &Route) -> bool {
+    match (caller, route) {
+        (Caller::Anybody, _) => false,
+        (Caller::Admin, Route::Account(_, call)) => !call.is_internal_only(),
+        (Caller::Worker | Caller::Admin, _) => true,
+    }
+}

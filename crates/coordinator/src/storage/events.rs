@@ -1,0 +1,266 @@
+//! `events`: the durable queue of hook events, one row per record; and what was delivered but is not synced.
+//!
+//! What makes it safe: an arrival gives its row a new sequence, and an attempt settles a row only while it has the
+//! sequence that was claimed (see `engine::event_queue`). There is no lease: the alarm is the only one who claims, and a
+//! claim that died is claimed again.
+
+use super::{Sql, to_json};
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::event_queue::{ClaimedEvent, Failed};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Dead events shown at once.
+const DEAD_SHOWN_MAX: i64 = 500;
+
+/// Kinds of events that are counted by name; further ones are counted together.
+const NOT_SYNCED_KEYS_MAX: i64 = 200;
+
+/// Name under which further kinds are counted.
+const OTHER_KEYS: &str = "other";
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct EventDepth {
+    /// Events that wait for an attempt.
+    pub open: i64,
+    /// Events that were given up.
+    pub dead: i64,
+    /// When the oldest open one arrived.
+    pub oldest_at: Option<Timestamp>,
+}
+
+/// An event that was given up.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DeadEvent {
+    /// Kind of record.
+    pub entity: String,
+    /// Keap's id.
+    pub keap_id: String,
+    /// The last event that named it.
+    pub event_key: String,
+    /// Attempts that counted.
+    pub attempts: i32,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Class of the failure.
+    pub error_class: Option<String>,
+    /// What went wrong.
+    pub error_message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ClaimedRow {
+    keap_id: String,
+    sequence: i64,
+    attempts: i32,
+    failures: u32,
+}
+
+#[derive(Deserialize)]
+struct DueRow {
+    due_at: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct CountRow {
+    event_key: String,
+    count: i64,
+}
+
+/// One retry, as it goes to SQL.
+#[derive(Serialize)]
+struct Retry<'a> {
+    id: &'a str,
+    sequence: i64,
+    attempts: i32,
+    failures: u32,
+    next_at: i64,
+    dead: bool,
+    class: &'static str,
+    message: &'a str,
+}
+
+impl Sql {
+    /// Queues records; says how many were not waiting yet. `sequence` must be a number not used before.
+    pub fn push_events(
+        &self,
+        entity: EntityType,
+        keap_ids: &[&str],
+        event_key: &str,
+        sequence: i64,
+        now: Timestamp,
+    ) -> Result<i64, Failure> {
+        let ids = to_json(&keap_ids)?;
+        let waiting = self.number(
+            "SELECT count(*) AS number FROM json_each(?) ids JOIN events ON entity = ? AND keap_id = ids.value WHERE is_dead = 0",
+            vec![ids.as_str().into(), entity.as_str().into()],
+        )?;
+        self.exec(
+            "INSERT INTO events (entity, keap_id, event_key, sequence, received_at, next_attempt_at)
+             SELECT ?, value, ?, ?, ?, ? FROM json_each(?) WHERE true
+             ON CONFLICT (entity, keap_id) DO UPDATE SET
+                 event_key = excluded.event_key, sequence = excluded.sequence, next_attempt_at = excluded.next_attempt_at,
+                 received_at = CASE WHEN is_dead THEN excluded.received_at ELSE received_at END,
+                 is_dead = 0, attempts = 0, failures = 0, error_class = NULL, error_message = NULL",
+            vec![
+                entity.as_str().into(),
+                event_key.into(),
+                sequence.into(),
+                now.0.into(),
+                now.0.into(),
+                ids.into(),
+            ],
+        )?;
+        Ok(i64::try_from(keap_ids.len()).unwrap_or(i64::MAX) - waiting)
+    }
+
+    /// Counts objects of a kind that is not synced.
+    pub fn count_not_synced(&self, event_key: &str, count: i64, now: Timestamp) -> Result<(), Failure> {
+        let known = self.number("SELECT count(*) AS number FROM not_synced_events", vec![])?;
+        let seen = self.number(
+            "SELECT count(*) AS number FROM not_synced_events WHERE event_key = ?",
+            vec![event_key.into()],
+        )?;
+        let key = if seen == 0 && known >= NOT_SYNCED_KEYS_MAX { OTHER_KEYS } else { event_key };
+        self.exec(
+            "INSERT INTO not_synced_events (event_key, count, last_at) VALUES (?, ?, ?)
+             ON CONFLICT (event_key) DO UPDATE SET count = count + excluded.count, last_at = excluded.last_at",
+            vec![key.into(), count.into(), now.0.into()],
+        )
+    }
+
+    /// Counts of what was delivered but is not synced, by kind.
+    pub fn not_synced_counts(&self) -> Result<BTreeMap<String, i64>, Failure> {
+        let rows: Vec<CountRow> = self.rows("SELECT event_key, count FROM not_synced_events", vec![])?;
+        Ok(rows.into_iter().map(|row| (row.event_key, row.count)).collect())
+    }
+
+    /// Due events, oldest first.
+    pub fn claim_events(
+        &self,
+        entity: EntityType,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedEvent>, Failure> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<ClaimedRow> = self.rows(
+            "SELECT keap_id, sequence, attempts, failures FROM events
+             WHERE is_dead = 0 AND next_attempt_at <= ? AND entity = ? ORDER BY next_attempt_at, received_at LIMIT ?",
+            vec![now.0.into(), entity.as_str().into(), limit.into()],
+        )?;
+        let claimed = |row: ClaimedRow| ClaimedEvent {
+            keap_id: row.keap_id,
+            sequence: row.sequence,
+            attempts: row.attempts,
+            failures: row.failures,
+        };
+        Ok(rows.into_iter().map(claimed).collect())
+    }
+
+    /// Ends events that no newer arrival has touched since they were claimed.
+    pub fn settle_events(&self, entity: EntityType, done: &[&ClaimedEvent]) -> Result<(), Failure> {
+        if done.is_empty() {
+            return Ok(());
+        }
+        let pairs: Vec<(&str, i64)> =
+            done.iter().map(|event| (event.keap_id.as_str(), event.sequence)).collect();
+        self.exec(
+            "DELETE FROM events WHERE entity = ? AND (keap_id, sequence) IN
+                 (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))",
+            vec![entity.as_str().into(), to_json(&pairs)?.into()],
+        )
+    }
+
+    /// Notes failed attempts at events that no newer arrival has touched since they were claimed.
+    pub fn fail_events(
+        &self,
+        entity: EntityType,
+        failed: &[(&ClaimedEvent, Failed, &Failure)],
+    ) -> Result<(), Failure> {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let retries: Vec<Retry<'_>> =
+            failed.iter().map(|(event, outcome, failure)| retry(event, outcome, failure)).collect();
+        self.exec(
+            "UPDATE events SET attempts = f.value ->> 'attempts', failures = f.value ->> 'failures',
+                 next_attempt_at = f.value ->> 'next_at', is_dead = f.value ->> 'dead',
+                 error_class = f.value ->> 'class', error_message = f.value ->> 'message'
+             FROM json_each(?) f
+             WHERE entity = ? AND keap_id = f.value ->> 'id' AND sequence = f.value ->> 'sequence'",
+            vec![to_json(&retries)?.into(), entity.as_str().into()],
+        )
+    }
+
+    /// When the next event falls due.
+    pub fn next_event_at(&self) -> Result<Option<Timestamp>, Failure> {
+        let rows: Vec<DueRow> =
+            self.rows("SELECT min(next_attempt_at) AS due_at FROM events WHERE is_dead = 0", vec![])?;
+        Ok(rows.first().and_then(|row| row.due_at).map(Timestamp))
+    }
+
+    /// How much waits. Reads the whole queue: for status, not for deliveries.
+    pub fn event_depth(&self) -> Result<EventDepth, Failure> {
+        let rows: Vec<EventDepth> = self.rows(
+            "SELECT count(*) FILTER (WHERE is_dead = 0) AS open, count(*) FILTER (WHERE is_dead = 1) AS dead,
+                 min(received_at) FILTER (WHERE is_dead = 0) AS oldest_at FROM events",
+            vec![],
+        )?;
+        Ok(rows.first().copied().unwrap_or_default())
+    }
+
+    /// Events that were given up, newest first.
+    pub fn dead_events(&self) -> Result<Vec<DeadEvent>, Failure> {
+        self.rows(
+            "SELECT entity, keap_id, event_key, attempts, received_at, error_class, error_message
+             FROM events WHERE is_dead = 1 ORDER BY received_at DESC LIMIT ?",
+            vec![DEAD_SHOWN_MAX.into()],
+        )
+    }
+
+    /// Queues given-up events again: those with these ids (`contact:12`), of this cause, or all. Says how many.
+    pub fn replay_events(
+        &self,
+        ids: Option<&[String]>,
+        cause: Option<&str>,
+        now: Timestamp,
+    ) -> Result<i64, Failure> {
+        let ids = ids.map(|ids| to_json(&ids)).transpose()?;
+        let which = "is_dead = 1
+            AND (?1 IS NULL OR entity || ':' || keap_id IN (SELECT value FROM json_each(?1)))
+            AND (?2 IS NULL OR error_class = ?2)";
+        let parameters = || vec![ids.clone().into(), cause.map(str::to_owned).into()];
+        let count =
+            self.number(&format!("SELECT count(*) AS number FROM events WHERE {which}"), parameters())?;
+        self.exec(
+            &format!(
+                "UPDATE events SET is_dead = 0, attempts = 0, failures = 0, next_attempt_at = {} WHERE {which}",
+                now.0
+            ),
+            parameters(),
+        )?;
+        Ok(count)
+    }
+}
+
+fn retry<'a>(event: &'a ClaimedEvent, outcome: &Failed, failure: &'a Failure) -> Retry<'a> {
+    let (attempts, failures, next_at, dead) = match outcome {
+        Failed::Retry { attempts, failures, next_attempt_at } => {
+            (*attempts, *failures, next_attempt_at.0, false)
+        }
+        Failed::Dead { attempts } => (*attempts, event.failures + 1, 0, true),
+    };
+    Retry {
+        id: &event.keap_id,
+        sequence: event.sequence,
+        attempts,
+        failures,
+        next_at,
+        dead,
+        class: failure.class.as_str(),
+        message: &failure.message,
+    }
+}
