@@ -103,9 +103,25 @@ async fn claims_skip_what_another_is_claiming() {
     let rows = contacts(&person, 2).await;
     // Another claimer holds the oldest item of the first record and has not committed.
     other.batch_execute("begin; select from sync_queue order by sequence limit 1 for update").await.unwrap();
+    // A claim that waits fails instead of hanging.
+    engine.batch_execute("set lock_timeout = '10s'").await.unwrap();
     let claimed = Store::new(&engine).claim(&account(), 50, LEASE_MS, "one").await.unwrap();
     assert_eq!(claimed.iter().map(|item| &item.entity_id).collect::<Vec<_>>(), [&rows[1]]);
     other.batch_execute("rollback").await.unwrap();
+}
+
+#[tokio::test]
+async fn edits_of_claimed_records_do_not_stand_in_the_way_of_others() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    with_account(&engine).await;
+    let store = Store::new(&engine);
+    contacts(&person, 2).await;
+    assert_eq!(store.claim(&account(), 2, LEASE_MS, "one").await.unwrap().len(), 2);
+    person.batch_execute("update sync_contacts set last_name = 'x'").await.unwrap();
+    let free = contacts(&person, 1).await;
+    let claimed = store.claim(&account(), 1, LEASE_MS, "two").await.unwrap();
+    assert_eq!(claimed.iter().map(|item| &item.entity_id).collect::<Vec<_>>(), [&free[0]]);
 }
 
 #[tokio::test]
