@@ -13,7 +13,8 @@ mod tokens;
 
 use anyhow::Result;
 use keapsync_e2e::stage::{Access, Stage};
-use keapsync_xtask::system::{Ports, System, SystemOptions};
+use keapsync_xtask::system::{System, SystemOptions};
+use keapsync_xtask::worker_build::Worker;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -72,9 +73,19 @@ fn all_tests() -> Vec<Test> {
     peaceful.into_iter().chain(disturbing).collect()
 }
 
+/// All tests share one OAuth application and so one quota: it is lifted, as the quota has tests of its own.
+fn options() -> SystemOptions {
+    let mut options = SystemOptions::for_tests("e2e");
+    options.keap_sim_arguments.push("--no-quota".to_owned());
+    for name in ["KEAP_CALLS_PER_SECOND", "KEAP_CALLS_PER_MINUTE", "KEAP_CALLS_PER_DAY"] {
+        options = options.with_variable(Worker::Coordinator, name, "1000000");
+    }
+    options
+}
+
 fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
     runtime.block_on(async {
-        let system = System::start(SystemOptions { ports: Ports::Free, ..SystemOptions::for_tests("e2e") }).await?;
+        let system = System::start(options()).await?;
         let access = Access::of(&system);
         Ok(Arc::new(Stage::new(system, access)?))
     })

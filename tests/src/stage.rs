@@ -31,7 +31,7 @@ pub struct Access {
     pub webhook: String,
     /// Of the simulator, without `/crm`.
     pub keap: String,
-    /// The database, as a superuser who is not the engine.
+    /// The database, as its owner: a person, to the capture trigger.
     pub database: String,
     /// `ADMIN_API_TOKEN`.
     pub admin_token: String,
@@ -41,6 +41,25 @@ pub struct Access {
     pub webhook_secret: String,
     /// Where the processes log, for a person who looks for the cause of a failure.
     pub logs: String,
+}
+
+impl Access {
+    /// Of a running system.
+    #[must_use]
+    pub fn of(system: &System) -> Self {
+        let (urls, secrets) = (system.urls(), system.secrets());
+        Self {
+            coordinator: urls.coordinator.clone(),
+            sync: urls.sync.clone(),
+            webhook: urls.webhook.clone(),
+            keap: urls.keap.clone(),
+            database: urls.database.clone(),
+            admin_token: secrets.admin_api_token.clone(),
+            internal_token: secrets.internal_token.clone(),
+            webhook_secret: secrets.keap_webhook_secret.clone(),
+            logs: system.logs_dir().display().to_string(),
+        }
+    }
 }
 
 /// An answer with its body.
