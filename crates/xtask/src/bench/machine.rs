@@ -22,6 +22,8 @@ pub struct Machine {
     pub memory_gb: f64,
     /// System and release.
     pub kernel: String,
+    /// Programs that wanted a processor in the minute before, on average: well above 0 means that others were at work.
+    pub load_before: f64,
 }
 
 impl Machine {
@@ -30,6 +32,7 @@ impl Machine {
     pub fn discover() -> Self {
         let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory_info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let kernel = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
         Self {
             cpu: field(&cpu_info, "model name").unwrap_or("unknown processor").to_owned(),
@@ -37,6 +40,7 @@ impl Machine {
             memory_gb: field(&memory_info, "MemTotal").and_then(kibibytes).unwrap_or_default()
                 / (1024.0 * 1024.0),
             kernel: format!("{} {}", kernel("ostype").trim(), kernel("osrelease").trim()),
+            load_before: load.split(' ').next().and_then(|minute| minute.parse().ok()).unwrap_or_default(),
         }
     }
 }

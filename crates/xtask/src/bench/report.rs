@@ -172,8 +172,8 @@ impl Report {
         writeln!(text, "keapsync benchmark, {}, commit {}", self.started_at, self.git_commit)?;
         writeln!(
             text,
-            "{}, {} cores, {:.0} GB, {}",
-            machine.cpu, machine.cores, machine.memory_gb, machine.kernel
+            "{}, {} cores, {:.0} GB, {}, load {} in the minute before",
+            machine.cpu, machine.cores, machine.memory_gb, machine.kernel, machine.load_before
         )?;
         let versions: Vec<String> =
             self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
@@ -255,6 +255,7 @@ mod tests {
                 cores: 2,
                 memory_gb: 24.0,
                 kernel: "Linux 6".to_owned(),
+                load_before: 0.5,
             },
             measurements: vec![measurement],
         }
