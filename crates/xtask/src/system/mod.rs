@@ -115,9 +115,7 @@ impl System {
         if self.options.keap.is_simulated() {
             self.wait_for_keap().await?;
         }
-        for worker in Worker::ALL {
-            self.wait_for_worker(worker).await?;
-        }
+        self.wait_for_workers().await?;
         self.record()
     }
 
