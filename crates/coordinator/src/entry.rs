@@ -1,6 +1,7 @@
 //! The runtime's side: requests in, answers out; who may ask what.
 
 use crate::account::ACCOUNT_BINDING;
+use crate::account::times::shown;
 use crate::oauth::handlers;
 use crate::object_call::{ObjectAnswer, ObjectRequest};
 use crate::route::{AccountCall, Route};
@@ -180,7 +181,7 @@ impl Surroundings<'_> {
 
     async fn accounts(&self) -> Answer {
         match registry::list(self.env).await {
-            Ok(accounts) => Answer::json(200, &json!({"accounts": accounts})),
+            Ok(accounts) => Answer::json(200, &shown(&json!({"accounts": accounts}))),
             Err(failure) => Answer::failure(&failure),
         }
     }

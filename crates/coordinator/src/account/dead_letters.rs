@@ -1,5 +1,6 @@
 //! Dead letters: one list over the events given up here and the items failed in Postgres' `sync_queue`.
 
+use super::times::shown;
 use super::wire::ReplayRequest;
 use super::{Account, time_now};
 use crate::database::Database;
@@ -102,7 +103,7 @@ impl Account<'_> {
         for letter in &letters {
             *causes.entry(letter.cause.as_deref().unwrap_or("unknown")).or_default() += 1;
         }
-        Ok(Answer::json(200, &json!({"dead_letters": letters, "causes": causes})))
+        Ok(Answer::json(200, &shown(&json!({"dead_letters": letters, "causes": causes}))))
     }
 
     /// Queues dead letters again.

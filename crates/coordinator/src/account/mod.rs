@@ -18,6 +18,7 @@ mod outbox;
 mod parts;
 mod setup;
 mod status;
+pub mod times;
 mod units;
 pub mod wire;
 

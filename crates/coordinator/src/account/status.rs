@@ -1,6 +1,7 @@
 //! What the account's object says of itself. No secrets, no personal data.
 
 use super::setup::{HookSeen, Step, connection_word};
+use super::times::shown;
 use super::{Account, time_now};
 use crate::storage::values;
 use keapsync_domain::failure::Failure;
@@ -38,7 +39,7 @@ impl Account<'_> {
         });
         Ok(Answer::json(
             200,
-            &json!({
+            &shown(&json!({
                 "account_id": self.id,
                 "at": now,
                 "token": self.token_status(),
@@ -57,14 +58,14 @@ impl Account<'_> {
                 "quota_left": quota,
                 "errors": self.parts()?,
                 "settings": self.settings()?,
-            }),
+            })),
         ))
     }
 
     /// The credential's state, without the credential.
     pub(super) fn token_status(&self) -> Value {
         match self.load_token() {
-            Ok(token) => json!({
+            Ok(token) => shown(&json!({
                 "keap_account_id": self.id,
                 "state": connection_word(token.state),
                 "kind": match token.kind { CredentialKind::OAuth => "oauth", CredentialKind::ServiceKey => "service_key" },
@@ -74,7 +75,7 @@ impl Account<'_> {
                 "refreshed_at": token.refreshed_at,
                 "next_refresh_at": token.next_refresh_at(),
                 "error": token.error,
-            }),
+            })),
             Err(failure) => {
                 json!({"keap_account_id": self.id, "state": "needs_reauthorization", "error": failure})
             }

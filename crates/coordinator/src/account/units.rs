@@ -4,6 +4,7 @@
 //! settled in one step. What is not known after a hand-over that failed is left to the unit's lease.
 
 use super::lease::Want;
+use super::times::shown;
 use super::{Account, time_now};
 use crate::database::Database;
 use crate::storage::values;
@@ -63,7 +64,7 @@ impl Account<'_> {
     pub(super) fn list_runs(&self) -> Result<Answer, Failure> {
         let runs: Vec<_> =
             self.sql().list_runs(RUNS_SHOWN_MAX)?.into_iter().map(|tracked| tracked.run).collect();
-        Ok(Answer::json(200, &json!({"runs": runs})))
+        Ok(Answer::json(200, &shown(&json!({"runs": runs}))))
     }
 
     /// One run.
@@ -71,7 +72,7 @@ impl Account<'_> {
         let tracked = self.sql().read_run(id)?;
         Ok(tracked.map_or_else(
             || Answer::not_found("there is no such run"),
-            |tracked| Answer::json(200, &tracked.run),
+            |tracked| Answer::json(200, &shown(&tracked.run)),
         ))
     }
 
