@@ -76,9 +76,16 @@ fn all_tests() -> Vec<Test> {
 /// All tests share one OAuth application and so one quota: it is lifted, as the quota has tests of its own.
 fn options() -> SystemOptions {
     let mut options = SystemOptions::for_tests("e2e");
-    options.keap_sim_arguments.push("--no-quota".to_owned());
-    for name in ["KEAP_CALLS_PER_SECOND", "KEAP_CALLS_PER_MINUTE", "KEAP_CALLS_PER_DAY"] {
-        options = options.with_variable(Worker::Coordinator, name, "1000000");
+    for (variable, flag) in [
+        ("KEAP_CALLS_PER_SECOND", "--calls-per-second"),
+        ("KEAP_CALLS_PER_MINUTE", "--calls-per-minute"),
+        ("KEAP_CALLS_PER_DAY", "--calls-per-day"),
+    ] {
+        options = options.with_variable(Worker::Coordinator, variable, "1000000");
+        options.keap_sim_arguments.extend([flag.to_owned(), "1000000".to_owned()]);
+    }
+    for flag in ["--tenant-calls-per-minute", "--tenant-calls-per-day"] {
+        options.keap_sim_arguments.extend([flag.to_owned(), "1000000".to_owned()]);
     }
     options
 }
