@@ -20,14 +20,28 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The lines of a log that an error shows.
 const LOG_LINES: usize = 20;
 
-/// Waits until a part answers with success.
-pub(super) async fn wait_for_answer(service: &mut Service, url: &str, limit: Duration) -> Result<()> {
+/// What counts as an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Anything: the part runs.
+    AnyAnswer,
+    /// Success: the part and what it depends on work.
+    Success,
+}
+
+/// Waits until a part answers.
+pub(super) async fn wait_for_answer(
+    service: &mut Service,
+    url: &str,
+    readiness: Readiness,
+    limit: Duration,
+) -> Result<()> {
     let client = http::client()?;
     let deadline = Instant::now() + limit;
     let name = service.record().name.clone();
     loop {
         let last = match client.get(url).timeout(Duration::from_secs(10)).send().await {
-            Ok(response) if response.status().is_success() => return Ok(()),
+            Ok(response) if readiness == Readiness::AnyAnswer || response.status().is_success() => return Ok(()),
             Ok(response) => {
                 let status = response.status();
                 format!("it answers {status}: {}", response.text().await.unwrap_or_default())

@@ -98,25 +98,33 @@ impl System {
         }
     }
 
-    /// Starts the slow parts first, and works on the database while they come up.
+    /// Starts the first slow part, works on the database while it comes up, and then goes on with the others.
     async fn start_parts(&mut self) -> Result<()> {
         say("Starting Postgres, the Keap simulator and three workers");
-        for worker in Worker::ALL {
-            self.launch_worker(worker)?;
-        }
         if self.options.keap.is_simulated() {
             self.launch_keap()?;
         }
+        let [first, others @ ..] = Worker::ALL;
+        self.launch_worker(first)?;
         self.record()?;
         if self.embedded.is_some() {
             self.start_postgres().await?;
         }
         self.prepare_database().await?;
+        // One at a time: they share the storage of KV, and two that open it at the same moment end with SQLITE_BUSY.
+        self.wait_until_worker_runs(first).await?;
+        for worker in others {
+            self.launch_worker(worker)?;
+            self.record()?;
+            self.wait_until_worker_runs(worker).await?;
+        }
         if self.options.keap.is_simulated() {
             self.wait_for_keap().await?;
         }
-        self.wait_for_workers().await?;
-        self.record()
+        for worker in Worker::ALL {
+            self.wait_for_worker(worker).await?;
+        }
+        Ok(())
     }
 
     async fn prepare_database(&self) -> Result<()> {

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::health::{KEAP_START_LIMIT, WORKER_START_LIMIT, wait_for_answer};
+use super::health::{KEAP_START_LIMIT, Readiness, WORKER_START_LIMIT, wait_for_answer};
 use super::{KEAP_PART, KeapSource, POSTGRES_PART, System};
 use crate::process::{Service, StopSignal};
 use crate::worker_build::Worker;
@@ -14,16 +13,6 @@ use crate::wrangler_dev::WorkerProcess;
 
 /// The account that `dev` connects, and whose signed deliveries name no account.
 pub const DEV_ACCOUNT: &str = "demo";
-
-/// How many fallen workers are started again before a start counts as failed.
-const WORKER_RESTARTS_MAX: u32 = 4;
-
-/// How long all workers together may take to become healthy.
-const WORKERS_LIMIT: Duration = Duration::from_mins(3);
-
-/// How long one question about health may take, and how often it is asked.
-const HEALTH_ANSWER_LIMIT: Duration = Duration::from_secs(5);
-const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
 
 impl System {
     /// Starts Postgres (again) and waits until it answers.
@@ -121,67 +110,28 @@ impl System {
     pub(super) async fn wait_for_keap(&mut self) -> Result<()> {
         let url = format!("{}/sim/health", self.urls.keap);
         let service = self.services.get_mut(KEAP_PART).context("the simulator was not started")?;
-        wait_for_answer(service, &url, KEAP_START_LIMIT).await
+        wait_for_answer(service, &url, Readiness::Success, KEAP_START_LIMIT).await
     }
 
+    /// Waits until a worker is healthy, which needs the others.
     pub(super) async fn wait_for_worker(&mut self, worker: Worker) -> Result<()> {
-        let url = format!("{}/health", self.worker_url(worker));
-        let service = self.services.get_mut(worker.name()).context("a worker was not started")?;
-        wait_for_answer(service, &url, WORKER_START_LIMIT).await
+        self.wait_for(worker, Readiness::Success).await
     }
 
-    /// Waits until all workers are healthy. They share one directory of storage, and of several that open it for the first
-    /// time at once one may find its database locked and end: it is started again.
-    pub(super) async fn wait_for_workers(&mut self) -> Result<()> {
-        let mut starts_left = WORKER_RESTARTS_MAX;
-        let deadline = tokio::time::Instant::now() + WORKERS_LIMIT;
-        for worker in Worker::ALL {
-            loop {
-                let fallen: Vec<Worker> = Worker::ALL
-                    .into_iter()
-                    .filter(|worker| {
-                        self.services.get_mut(worker.name()).is_some_and(|service| !service.is_running())
-                    })
-                    .collect();
-                for fallen in fallen {
-                    if starts_left == 0 {
-                        return self.wait_for_worker(fallen).await;
-                    }
-                    starts_left -= 1;
-                    self.launch_worker(fallen)?;
-                    self.record()?;
-                }
-                if self.is_healthy(worker).await? {
-                    break;
-                }
-                if tokio::time::Instant::now() > deadline {
-                    // Asks once more, and says what is wrong and what the log holds.
-                    return self.wait_for_worker(worker).await;
-                }
-            }
-        }
-        Ok(())
+    /// Waits until a worker runs, healthy or not.
+    pub(super) async fn wait_until_worker_runs(&mut self, worker: Worker) -> Result<()> {
+        self.wait_for(worker, Readiness::AnyAnswer).await
     }
 
-    /// Asks one worker for a short while.
-    async fn is_healthy(&mut self, worker: Worker) -> Result<bool> {
-        let url = format!("{}/health", self.worker_url(worker));
-        let client = crate::http::client()?;
-        let asked_at = tokio::time::Instant::now();
-        let answer = client.get(url).timeout(HEALTH_ANSWER_LIMIT).send().await;
-        if answer.is_ok_and(|answer| answer.status().is_success()) {
-            return Ok(true);
-        }
-        tokio::time::sleep_until(asked_at + HEALTH_INTERVAL).await;
-        Ok(false)
-    }
-
-    fn worker_url(&self, worker: Worker) -> &str {
-        match worker {
+    async fn wait_for(&mut self, worker: Worker, readiness: Readiness) -> Result<()> {
+        let base = match worker {
             Worker::Coordinator => &self.urls.coordinator,
             Worker::Webhook => &self.urls.webhook,
             Worker::Sync => &self.urls.sync,
-        }
+        };
+        let url = format!("{base}/health");
+        let service = self.services.get_mut(worker.name()).context("a worker was not started")?;
+        wait_for_answer(service, &url, readiness, WORKER_START_LIMIT).await
     }
 
     fn log(&self, part: &str) -> std::path::PathBuf {
