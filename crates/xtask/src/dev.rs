@@ -53,9 +53,9 @@ pub async fn run(workspace: &Workspace, arguments: &DevArguments) -> Result<()> 
             return Ok(());
         }
         say("Showing its activity; Ctrl-C ends the showing and leaves the system running");
-        let api = recorded_api(&state_dir)?;
+        let (api, database_url) = recorded_access(&state_dir)?;
         return tokio::select! {
-            shown = activity::show(&api, DEV_ACCOUNT) => shown,
+            shown = activity::show(&api, &database_url, DEV_ACCOUNT) => shown,
             interrupted = interruption() => interrupted,
         };
     }
@@ -102,7 +102,7 @@ async fn bring_up_and_stay(arguments: &DevArguments, state_dir: &Path) -> Result
             return Ok(());
         }
         say("Watching; change a contact on either side and see it here. Ctrl-C stops everything");
-        activity::show(&api, DEV_ACCOUNT).await
+        activity::show(&api, &urls.database, DEV_ACCOUNT).await
     };
     tokio::select! {
         outcome = main_job => outcome,
@@ -150,11 +150,12 @@ async fn is_up(state_dir: &Path) -> Result<bool> {
     Ok(status::of(state_dir).await?.up)
 }
 
-fn recorded_api(state_dir: &Path) -> Result<AdminApi> {
+fn recorded_access(state_dir: &Path) -> Result<(AdminApi, String)> {
     let record =
         SystemRecord::read(state_dir)?.context("no system is recorded: start one with `cargo xtask dev`")?;
     let secrets = crate::secrets::Secrets::of(state_dir)?;
-    AdminApi::new(&record.urls.coordinator, &record.urls.sync, &secrets.admin_api_token)
+    let api = AdminApi::new(&record.urls.coordinator, &record.urls.sync, &secrets.admin_api_token)?;
+    Ok((api, record.urls.database))
 }
 
 /// The clock of a system that stays when this process ends.

@@ -41,7 +41,9 @@ pub(super) async fn wait_for_answer(
     let name = service.record().name.clone();
     loop {
         let last = match client.get(url).timeout(Duration::from_secs(10)).send().await {
-            Ok(response) if readiness == Readiness::AnyAnswer || response.status().is_success() => return Ok(()),
+            Ok(response) if readiness == Readiness::AnyAnswer || response.status().is_success() => {
+                return Ok(());
+            }
             Ok(response) => {
                 let status = response.status();
                 format!("it answers {status}: {}", response.text().await.unwrap_or_default())
