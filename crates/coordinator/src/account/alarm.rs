@@ -3,7 +3,7 @@
 //! It never throws, because the platform gives up on an alarm that throws six times; it always arms itself again. The parts
 //! are isolated: each has its own wait and its own last error.
 
-use super::parts::{Part, Parts};
+use super::parts::{Part, Parts, wait_ms};
 use super::{Account, ObjectState, time_now};
 use crate::database::Database;
 use crate::storage::values;

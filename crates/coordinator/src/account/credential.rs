@@ -13,14 +13,16 @@ use keapsync_engine::quota::QuotaLimits;
 use keapsync_engine::token::{CredentialKind, Decision, TokenState};
 use keapsync_keap::oauth::parse_token;
 use keapsync_keap::transport::Transport as _;
+use keapsync_platform::clock::sleep_ms;
 use keapsync_platform::config::EncryptionKey;
 use keapsync_platform::entropy::{random_bytes, random_u32};
 use keapsync_platform::keap_transport::KeapTransport;
 use sha2::{Digest as _, Sha256};
+use std::cell::Cell;
 
-/// Age under which a refresh that somebody asks for is already done, in milliseconds: a crowd that asks at once means one
-/// refresh.
-const REFRESH_COALESCE_MS: i64 = 5_000;
+/// How long a request for a refresh counts as under way after its answer is known, in milliseconds: others that come
+/// meanwhile belong to the same crowd.
+const REFRESH_LINGER_MS: i64 = 250;
 
 /// Keap's limits for service keys (10/s, 240/min, 30,000/day), less a margin.
 const SERVICE_KEY_LIMITS: QuotaLimits = QuotaLimits { per_second: 8, per_minute: 220, per_day: 28_000 };
@@ -78,20 +80,16 @@ impl Account<'_> {
         live(&self.load_token()?)
     }
 
-    /// Refreshes because somebody asks, unless that has just been done.
+    /// Refreshes because somebody asks. Requests that overlap are one crowd: the first refreshes, the others wait for it.
     pub(super) async fn refresh_on_request(&self) -> Result<TokenState, Failure> {
-        let state = self
-            .refresh_unless(|state, now| {
-                state.refresh_token.is_none()
-                    || state.refreshed_at.is_some_and(|at| now.since_ms(at) < REFRESH_COALESCE_MS)
-            })
-            .await?;
-        match state.decide(time_now()) {
-            Decision::Refuse(failure) => Err(failure),
-            Decision::Use | Decision::Refresh => match &state.error {
-                Some(failure) => Err(failure.clone()),
-                None => Ok(state),
-            },
+        let is_first = self.object.refresh_requests.get() == 0;
+        let _request = Counted::new(&self.object.refresh_requests);
+        let state = self.refresh_unless(|state, _| !is_first || state.refresh_token.is_none()).await?;
+        sleep_ms(REFRESH_LINGER_MS).await;
+        match (state.decide(time_now()), &state.error) {
+            (Decision::Refuse(failure), _) => Err(failure),
+            (Decision::Use | Decision::Refresh, Some(failure)) => Err(failure.clone()),
+            (Decision::Use | Decision::Refresh, None) => Ok(state),
         }
     }
 
@@ -152,6 +150,22 @@ impl Account<'_> {
             Some(failure) => self.log().warn("token_refresh_failed").account(self.id).failure(failure).emit(),
         }
         Ok(next)
+    }
+}
+
+/// One of several that are under way; ends also when its request is dropped.
+struct Counted<'a>(&'a Cell<u32>);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a Cell<u32>) -> Self {
+        count.set(count.get().saturating_add(1));
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 

@@ -54,6 +54,8 @@ pub struct ObjectState {
     config: Result<CoordinatorConfig, ConfigError>,
     /// Held while a refresh is under way.
     refresh_lock: Mutex<()>,
+    /// Requests for a refresh that are under way.
+    refresh_requests: Cell<u32>,
     /// When the alarm is set to, as far as this instance knows.
     armed_at: Cell<Option<Timestamp>>,
     /// Since when the alarm is at work.
@@ -98,6 +100,7 @@ impl ObjectState {
             env,
             config,
             refresh_lock: Mutex::new(()),
+            refresh_requests: Cell::new(0),
             armed_at: Cell::new(None),
             running_since: Cell::new(None),
             open_events: Cell::new(None),

@@ -85,6 +85,9 @@ impl Account<'_> {
                             .count("failed", report.failed as u64)
                             .emit();
                     }
+                    if let Some(failure) = report.outage {
+                        return Err(failure);
+                    }
                     if !report.more || paced.calls_left() < CALLS_LEFT_MIN || time_now() >= deadline {
                         return Ok(completed);
                     }

@@ -84,15 +84,13 @@ impl Parts {
             }
             Err(failure) => {
                 let state = self.0.entry(part).or_default();
-                let is_wait = failure.class == FailureClass::RateLimited && failure.retry_after_ms.is_some();
-                if !is_wait {
-                    state.failures = state.failures.saturating_add(1);
+                if let Some(wait_ms) = wait_ms(failure) {
+                    state.retry_at = Some(now.plus_ms(wait_ms));
+                    return;
                 }
-                let wait_ms = match failure.retry_after_ms.filter(|_| is_wait) {
-                    Some(wait_ms) => wait_ms.max(1),
-                    None => delay_ms(state.failures, entropy, PART_DELAY_MAX_MS, failure.retry_after_ms),
-                };
-                state.retry_at = Some(now.plus_ms(wait_ms));
+                state.failures = state.failures.saturating_add(1);
+                let delay_ms = delay_ms(state.failures, entropy, PART_DELAY_MAX_MS, failure.retry_after_ms);
+                state.retry_at = Some(now.plus_ms(delay_ms));
                 state.error = Some(failure.clone());
                 state.failed_at = Some(now);
             }
@@ -106,6 +104,15 @@ impl Parts {
             state.retry_at = None;
         }
     }
+}
+
+/// The wait that a full quota asks for; `None` for a true failure.
+#[must_use]
+pub fn wait_ms(failure: &Failure) -> Option<i64> {
+    failure
+        .retry_after_ms
+        .filter(|_| failure.class == FailureClass::RateLimited)
+        .map(|wait_ms| wait_ms.max(1))
 }
 
 #[cfg(test)]
@@ -137,6 +144,7 @@ mod tests {
         }
         assert_eq!(parts.retry_at(Part::Runs), Some(Timestamp(40)));
         assert_eq!(parts.0[&Part::Runs].failures, 0);
+        assert!(parts.0[&Part::Runs].error.is_none());
     }
 
     #[test]
