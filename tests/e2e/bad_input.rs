@@ -14,13 +14,19 @@ pub async fn deliveries_are_checked(stage: &Stage) -> Result<()> {
 
     let handshake = read(post(&url, "").header("x-hook-secret", "temporary")).await?;
     ensure!(handshake.status == 200, "{}", handshake.status);
-    ensure!(handshake.headers.get("x-hook-secret").is_some_and(|value| value == "temporary"), "the secret is echoed");
+    ensure!(
+        handshake.headers.get("x-hook-secret").is_some_and(|value| value == "temporary"),
+        "the secret is echoed"
+    );
     ensure!(read(post(&url, good)).await?.text == "OK");
 
     let stranger = url.rsplit_once('/').map(|(front, _)| format!("{front}/AAAA")).unwrap_or_default();
     ensure!(read(post(&stranger, good)).await?.status == 401, "a wrong token");
     let stranger = read(post(&stranger, "").header("x-hook-secret", "temporary")).await?;
-    ensure!(stranger.status == 401 && stranger.headers.get("x-hook-secret").is_none(), "a handshake with a wrong token");
+    ensure!(
+        stranger.status == 401 && stranger.headers.get("x-hook-secret").is_none(),
+        "a handshake with a wrong token"
+    );
 
     for (body, what) in [
         ("", "nothing"),
@@ -42,7 +48,9 @@ pub async fn deliveries_are_checked(stage: &Stage) -> Result<()> {
     let signed = format!("{}/webhook", stage.access.webhook);
     let signature = hex::encode(hmac_sha256(&stage.access.webhook_secret, good.as_bytes()));
     let send = |signature: &str| {
-        read(post(&signed, good).header("x-hook-signature", signature).header("x-keap-account", &account.name))
+        read(
+            post(&signed, good).header("x-hook-signature", signature).header("x-keap-account", &account.name),
+        )
     };
     for form in [signature.clone(), format!("sha256={signature}")] {
         ensure!(send(&form).await?.status == 200, "a good signature");
@@ -68,7 +76,10 @@ pub async fn unknown_accounts_and_paths_are_refused(stage: &Stage) -> Result<()>
             account: "nobody".to_owned(),
         },
     };
-    ensure!(nobody.deliver("contact.edit", &["1"]).await?.status == 404, "a delivery for an account that does not exist");
+    ensure!(
+        nobody.deliver("contact.edit", &["1"]).await?.status == 404,
+        "a delivery for an account that does not exist"
+    );
     for (method, url, body, status) in [
         (Method::GET, nobody.route("status"), None, 404),
         (Method::POST, format!("{}/sync/full?account=nobody", access.sync), None, 404),
@@ -77,12 +88,22 @@ pub async fn unknown_accounts_and_paths_are_refused(stage: &Stage) -> Result<()>
         (Method::POST, format!("{}/sync/contacts?account=nobody&direction=up", access.sync), None, 400),
         (Method::GET, format!("{}/sync/full", access.sync), None, 405),
         (Method::GET, format!("{}/coordinator/UPPER/status", access.coordinator), None, 404),
-        (Method::POST, format!("{}/oauth/initiate", access.coordinator), Some(json!({"keap_account_id": "a/b"})), 400),
+        (
+            Method::POST,
+            format!("{}/oauth/initiate", access.coordinator),
+            Some(json!({"keap_account_id": "a/b"})),
+            400,
+        ),
         (Method::POST, format!("{}/oauth/initiate", access.coordinator), Some(json!([1])), 400),
         (Method::GET, format!("{}/nothing", access.webhook), None, 404),
     ] {
         let answer = stage.admin(method.clone(), &url, body.as_ref()).await?;
-        ensure!(answer.status.as_u16() == status, "{method} {url} answered {} {}", answer.status, answer.text);
+        ensure!(
+            answer.status.as_u16() == status,
+            "{method} {url} answered {} {}",
+            answer.status,
+            answer.text
+        );
         ensure!(answer.json()["error"]["message"].is_string(), "{method} {url}: {}", answer.text);
     }
     Ok(())

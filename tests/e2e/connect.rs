@@ -31,7 +31,8 @@ pub async fn a_person_connects_an_account(stage: &Stage) -> Result<()> {
     let status = stage.admin(Method::GET, &url, None).await?;
     ensure!(status.status == 200, "{}", status.text);
     ensure!(status.json()["state"] == "connected", "{}", status.text);
-    let listed = stage.admin(Method::GET, &format!("{}/accounts", stage.access.coordinator), None).await?.json();
+    let listed =
+        stage.admin(Method::GET, &format!("{}/accounts", stage.access.coordinator), None).await?.json();
     let names = listed["accounts"].as_array().cloned().unwrap_or_default();
     ensure!(names.iter().any(|entry| entry["account_id"] == account.name.as_str()), "{listed}");
     let hooks = account.keap.counts().await?["hooks"].clone();
@@ -56,7 +57,11 @@ pub async fn a_callback_counts_once_and_only_for_its_browser(stage: &Stage) -> R
     let approved = stage.anonymous(Method::GET, &format!("{location}&auto=1&tenant={name}")).await?;
     let callback = approved.headers["location"].to_str()?.to_owned();
     let stranger = stage.anonymous(Method::GET, &callback).await?;
-    ensure!(stranger.status.is_client_error(), "a browser without the cookie was let in: {}", stranger.status);
+    ensure!(
+        stranger.status.is_client_error(),
+        "a browser without the cookie was let in: {}",
+        stranger.status
+    );
     let forged = format!("{}/oauth/callback?code=x&state=forged", stage.access.coordinator);
     let forged = read(stage.http.get(forged).header("cookie", &journey.cookie)).await?;
     ensure!(forged.status.is_client_error(), "a forged state was let in: {}", forged.status);

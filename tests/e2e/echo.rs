@@ -11,9 +11,13 @@ pub async fn after_quiescence_there_is_silence(stage: &Stage) -> Result<()> {
     account.full_sync().await?;
     account
         .mirror
-        .execute("update sync_contacts set job_title = 'Echo ' || left(keap_id, 3) where account_id = $1", &[])
+        .execute(
+            "update sync_contacts set job_title = 'Echo ' || left(keap_id, 3) where account_id = $1",
+            &[],
+        )
         .await?;
-    let made = json!({"given_name": "Made", "email_addresses": [{"field": "EMAIL1", "email": "m@x.example"}]});
+    let made =
+        json!({"given_name": "Made", "email_addresses": [{"field": "EMAIL1", "email": "m@x.example"}]});
     let id = account.keap.add(&made).await?;
     account.wait_for_row(&id, "the new row", |row| row["first_name"] == "Made").await?;
     account.wait_for_quiet().await?;

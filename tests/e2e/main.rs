@@ -108,8 +108,11 @@ fn main() -> ExitCode {
         }
     };
     if arguments.list {
-        libtest_mimic::run(&arguments, all_tests().into_iter().map(|test| Trial::test(test.name, || Ok(()))).collect())
-            .exit();
+        libtest_mimic::run(
+            &arguments,
+            all_tests().into_iter().map(|test| Trial::test(test.name, || Ok(()))).collect(),
+        )
+        .exit();
     }
     let stage = match start(&runtime) {
         Ok(stage) => stage,

@@ -26,13 +26,21 @@ pub async fn keap_faults_are_retried_and_end_in_success(stage: &Stage) -> Result
         .await?;
     let edit = "update sync_contacts set first_name = 'Anna' where account_id = $1 and keap_id = $2";
     account.mirror.execute(edit, &[&id]).await?;
-    account.wait_for_keap(&id, "the edit after all faults", |contact| contact["given_name"] == "Anna").await?;
+    account
+        .wait_for_keap(&id, "the edit after all faults", |contact| contact["given_name"] == "Anna")
+        .await?;
 
-    account.keap.faults(&json!([{"kind": "status", "operation": "list_contacts", "status": 429, "times": 2}])).await?;
+    account
+        .keap
+        .faults(&json!([{"kind": "status", "operation": "list_contacts", "status": 429, "times": 2}]))
+        .await?;
     account.keap.edit(&id, &json!({"family_name": "Lee"})).await?;
     account.wait_for_row(&id, "the hook after 429", |row| row["last_name"] == "Lee").await?;
 
-    account.keap.faults(&json!([{"kind": "status", "operation": "list_contacts", "status": 502, "times": 2}])).await?;
+    account
+        .keap
+        .faults(&json!([{"kind": "status", "operation": "list_contacts", "status": 502, "times": 2}]))
+        .await?;
     let run = account.full_sync().await?;
     ensure!(run["counts"]["read"] == 1, "{run}");
     Ok(())
@@ -45,10 +53,12 @@ pub async fn a_lost_answer_makes_no_second_contact(stage: &Stage) -> Result<()> 
         .keap
         .faults(&json!([{"kind": "timeout_after", "operation": "create_contact", "times": 1, "ms": 50}]))
         .await?;
-    let insert = "insert into sync_contacts (account_id, first_name, email) values ($1, 'Once', 'once@x.example')";
+    let insert =
+        "insert into sync_contacts (account_id, first_name, email) values ($1, 'Once', 'once@x.example')";
     account.mirror.execute(insert, &[]).await?;
     until("the row's link", async || {
-        let row = account.mirror.one("select sync_status from sync_contacts where account_id = $1", &[]).await?;
+        let row =
+            account.mirror.one("select sync_status from sync_contacts where account_id = $1", &[]).await?;
         Ok((row["sync_status"] == "completed").then_some(()))
     })
     .await?;

@@ -31,7 +31,8 @@ pub async fn an_edit_reaches_keap(stage: &Stage) -> Result<()> {
             &[&id],
         )
         .await?;
-    let contact = account.wait_for_keap(&id, "the edit in Keap", |contact| contact["given_name"] == "Anna").await?;
+    let contact =
+        account.wait_for_keap(&id, "the edit in Keap", |contact| contact["given_name"] == "Anna").await?;
     ensure!(email(&contact, "EMAIL1").as_deref() == Some("anna@x.example"), "{contact}");
     ensure!(email(&contact, "EMAIL2").as_deref() == Some("two@x.example"), "a sibling was lost: {contact}");
     ensure!(contact["phone_numbers"].as_array().map(Vec::len) == Some(2), "{contact}");
@@ -60,7 +61,10 @@ pub async fn a_new_row_becomes_one_contact(stage: &Stage) -> Result<()> {
     .await?;
     let id = row["keap_id"].as_str().context("no keap_id")?;
     let contact = account.keap.contact(id).await?.context("no contact")?;
-    ensure!(contact["given_name"] == "New" && email(&contact, "EMAIL1").as_deref() == Some("new@x.example"), "{contact}");
+    ensure!(
+        contact["given_name"] == "New" && email(&contact, "EMAIL1").as_deref() == Some("new@x.example"),
+        "{contact}"
+    );
     account.wait_for_quiet().await?;
     ensure!(account.mirror.count().await? == 1, "the hook of our own create made a second row");
     ensure!(account.keap.counts().await?["contacts"] == 1);
@@ -79,7 +83,8 @@ pub async fn edits_on_both_sides_combine(stage: &Stage) -> Result<()> {
             &[&id],
         )
         .await?;
-    let contact = account.wait_for_keap(&id, "the merge in Keap", |contact| contact["given_name"] == "Anna").await?;
+    let contact =
+        account.wait_for_keap(&id, "the merge in Keap", |contact| contact["given_name"] == "Anna").await?;
     ensure!(contact["family_name"] == "Leigh" && contact["job_title"] == "Ours", "{contact}");
     let row = account.wait_for_row(&id, "the merge in the row", |row| row["last_name"] == "Leigh").await?;
     ensure!(row["first_name"] == "Anna" && row["job_title"] == "Ours", "{row}");
@@ -106,7 +111,8 @@ pub async fn a_refused_edit_becomes_a_dead_letter_and_can_be_replayed(stage: &St
     ensure!(letters.to_string().contains("first_name"), "{letters}");
     account.mirror.execute(set_name, &[&id, &"Short"]).await?;
     account.wait_for_keap(&id, "the mended edit", |contact| contact["given_name"] == "Short").await?;
-    let replay = stage.admin(Method::POST, &account.route("dead-letters/replay"), Some(&json!({"all": true}))).await?;
+    let replay =
+        stage.admin(Method::POST, &account.route("dead-letters/replay"), Some(&json!({"all": true}))).await?;
     ensure!(replay.status == 200, "{}", replay.text);
     until("the end of all dead letters", async || {
         let row = account
@@ -126,7 +132,8 @@ pub async fn a_delete_stays_here_until_the_owner_lets_it_through(stage: &Stage) 
     account.wait_for_quiet().await?;
     ensure!(account.mirror.contact(&kept).await?["deleted_at"].is_string(), "a delete is soft");
     ensure!(account.keap.contact(&kept).await?.is_some(), "a delete went to Keap unasked");
-    let settings = stage.admin(Method::PUT, &account.route("settings"), Some(&json!({"delete_in_keap": true}))).await?;
+    let settings =
+        stage.admin(Method::PUT, &account.route("settings"), Some(&json!({"delete_in_keap": true}))).await?;
     ensure!(settings.status == 200, "{}", settings.text);
     account.mirror.execute(delete, &[&gone]).await?;
     until("the delete in Keap", async || Ok(account.keap.contact(&gone).await?.is_none().then_some(()))).await

@@ -11,6 +11,7 @@ use serde_json::json;
 pub async fn a_crowd_around_expiry_refreshes_once(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "token").await?;
     account.wait_for_quiet().await?;
+    grow_old(&account).await?;
     let before = account.keap.counts().await?["refreshes"].as_u64().unwrap_or_default();
     let answers = {
         let refresh = json!({"keap_account_id": account.name});
@@ -27,8 +28,13 @@ pub async fn a_crowd_around_expiry_refreshes_once(stage: &Stage) -> Result<()> {
 
     // And when the token is about to die: the crowd that needs one waits for one refresh.
     account.keap.token_ttl(2).await?;
+    grow_old(&account).await?;
     stage
-        .admin(Method::POST, &format!("{}/oauth/refresh", stage.access.coordinator), Some(&json!({"keap_account_id": account.name})))
+        .admin(
+            Method::POST,
+            &format!("{}/oauth/refresh", stage.access.coordinator),
+            Some(&json!({"keap_account_id": account.name})),
+        )
         .await?;
     let before = account.keap.counts().await?["refreshes"].as_u64().unwrap_or_default();
     account.keap.token_ttl(86_400).await?;
@@ -66,4 +72,15 @@ pub async fn a_revoked_account_says_so_and_keeps_everything(stage: &Stage) -> Re
     ensure!(again.answer.status == 200, "{}", again.answer.status);
     account.wait_for_keap(&id, "the edit that waited", |contact| contact["given_name"] == "Anna").await?;
     Ok(())
+}
+
+/// Waits until the token is old enough that a refresh on request is not taken for a part of the last one.
+async fn grow_old(account: &Account<'_>) -> Result<()> {
+    let seen = account.status().await?["token"]["generation"].clone();
+    let started = tokio::time::Instant::now();
+    until("a token of some age", async || {
+        ensure!(account.status().await?["token"]["generation"] == seen, "the token was replaced meanwhile");
+        Ok((started.elapsed() > std::time::Duration::from_secs(6)).then_some(()))
+    })
+    .await
 }

@@ -48,10 +48,16 @@ pub async fn journey(stage: &Stage, account: &str, tenant: &str) -> Result<Journ
     let begun = stage.admin(Method::POST, &url, Some(&json!({"keap_account_id": account}))).await?;
     ensure!(begun.status == 200, "initiate answered {}: {}", begun.status, begun.text);
     let begun = begun.json();
-    let opened = stage.anonymous(Method::GET, begun["connect_url"].as_str().context("no connect_url")?).await?;
+    let opened =
+        stage.anonymous(Method::GET, begun["connect_url"].as_str().context("no connect_url")?).await?;
     ensure!(opened.status == 302, "connect_url answered {}: {}", opened.status, opened.text);
     let header = |answer: &Answer, name: &str| {
-        answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned).context(name.to_owned())
+        answer
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .context(name.to_owned())
     };
     let cookie = header(&opened, "set-cookie")?;
     let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
@@ -141,20 +147,29 @@ impl<'a> Account<'a> {
     /// The address that Keap's hooks are registered with.
     #[must_use]
     pub fn hook_url(&self) -> String {
-        let mac = hmac_sha256(&self.stage.access.webhook_secret, format!("keapsync-hook-path:{}", self.name).as_bytes());
+        let mac = hmac_sha256(
+            &self.stage.access.webhook_secret,
+            format!("keapsync-hook-path:{}", self.name).as_bytes(),
+        );
         let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(mac);
         format!("{}/webhook/{}/{token}", self.stage.access.webhook, self.name)
     }
 
     /// Delivers a hook as Keap does.
     pub async fn deliver(&self, event_key: &str, ids: &[&str]) -> Result<Answer> {
-        let keys: Vec<Value> = ids.iter().map(|id| json!({"id": id, "apiUrl": "", "timestamp": "now"})).collect();
+        let keys: Vec<Value> =
+            ids.iter().map(|id| json!({"id": id, "apiUrl": "", "timestamp": "now"})).collect();
         let body = json!({"event_key": event_key, "object_type": "contact", "object_keys": keys});
         read(self.stage.http.post(self.hook_url()).json(&body)).await
     }
 
     /// Waits until the row of a contact satisfies `condition`, and returns it.
-    pub async fn wait_for_row(&self, keap_id: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub async fn wait_for_row(
+        &self,
+        keap_id: &str,
+        what: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         until(what, async || {
             let row = self.mirror.contact(keap_id).await?;
             Ok(condition(&row).then_some(row))
@@ -163,7 +178,12 @@ impl<'a> Account<'a> {
     }
 
     /// Waits until Keap's contact satisfies `condition`, and returns it.
-    pub async fn wait_for_keap(&self, keap_id: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub async fn wait_for_keap(
+        &self,
+        keap_id: &str,
+        what: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         until(what, async || Ok(self.keap.contact(keap_id).await?.filter(&condition))).await
     }
 

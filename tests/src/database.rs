@@ -7,7 +7,8 @@ use tokio_postgres::{Client, NoTls};
 
 /// Opens a connection that ends with the client.
 pub async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("Postgres cannot be reached")?;
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.context("Postgres cannot be reached")?;
     tokio::spawn(connection);
     Ok(client)
 }

@@ -67,7 +67,11 @@ impl Tenant {
 
     /// How many calls changed something.
     pub async fn writes(&self) -> Result<u64> {
-        self.counts().await?.pointer("/calls/writes").and_then(Value::as_u64).context("the simulator counts no writes")
+        self.counts()
+            .await?
+            .pointer("/calls/writes")
+            .and_then(Value::as_u64)
+            .context("the simulator counts no writes")
     }
 
     /// Sets faults.

@@ -111,5 +111,9 @@ impl Stage {
 /// Sends a request and reads its answer.
 pub async fn read(request: reqwest::RequestBuilder) -> Result<Answer> {
     let response = request.send().await?;
-    Ok(Answer { status: response.status(), headers: response.headers().clone(), text: response.text().await? })
+    Ok(Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        text: response.text().await?,
+    })
 }

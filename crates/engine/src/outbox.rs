@@ -33,7 +33,7 @@ const CONCURRENCY: usize = 4;
 const OUTAGE_DELAY_MAX_MS: i64 = 30_000;
 
 /// What a drain did, in items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DrainReport {
     /// Claimed.
     pub claimed: usize,
@@ -45,6 +45,8 @@ pub struct DrainReport {
     pub failed: usize,
     /// Whether as many as possible were claimed, so that more may wait.
     pub more: bool,
+    /// What kept items back through no fault of theirs: an outage, a used-up quota, a refused token.
+    pub outage: Option<Failure>,
 }
 
 /// All claimed items of one row.
@@ -76,6 +78,7 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
             for edit in &edits {
                 report.retried += put_back(world, edit, &failure).await?;
             }
+            report.outage = Some(failure);
             return Ok(report);
         }
     };
@@ -107,6 +110,7 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
         .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
+    report.outage = outage.take();
     let mut done = Vec::new();
     for (edit, outcome) in outcomes {
         match outcome {

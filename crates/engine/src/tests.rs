@@ -282,7 +282,9 @@ fn an_outage_costs_no_attempts_and_loses_nothing() {
             Fault::LostAnswer,
         ] {
             stage.keap.write_faults.borrow_mut().push(fault);
-            assert_eq!(stage.drain().retried, 1);
+            let report = stage.drain();
+            assert_eq!(report.retried, 1);
+            assert!(report.outage.is_some(), "the caller must learn of {fault:?}");
             stage.clock.advance_ms(60_000);
         }
         stage.mirror.outages.set(1);

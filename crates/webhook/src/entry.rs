@@ -76,10 +76,10 @@ async fn health(request: &Request, env: &Env, config: &WebhookConfig, now: Times
         Ok(cache) => cache.is_accessible().await,
         Err(_) => false,
     };
-    let mut services = vec![("kv", cache_works)];
+    let mut services = vec![("SYNC_CACHE", cache_works)];
     if !is_scope_self(request.url().ok().as_ref().and_then(|url| url.query())) {
         let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
-        services.push(("coordinator", coordinator.is_healthy().await));
+        services.push(("COORDINATOR", coordinator.is_healthy().await));
     }
     health_answer(now, &services, &[])
 }
