@@ -241,7 +241,9 @@ impl Account<'_> {
 
     /// Notes how a part ended; writes only what changed.
     fn note(&self, part: Part, outcome: &Result<(), Failure>) -> Result<(), Failure> {
-        if let Err(failure) = outcome {
+        if let Err(failure) = outcome
+            && wait_ms(failure).is_none()
+        {
             self.log()
                 .warn("part_failed")
                 .account(self.id)

@@ -188,6 +188,9 @@ impl Drain<'_> {
         self.account.sql().settle_events(entity, &done)?;
         self.account.sql().fail_events(entity, &not_done)?;
         self.account.object.open_events.set(None);
+        if failures.values().any(|failure| failure.class == FailureClass::Unauthorized) {
+            self.account.note_rejection(self.credential.generation)?;
+        }
         for (event, outcome, failure) in &not_done {
             if matches!(outcome, Failed::Dead { .. }) {
                 let line = self.account.log().error("event_given_up").account(self.account.id);
