@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 const INTERVAL: Duration = Duration::from_millis(25);
 
 /// How long anything may take before a test fails. Far above what is normal, because test machines are busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until `condition` answers with a value. Errors of the condition count as "not yet"; the last one is told when the
 /// deadline passes.

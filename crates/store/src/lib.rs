@@ -5,7 +5,7 @@
 //! - Only unnamed, typed statements (`query_typed`), with parameters of plain types: text, numbers, booleans and arrays of them.
 //!   Everything else is cast in SQL. Times cross as milliseconds since 1970.
 //! - Who writes `sync_contacts` together with other rows locks its rows first, in order of id.
-//! - No message of a [`Failure`](keapsync_domain::failure::Failure) holds a value of a record.
+//! - No message of a [`Failure`] holds a value of a record.
 //!
 //! What this crate does not do: connect (the caller owns the connection), decide what to write (the engine), and change
 //! the schema (the migrations).
