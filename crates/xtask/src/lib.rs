@@ -22,6 +22,7 @@ pub mod doctor;
 pub mod http;
 pub mod migrate;
 pub mod node_tools;
+pub mod one_workerd;
 pub mod ports;
 pub mod postgres;
 pub mod private_file;

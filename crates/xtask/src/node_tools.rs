@@ -102,6 +102,14 @@ impl NodeTools {
         path
     }
 
+    /// The pinned Node.
+    #[must_use]
+    pub fn node_command(&self) -> Command {
+        let mut command = Command::new(self.program("node"));
+        command.env("PATH", self.path()).env("WRANGLER_SEND_METRICS", "false").env("NO_COLOR", "1");
+        command
+    }
+
     /// A wrangler command with the pinned Node and without questions or metrics.
     #[must_use]
     pub fn wrangler_command(&self) -> Command {

@@ -51,6 +51,16 @@ impl Worker {
         }
     }
 
+    /// Its name on the platform, as its wrangler file gives it and as other workers are bound to it.
+    #[must_use]
+    pub fn script_name(self) -> &'static str {
+        match self {
+            Self::Coordinator => "sync-coordinator",
+            Self::Webhook => "webhook-handler",
+            Self::Sync => "sync-worker",
+        }
+    }
+
     /// Its package in the workspace.
     #[must_use]
     pub fn package(self) -> String {

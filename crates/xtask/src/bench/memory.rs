@@ -38,7 +38,7 @@ pub async fn measure(workspace: &Workspace, testbed: &Testbed, measurement: &mut
         testbed.keap.contacts().await?
     ));
     let watched = processes::workerd_processes(&testbed.parts());
-    measurement.check_equal("workerd processes", watched.len() as u64, Worker::ALL.len() as u64);
+    measurement.check_equal("workerd processes", watched.len() as u64, 1);
     let before: BTreeMap<String, Memory> =
         watched.iter().filter_map(|part| Some((part.name.clone(), processes::memory(part.pid)?))).collect();
     let over = Arc::new(AtomicBool::new(false));

@@ -12,20 +12,17 @@ use super::simulated_keap::SimulatedKeap;
 use crate::admin_api::AdminApi;
 use crate::progress::Step;
 use crate::send_hook::delivery_url;
-use crate::system::{DEV_ACCOUNT, System, SystemOptions};
+use crate::system::{DEV_ACCOUNT, System, SystemOptions, WorkerRuntime};
 use crate::worker_build::Worker;
 use crate::{database, http};
 
-/// Variables that keep the coordinator from pacing calls to Keap: high enough never to be reached.
-const UNLIMITED_CALLS: [(&str, &str); 3] = [
-    ("KEAP_CALLS_PER_SECOND", "100000"),
-    ("KEAP_CALLS_PER_MINUTE", "1000000"),
-    ("KEAP_CALLS_PER_DAY", "100000000"),
-];
+/// Limits that are never reached, in calls per second, minute and day. The simulator is given the same ones as the
+/// coordinator, which otherwise takes the difference for calls that somebody else makes.
+const UNLIMITED: [&str; 3] = ["100000", "1000000", "100000000"];
 
 /// What lifting the quotas means, for a report.
 pub const QUOTA_CONDITION: &str =
-    "Keap's quota is lifted, in the simulator (--no-quota) and in the coordinator (KEAP_CALLS_PER_*)";
+    "Keap's quota is lifted, in the simulator (--calls-per-*) and in the coordinator (KEAP_CALLS_PER_*)";
 
 /// How often a condition is asked for while waiting.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -65,10 +62,25 @@ pub struct FinishedRun {
 impl Testbed {
     /// Starts a system of its own, connects an account and fills its Keap.
     pub async fn start(name: &str, contacts: u32) -> Result<Self> {
-        let mut options = SystemOptions::for_tests(name);
-        options.keap_sim_arguments = vec!["--no-quota".to_owned()];
-        for (variable, value) in UNLIMITED_CALLS {
-            options = options.with_variable(Worker::Coordinator, variable, value);
+        // Without wrangler's proxies: their cost would hide the workers'.
+        let mut options =
+            SystemOptions { runtime: WorkerRuntime::OneWorkerd, ..SystemOptions::for_tests(name) };
+        let [second, minute, day] = UNLIMITED;
+        for (variable, limit) in [
+            ("KEAP_CALLS_PER_SECOND", second),
+            ("KEAP_CALLS_PER_MINUTE", minute),
+            ("KEAP_CALLS_PER_DAY", day),
+        ] {
+            options = options.with_variable(Worker::Coordinator, variable, limit);
+        }
+        for (option, limit) in [
+            ("--calls-per-second", second),
+            ("--calls-per-minute", minute),
+            ("--calls-per-day", day),
+            ("--tenant-calls-per-minute", minute),
+            ("--tenant-calls-per-day", day),
+        ] {
+            options.keap_sim_arguments.extend([option.to_owned(), limit.to_owned()]);
         }
         let system = System::start(options).await?;
         let urls = system.urls().clone();

@@ -33,7 +33,7 @@ use crate::workspace::Workspace;
 
 pub use crate::ports::Ports;
 pub use crate::process::Lifetime;
-pub use options::{KeapSource, SystemOptions};
+pub use options::{KeapSource, SystemOptions, WorkerRuntime};
 pub use parts::DEV_ACCOUNT;
 pub use record::{SystemRecord, Urls};
 
@@ -42,6 +42,9 @@ pub const POSTGRES_PART: &str = "postgres";
 
 /// The part that is the Keap simulator, in records and logs.
 pub const KEAP_PART: &str = "keap-sim";
+
+/// All workers where they run in one process, as a part of a system.
+pub const WORKERS_PART: &str = "workers";
 
 /// A running system.
 #[derive(Debug)]
@@ -105,7 +108,12 @@ impl System {
             self.launch_keap()?;
         }
         let [first, others @ ..] = Worker::ALL;
-        self.launch_worker(first)?;
+        let in_one = self.options.runtime == WorkerRuntime::OneWorkerd;
+        if in_one {
+            self.launch_all_workers()?;
+        } else {
+            self.launch_worker(first)?;
+        }
         self.record()?;
         if self.embedded.is_some() {
             self.start_postgres().await?;
@@ -113,7 +121,7 @@ impl System {
         self.prepare_database().await?;
         // One at a time: they share the storage of KV, and two that open it at the same moment end with SQLITE_BUSY.
         self.wait_until_worker_runs(first).await?;
-        for worker in others {
+        for worker in others.into_iter().filter(|_| !in_one) {
             self.launch_worker(worker)?;
             self.record()?;
             self.wait_until_worker_runs(worker).await?;

@@ -45,6 +45,16 @@ impl KeapSource {
     }
 }
 
+/// How the workers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkerRuntime {
+    /// Each under a `wrangler dev` of its own, as a developer runs them.
+    #[default]
+    WranglerDev,
+    /// All in one workerd, without wrangler's proxies between them: for measuring.
+    OneWorkerd,
+}
+
 /// How to start a system.
 #[derive(Debug, Clone)]
 pub struct SystemOptions {
@@ -54,6 +64,8 @@ pub struct SystemOptions {
     pub ports: Ports,
     /// Whether it ends with the process that starts it.
     pub lifetime: Lifetime,
+    /// How the workers run.
+    pub runtime: WorkerRuntime,
     /// Which Keap it mirrors.
     pub keap: KeapSource,
     /// Contacts in the simulator's tenant `demo`.
@@ -82,6 +94,7 @@ impl SystemOptions {
             state_dir: PathBuf::from(".keapsync/dev"),
             ports: Ports::Fixed,
             lifetime,
+            runtime: WorkerRuntime::WranglerDev,
             keap: KeapSource::Simulator,
             contacts: 10_000,
             seed: 1,

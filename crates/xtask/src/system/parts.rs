@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::health::{KEAP_START_LIMIT, Readiness, WORKER_START_LIMIT, wait_for_answer};
-use super::{KEAP_PART, KeapSource, POSTGRES_PART, System};
+use super::{KEAP_PART, KeapSource, POSTGRES_PART, System, WORKERS_PART, WorkerRuntime};
+use crate::one_workerd::OneWorkerd;
 use crate::process::{Service, StopSignal};
 use crate::worker_build::Worker;
 use crate::wrangler_dev::WorkerProcess;
@@ -83,13 +84,42 @@ impl System {
         Ok(())
     }
 
+    fn worker_port(&self, worker: Worker) -> u16 {
+        match worker {
+            Worker::Coordinator => self.ports.coordinator,
+            Worker::Webhook => self.ports.webhook,
+            Worker::Sync => self.ports.sync,
+        }
+    }
+
+    /// Starts all workers in one process.
+    pub(super) fn launch_all_workers(&mut self) -> Result<()> {
+        let workers = Worker::ALL
+            .into_iter()
+            .map(|worker| (worker, self.worker_port(worker), self.worker_variables(worker)))
+            .collect();
+        let process = OneWorkerd {
+            root: self.workspace.root(),
+            state_dir: &self.state_dir,
+            engine_database_url: &self.urls.engine_database,
+            workers,
+        };
+        let mut command = process.command(&self.artifacts.node)?;
+        let log = self.log(WORKERS_PART);
+        let service =
+            Service::start(WORKERS_PART, &mut command, &log, self.options.lifetime, StopSignal::Terminate)?;
+        self.services.insert(WORKERS_PART.to_owned(), service);
+        Ok(())
+    }
+
     pub(super) fn launch_worker(&mut self, worker: Worker) -> Result<()> {
         let [coordinator, webhook, sync] = self.ports.inspectors;
-        let (port, inspector_port) = match worker {
-            Worker::Coordinator => (self.ports.coordinator, coordinator),
-            Worker::Webhook => (self.ports.webhook, webhook),
-            Worker::Sync => (self.ports.sync, sync),
+        let inspector_port = match worker {
+            Worker::Coordinator => coordinator,
+            Worker::Webhook => webhook,
+            Worker::Sync => sync,
         };
+        let port = self.worker_port(worker);
         let process = WorkerProcess {
             worker,
             root: self.workspace.root(),
@@ -130,7 +160,11 @@ impl System {
             Worker::Sync => &self.urls.sync,
         };
         let url = format!("{base}/health");
-        let service = self.services.get_mut(worker.name()).context("a worker was not started")?;
+        let part = match self.options.runtime {
+            WorkerRuntime::WranglerDev => worker.name(),
+            WorkerRuntime::OneWorkerd => WORKERS_PART,
+        };
+        let service = self.services.get_mut(part).context("a worker was not started")?;
         wait_for_answer(service, &url, readiness, WORKER_START_LIMIT).await
     }
 
