@@ -12,11 +12,13 @@
 
 mod accounts;
 mod contacts;
+mod dead_letters;
 mod queue;
 mod refusal;
 mod runs;
 mod status;
 
+pub use dead_letters::{FailedItem, ReplayedItem};
 pub use runs::RunRow;
 pub use status::MirrorCounts;
 

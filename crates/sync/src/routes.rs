@@ -13,7 +13,7 @@ use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::SyncConfig;
 use keapsync_platform::coordinator_client::CoordinatorClient;
 use keapsync_platform::health::{health_answer, is_scope_self};
-use keapsync_platform::hyperdrive;
+use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
 use keapsync_platform::kv::Cache;
 use keapsync_platform::memory::wasm_memory_bytes;
 use keapsync_platform::respond::Answer;
@@ -22,9 +22,6 @@ use worker::{Context, Env, Method, Request};
 
 /// Longest order of a unit, in bytes: settings and a token, no records.
 const ORDER_BYTES_MAX: usize = 64 * 1024;
-
-/// Binding of the database.
-pub(crate) const HYPERDRIVE: &str = "HYPERDRIVE";
 
 /// Answers a request.
 pub(crate) async fn route(request: Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
@@ -169,11 +166,11 @@ async fn health(env: &Env, config: &SyncConfig, query: Option<&str>) -> Answer {
         Ok(cache) => cache.is_accessible().await,
         Err(_) => false,
     };
-    let database = match hyperdrive::connect(env, HYPERDRIVE).await {
+    let database = match hyperdrive::connect(env, HYPERDRIVE_BINDING).await {
         Ok(client) => client.execute_typed("select 1", &[]).await.is_ok(),
         Err(_) => false,
     };
-    let mut services = vec![("SYNC_CACHE", kv), ("HYPERDRIVE", database)];
+    let mut services = vec![("SYNC_CACHE", kv), (HYPERDRIVE_BINDING, database)];
     if !is_scope_self(query) {
         let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
         services.push(("COORDINATOR", coordinator.is_healthy().await));

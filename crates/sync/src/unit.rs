@@ -1,6 +1,5 @@
 //! One unit, from its order to its report.
 
-use crate::routes::HYPERDRIVE;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::run::Counts;
 use keapsync_domain::wire::{UnitOrder, UnitReport};
@@ -13,7 +12,7 @@ use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::SyncConfig;
 use keapsync_platform::coordinator_client::CoordinatorClient;
 use keapsync_platform::entropy::random_u32;
-use keapsync_platform::hyperdrive;
+use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
 use keapsync_platform::keap_transport::KeapTransport;
 use keapsync_store::Store;
 use worker::Env;
@@ -53,7 +52,7 @@ pub(crate) async fn work(env: &Env, config: &SyncConfig, order: &UnitOrder) {
 }
 
 async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<UnitReport, Failure> {
-    let client = hyperdrive::connect(env, HYPERDRIVE).await?;
+    let client = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
     let store = Store::new(&client);
     let (clock, transport) = (WorkerClock, KeapTransport);
     let paced =
