@@ -24,8 +24,8 @@ const RATE_PER_SECOND: u32 = 500;
 /// How long it has to take them.
 const DURATION_S: u32 = 20;
 
-/// Deliveries per second that are tried beyond that, until one fails.
-const STEPS_PER_SECOND: [u32; 9] = [600, 800, 1_000, 1_250, 1_500, 2_000, 2_500, 3_000, 4_000];
+/// Rates that are tried to find the highest one, in deliveries per second.
+const STEPS_PER_SECOND: [u32; 12] = [100, 200, 300, 400, 500, 600, 800, 1_000, 1_250, 1_500, 2_000, 3_000];
 
 /// How long each step lasts.
 const STEP_DURATION_S: u32 = 5;
@@ -114,7 +114,7 @@ async fn intake_only(measurement: &mut Measurement, source: &Source) -> Result<(
 /// Tries one rate after another; zero when not even the first is sustained. With a testbed, each step starts quiet.
 async fn highest_rate(source: &Source, drained: Option<&Testbed>) -> Result<u32> {
     let mut highest = 0;
-    for rate in std::iter::once(RATE_PER_SECOND).chain(STEPS_PER_SECOND) {
+    for rate in STEPS_PER_SECOND {
         if let Some(testbed) = drained {
             testbed.wait_for_quiet().await?;
         }

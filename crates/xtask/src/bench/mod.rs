@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: measures a whole system on this machine.
 //!
 //! It starts systems of its own on free ports, so a running `cargo xtask dev` is left alone (and shares the machine: stop
-//! it first). What is measured is the product as it runs in development: real workerd, real Postgres, the simulated Keap,
-//! and between them wrangler's Node proxies, which production does not have.
+//! it first). What is measured is the product on real workerd, real Postgres and the simulated Keap. All workers run in one
+//! workerd, where a call from one to another stays inside, as on the platform; `--wrangler-dev` measures them as `cargo
+//! xtask dev` runs them, each behind wrangler's proxy, whose cost then is part of the figures.
 //!
 //! # Invariants
 //! - Every figure stands beside its conditions; a missed target is told and is no error.
@@ -27,6 +28,7 @@ use self::machine::Machine;
 use self::report::{Measurement, Report};
 use self::testbed::Testbed;
 use crate::progress::{Step, say};
+use crate::system::WorkerRuntime;
 use crate::workspace::Workspace;
 
 /// The arguments of `cargo xtask bench`.
@@ -38,6 +40,9 @@ pub struct BenchArguments {
     /// Contacts of the full sync. The load needs 10,000.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(200..=200_000))]
     pub contacts: u32,
+    /// Run each worker under `wrangler dev`, as `cargo xtask dev` does, in place of all in one workerd.
+    #[arg(long)]
+    pub wrangler_dev: bool,
     /// Measure only this; may be given several times.
     #[arg(long, value_name = "MEASUREMENT")]
     pub only: Vec<Subject>,
@@ -86,13 +91,20 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
         git_commit: machine::git_commit(&workspace)?,
         versions: std::collections::BTreeMap::new(),
         machine: Machine::discover(),
+        workers: if arguments.wrangler_dev {
+            "each under wrangler dev, behind its proxy"
+        } else {
+            "all in one workerd"
+        },
         measurements: Vec::new(),
     };
+    let runtime = if arguments.wrangler_dev { WorkerRuntime::WranglerDev } else { WorkerRuntime::OneWorkerd };
     let (memory, others): (Vec<Subject>, Vec<Subject>) =
         wanted.into_iter().partition(|subject| *subject == Subject::Memory);
     for (subjects, contacts) in [(others, arguments.contacts), (memory, memory::CONTACTS)] {
         if !subjects.is_empty() {
-            measure_on_one_system(&workspace, &subjects, contacts, &mut report).await?;
+            let testbed = Testbed::start("bench", runtime, contacts).await?;
+            measure_on_one_system(&workspace, testbed, &subjects, &mut report).await?;
         }
     }
     publish(&workspace, &report, arguments.json)?;
@@ -103,14 +115,13 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
     Ok(())
 }
 
-/// Starts a system, measures on it one subject after another, and stops it.
+/// Measures on a system one subject after another, and stops it.
 async fn measure_on_one_system(
     workspace: &Workspace,
+    mut testbed: Testbed,
     subjects: &[Subject],
-    contacts: u32,
     report: &mut Report,
 ) -> Result<()> {
-    let mut testbed = Testbed::start("bench", contacts).await?;
     let outcome = measure_all(workspace, &testbed, subjects, report).await;
     testbed.stop().await?;
     outcome

@@ -1,7 +1,8 @@
 //! What the processes of a running system use: processor time and memory, read from `/proc`.
 //!
-//! A part of the system is a process with everything that descends from it. Within a worker's part, `workerd` (what runs
-//! in production) is told apart from wrangler's own Node processes (what exists in development only).
+//! A part of the system is a process with everything that descends from it. Within a worker's part, the `workerd` that runs
+//! the worker is told apart from what exists in development only: wrangler's proxy, which is a `workerd` too, and
+//! wrangler itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,13 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// The runtime that also runs in production, as the kernel names it.
 const WORKERD: &str = "workerd";
+
+/// An argument that wrangler gives to the `workerd` of a worker, and not to that of its proxy: other workers call in
+/// through that port.
+const WORKER_ARGUMENT: &str = "--debug-port";
+
+/// What the command line of wrangler's own process contains.
+const WRANGLER: &str = "wrangler-dist";
 
 /// A part of a system: what it is called, and the process it began with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +36,20 @@ pub struct Part {
 struct Process {
     pid: i32,
     parent: i32,
-    program: String,
+    role: Role,
     /// Its own time and that of its children that have ended.
     ticks: u64,
+}
+
+/// What a process is, as far as its program tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Runs a worker.
+    Worker,
+    /// Wrangler's proxy in front of a worker.
+    Proxy,
+    /// Anything else.
+    Other,
 }
 
 /// Memory of one process.
@@ -58,11 +77,11 @@ pub fn seconds_since(before: &BTreeMap<String, Duration>, parts: &[Part]) -> BTr
     used.filter(|(_, seconds)| *seconds > 0.0).collect()
 }
 
-/// The `workerd` processes of the parts, each with its part's name.
+/// The processes of the parts that run workers, each with its part's name.
 #[must_use]
-pub fn workerd_processes(parts: &[Part]) -> Vec<Part> {
+pub fn worker_processes(parts: &[Part]) -> Vec<Part> {
     let processes = all_processes();
-    let found = processes.values().filter(|process| process.program == WORKERD);
+    let found = processes.values().filter(|process| process.role == Role::Worker);
     found
         .filter_map(|process| {
             let part = part_of(process, parts, &processes)?;
@@ -86,10 +105,10 @@ fn times_of(parts: &[Part], processes: &BTreeMap<i32, Process>) -> BTreeMap<Stri
     let mut ticks: BTreeMap<String, u64> = BTreeMap::new();
     for process in processes.values() {
         if let Some(part) = part_of(process, parts, processes) {
-            let name = if process.program == WORKERD {
-                format!("{} in workerd", part.name)
-            } else {
-                part.name.clone()
+            let name = match process.role {
+                Role::Worker => format!("{} in workerd", part.name),
+                Role::Proxy => format!("{} in wrangler's proxy", part.name),
+                Role::Other => part.name.clone(),
             };
             *ticks.entry(name).or_default() += process.ticks;
         }
@@ -113,27 +132,34 @@ fn part_of<'a>(process: &Process, parts: &'a [Part], processes: &BTreeMap<i32, P
 }
 
 fn all_processes() -> BTreeMap<i32, Process> {
+    let command_line = |pid: i32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).into_owned()
+    };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let stats = entries.filter_map(|entry| {
+    let found = entries.filter_map(|entry| {
         entry.file_name().to_string_lossy().parse::<u32>().ok()?;
-        parse_stat(&std::fs::read_to_string(entry.path().join("stat")).ok()?)
+        parse_process(&std::fs::read_to_string(entry.path().join("stat")).ok()?, command_line)
     });
-    stats.map(|process| (process.pid, process)).collect()
+    found.map(|process| (process.pid, process)).collect()
 }
 
-/// Reads one line of `/proc/<pid>/stat`; the program's name stands in brackets and may itself hold blanks and brackets.
-fn parse_stat(line: &str) -> Option<Process> {
-    let (pid, rest) = line.split_once(" (")?;
+/// Reads one line of `/proc/<pid>/stat`, and command lines where they matter. The program's name stands in brackets and may
+/// itself hold blanks and brackets.
+fn parse_process(stat: &str, command_line: impl Fn(i32) -> String) -> Option<Process> {
+    let (pid, rest) = stat.split_once(" (")?;
     let (program, rest) = rest.rsplit_once(") ")?;
     // Counted from the state, the third field of the whole line.
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some(Process {
-        pid: pid.parse().ok()?,
-        parent: fields.get(1)?.parse().ok()?,
-        program: program.to_owned(),
-        ticks: number(11)? + number(12)? + number(13)? + number(14)?,
-    })
+    let (pid, parent) = (pid.parse().ok()?, fields.get(1)?.parse().ok()?);
+    let is_proxy = || command_line(parent).contains(WRANGLER) && !command_line(pid).contains(WORKER_ARGUMENT);
+    let role = match program {
+        WORKERD if is_proxy() => Role::Proxy,
+        WORKERD => Role::Worker,
+        _ => Role::Other,
+    };
+    Some(Process { pid, parent, role, ticks: number(11)? + number(12)? + number(13)? + number(14)? })
 }
 
 #[cfg(test)]
@@ -141,16 +167,16 @@ mod tests {
     use super::*;
 
     fn system() -> BTreeMap<i32, Process> {
-        let process =
-            |pid, parent, program: &str, ticks| Process { pid, parent, program: program.to_owned(), ticks };
+        let process = |pid, parent, role, ticks| Process { pid, parent, role, ticks };
         let processes = [
-            process(1, 0, "init", 1000),
-            process(10, 1, "xtask", 7),
-            process(20, 10, "node", 30),
-            process(21, 20, "node", 5),
-            process(22, 21, "workerd", 200),
-            process(30, 10, "postgres", 11),
-            process(31, 30, "postgres", 400),
+            process(1, 0, Role::Other, 1000),
+            process(10, 1, Role::Other, 7),
+            process(20, 10, Role::Other, 30),
+            process(21, 20, Role::Other, 5),
+            process(22, 21, Role::Worker, 200),
+            process(23, 21, Role::Proxy, 90),
+            process(30, 10, Role::Other, 11),
+            process(31, 30, Role::Other, 400),
         ];
         processes.into_iter().map(|process| (process.pid, process)).collect()
     }
@@ -163,24 +189,46 @@ mod tests {
     #[test]
     fn each_process_counts_once_for_the_nearest_part_above_it() {
         let times = times_of(&parts(), &system());
-        let expected = [("benchmark", 70), ("sync", 350), ("sync in workerd", 2000), ("postgres", 4110)];
+        let expected = [
+            ("benchmark", 70),
+            ("sync", 350),
+            ("sync in workerd", 2000),
+            ("sync in wrangler's proxy", 900),
+            ("postgres", 4110),
+        ];
         let expected = expected.map(|(name, ms)| (name.to_owned(), Duration::from_millis(ms)));
         assert_eq!(times, BTreeMap::from(expected));
     }
 
     #[test]
     fn a_ring_of_parents_ends() {
-        let ring = [(5, 6), (6, 5)]
-            .map(|(pid, parent)| (pid, Process { pid, parent, program: String::new(), ticks: 1 }));
+        let ring =
+            [(5, 6), (6, 5)].map(|(pid, parent)| (pid, Process { pid, parent, role: Role::Other, ticks: 1 }));
         assert!(times_of(&parts(), &BTreeMap::from(ring)).is_empty());
     }
 
     #[test]
-    fn a_stat_line_is_read_whatever_the_program_is_called() {
-        let line = "42 (a (b) c) S 7 42 42 0 -1 4194560 100 0 0 0 5 6 70 80 20 0 1 0 12345 1000 200";
-        let expected = Process { pid: 42, parent: 7, program: "a (b) c".to_owned(), ticks: 161 };
-        assert_eq!(parse_stat(line), Some(expected));
-        assert_eq!(parse_stat("42 (short) S 7"), None);
+    fn a_process_is_read_whatever_its_program_is_called() {
+        let stat = "42 (a (b) c) S 7 42 42 0 -1 4194560 100 0 0 0 5 6 70 80 20 0 1 0 12345 1000 200";
+        let expected = Process { pid: 42, parent: 7, role: Role::Other, ticks: 161 };
+        assert_eq!(parse_process(stat, |_| String::new()), Some(expected));
+        assert_eq!(parse_process("42 (short) S 7", |_| String::new()), None);
+    }
+
+    #[test]
+    fn the_runtime_of_a_worker_is_told_from_that_of_its_proxy() {
+        let stat = "42 (workerd) S 7 42 42 0 -1 4194560 100 0 0 0 5 6 70 80 20 0 1 0 12345 1000 200";
+        let role = |own: &str, parents: &str| {
+            let command_line = |pid| if pid == 42 { own.to_owned() } else { parents.to_owned() };
+            parse_process(stat, command_line).unwrap().role
+        };
+        let wrangler = "node\0wrangler/wrangler-dist/cli.js\0dev";
+        assert_eq!(role("workerd\0serve\0--debug-port=127.0.0.1:0", wrangler), Role::Worker);
+        assert_eq!(role("workerd\0serve\0--socket-addr=entry=127.0.0.1:8787", wrangler), Role::Proxy);
+        assert_eq!(
+            role("workerd\0serve\0--socket-addr=entry=127.0.0.1:0", "node\0one-workerd.mjs"),
+            Role::Worker
+        );
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Report {
     pub versions: BTreeMap<String, String>,
     /// On what.
     pub machine: Machine,
+    /// How the workers ran.
+    pub workers: &'static str,
     /// What was measured, in that order.
     pub measurements: Vec<Measurement>,
 }
@@ -178,6 +180,7 @@ impl Report {
         let versions: Vec<String> =
             self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(text, "{}", versions.join(", "))?;
+        writeln!(text, "workers: {}", self.workers)?;
         for measurement in &self.measurements {
             writeln!(text, "\n{} ({})", measurement.title, measurement.name)?;
             for figure in &measurement.figures {
@@ -257,6 +260,7 @@ mod tests {
                 kernel: "Linux 6".to_owned(),
                 load_before: 0.5,
             },
+            workers: "all in one workerd",
             measurements: vec![measurement],
         }
     }

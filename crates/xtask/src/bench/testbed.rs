@@ -61,10 +61,8 @@ pub struct FinishedRun {
 
 impl Testbed {
     /// Starts a system of its own, connects an account and fills its Keap.
-    pub async fn start(name: &str, contacts: u32) -> Result<Self> {
-        // Without wrangler's proxies: their cost would hide the workers'.
-        let mut options =
-            SystemOptions { runtime: WorkerRuntime::OneWorkerd, ..SystemOptions::for_tests(name) };
+    pub async fn start(name: &str, runtime: WorkerRuntime, contacts: u32) -> Result<Self> {
+        let mut options = SystemOptions { runtime, ..SystemOptions::for_tests(name) };
         let [second, minute, day] = UNLIMITED;
         for (variable, limit) in [
             ("KEAP_CALLS_PER_SECOND", second),
