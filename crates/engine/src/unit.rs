@@ -1,13 +1,13 @@
 //! One bounded, checkpointed unit of a bulk run: pages of Keap's contacts, read and applied within a time budget.
 //!
-//! The next page is fetched while the last one is written. The report's cursor stands behind what is committed, so a unit
+//! While one page is written the next one is fetched and merged. The report's cursor stands behind what is committed, so a unit
 //! that dies anywhere costs nothing but repeated reads.
 
 use crate::inbound::{Applied, Origin, apply};
 use crate::paced::PacedTransport;
 use crate::ports::{Clock, MirrorStore, WriteSource};
 use crate::world::World;
-use futures_util::future::{Either, join, ready};
+use futures_util::StreamExt as _;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::limits::{PAGE_RECORDS_MAX, UNIT_BUDGET_MS};
 use keapsync_domain::run::{Counts, Cursor, RunKind};
@@ -15,6 +15,9 @@ use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{UnitOrder, UnitReport};
 use keapsync_keap::contacts::ContactPage;
 use keapsync_keap::transport::Transport;
+
+/// Pages in work at once: one is written while the other is merged. More would only take memory.
+const PAGES_AT_ONCE: usize = 2;
 
 /// Works on one unit and reports how it ended; never fails as a whole, because what was committed must be told.
 pub async fn run_unit<T: Transport, S: MirrorStore, C: Clock>(
@@ -36,46 +39,42 @@ pub async fn run_unit<T: Transport, S: MirrorStore, C: Clock>(
         failure: None,
         calls: 0,
     };
-    let mut fetched = fetch(world, order.kind, &report.cursor).await;
-    loop {
-        let page = match fetched {
-            Ok(page) => page,
-            Err(failure) => {
-                report.failure = Some(failure);
-                break;
-            }
-        };
-        let next = next_cursor(order.kind, &report.cursor, &page);
+    let pages = futures_util::stream::unfold(Some(order.cursor.clone()), |cursor| async {
+        let cursor = cursor?;
+        let fetched = fetch(world, order.kind, &cursor).await;
+        let next = fetched.as_ref().map_or(Ok(None), |page| next_cursor(order.kind, &cursor, page));
         let goes_on = match &next {
-            Ok(Some(cursor)) if has_budget(world, started_at) => {
-                Either::Left(fetch(world, order.kind, cursor))
-            }
-            _ => Either::Right(ready(Ok(ContactPage::default()))),
+            Ok(Some(next)) if has_budget(world, started_at) => Some(next.clone()),
+            _ => None,
         };
-        let fetches_on = matches!(goes_on, Either::Left(_));
-        let (applied, following) = join(apply(world, &origin, page.contacts, page.rejected), goes_on).await;
-        match settle(applied) {
-            Ok(counts) => report.counts.add(&counts),
-            Err(failure) => {
-                report.failure = Some(failure);
-                break;
+        Some(((fetched, next), goes_on))
+    });
+    let applied = pages
+        .map(async |(fetched, next)| {
+            let page = fetched?;
+            let counts = settle(apply(world, &origin, page.contacts, page.rejected).await)?;
+            Ok((counts, next))
+        })
+        .buffered(PAGES_AT_ONCE);
+    let mut applied = std::pin::pin!(applied);
+    // In the order of the pages, so that everything before the cursor is committed. What a later page committed beyond a
+    // failed one is found unchanged when it is read again.
+    while let Some(outcome) = applied.next().await {
+        let next = match outcome {
+            Ok((counts, next)) => {
+                report.counts.add(&counts);
+                next
             }
-        }
+            Err(failure) => Err(failure),
+        };
         match next {
             Ok(Some(cursor)) => report.cursor = cursor,
-            Ok(None) => {
-                report.finished = true;
-                break;
-            }
+            Ok(None) => report.finished = true,
             Err(failure) => {
                 report.failure = Some(failure);
                 break;
             }
         }
-        if !fetches_on {
-            break;
-        }
-        fetched = following;
     }
     report.calls = world.keap.transport.calls();
     report

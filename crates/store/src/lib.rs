@@ -13,12 +13,14 @@
 mod accounts;
 mod contacts;
 mod dead_letters;
+mod paired;
 mod queue;
 mod refusal;
 mod runs;
 mod status;
 
 pub use dead_letters::{FailedItem, ReplayedItem};
+pub use paired::PairedStore;
 pub use runs::RunRow;
 pub use status::MirrorCounts;
 

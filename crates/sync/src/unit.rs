@@ -14,7 +14,7 @@ use keapsync_platform::coordinator_client::CoordinatorClient;
 use keapsync_platform::entropy::random_u32;
 use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
 use keapsync_platform::keap_transport::KeapTransport;
-use keapsync_store::Store;
+use keapsync_store::{PairedStore, Store};
 use worker::Env;
 
 /// Works on a unit and reports it. A report that cannot be delivered is only logged: the coordinator's lease on the unit
@@ -52,8 +52,9 @@ pub(crate) async fn work(env: &Env, config: &SyncConfig, order: &UnitOrder) {
 }
 
 async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<UnitReport, Failure> {
-    let client = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
-    let store = Store::new(&client);
+    let reads = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
+    let writes = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
+    let store = PairedStore { reads: Store::new(&reads), writes: Store::new(&writes) };
     let (clock, transport) = (WorkerClock, KeapTransport);
     let paced =
         PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max);

@@ -95,7 +95,9 @@ impl Sql {
     ) -> Result<i64, Failure> {
         let ids = to_json(&keap_ids)?;
         let waiting = self.number(
-            "SELECT count(*) AS number FROM json_each(?) ids JOIN events ON entity = ? AND keap_id = ids.value WHERE is_dead = 0",
+            // The order of a CROSS JOIN is kept: each id is looked up by key, however long the queue is.
+            "SELECT count(*) AS number FROM json_each(?) ids CROSS JOIN events ON entity = ? AND keap_id = ids.value
+             WHERE is_dead = 0",
             vec![ids.as_str().into(), entity.as_str().into()],
         )?;
         self.exec(
@@ -189,8 +191,9 @@ impl Sql {
             "UPDATE events SET attempts = f.value ->> 'attempts', failures = f.value ->> 'failures',
                  next_attempt_at = f.value ->> 'next_at', is_dead = f.value ->> 'dead',
                  error_class = f.value ->> 'class', error_message = f.value ->> 'message'
-             FROM json_each(?) f
-             WHERE entity = ? AND keap_id = f.value ->> 'id' AND sequence = f.value ->> 'sequence'",
+             FROM json_each(?1) f
+             WHERE (entity, keap_id) IN (SELECT ?2, value ->> 'id' FROM json_each(?1))
+                 AND keap_id = f.value ->> 'id' AND sequence = f.value ->> 'sequence'",
             vec![to_json(&retries)?.into(), entity.as_str().into()],
         )
     }
