@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::copy::CopyTable;
+use super::processes;
 use super::report::{Measurement, Target};
 use super::testbed::{FinishedRun, QUOTA_CONDITION, Testbed};
-use crate::system::DEV_ACCOUNT;
+use crate::system::{DEV_ACCOUNT, POSTGRES_PART};
 
 /// How often `COPY` is timed; the median counts.
 const COPY_ROUNDS: usize = 3;
@@ -23,11 +24,20 @@ pub async fn measure(testbed: &Testbed, measurement: &mut Measurement) -> Result
          finished_at) unless they are called wall clock (request until the answer that says completed, asked every 50 ms)",
     );
     let expected = testbed.keap.contacts().await?;
+    let before = processes::processor_times(&testbed.parts());
     let first = testbed.full_sync().await?;
+    let used = processes::seconds_since(&before, &testbed.parts());
     let rate = per_second(first.read, first.own_time);
     measurement.figure_with_target("first full sync", rate, "records/s", Target::AtLeast(RECORDS_PER_SECOND));
     measurement.figure("first full sync, wall clock", per_second(first.read, first.wall_time), "records/s");
     measurement.figure("first full sync, duration", first.own_time.as_secs_f64(), "s");
+    let of_postgres = used.get(POSTGRES_PART).copied().unwrap_or_default();
+    measurement.figure("first full sync, processor time of Postgres", of_postgres, "s");
+    measurement.figure(
+        "first full sync, processor time of the workers",
+        processes::worker_seconds(&used),
+        "s",
+    );
     check_counts(testbed, measurement, expected, &first).await?;
 
     let audited = testbed.count(AUDITED).await?;

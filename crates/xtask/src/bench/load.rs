@@ -10,6 +10,7 @@ use reqwest::{Client, StatusCode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::processes::{self, Part};
 use super::report::{Measurement, Target};
 use super::samples::Samples;
 use super::testbed::Testbed;
@@ -53,6 +54,8 @@ struct Burst {
     failed: u64,
     /// Deliveries per second, from the first one's moment to the last one's answer.
     achieved: f64,
+    /// Processor time of the workers for one delivery, in milliseconds.
+    worker_ms: f64,
 }
 
 /// Measures the wanted rate and the highest one, with the drain at work and without it.
@@ -120,10 +123,11 @@ async fn highest_rate(source: &Source, drained: Option<&Testbed>) -> Result<u32>
         }
         let burst = source.burst(rate, rate * STEP_DURATION_S).await?;
         detail(format!(
-            "{rate}/s: achieved {:.0}/s, p99 {:.1} ms, {} failed",
+            "{rate}/s: achieved {:.0}/s, p99 {:.1} ms, {} failed, {:.2} ms of the workers' processor time each",
             burst.achieved,
             burst.latencies.percentile_ms(99),
-            burst.failed
+            burst.failed,
+            burst.worker_ms
         ));
         if !burst.is_sustained(rate) {
             break;
@@ -146,6 +150,8 @@ impl Burst {
         let p99 = self.latencies.percentile_ms(99);
         measurement.figure_with_target(format!("{name}: p99"), p99, "ms", Target::Under(P99_MS));
         measurement.figure(format!("{name}: max"), self.latencies.max_ms(), "ms");
+        let name_of_time = format!("{name}: processor time of the workers, a delivery");
+        measurement.figure(name_of_time, self.worker_ms, "ms");
         measurement.check_equal(format!("{name}: deliveries not answered with 200"), self.failed, 0);
     }
 }
@@ -156,6 +162,8 @@ struct Source {
     http: Client,
     url: String,
     ids: Vec<String>,
+    /// The processes that work on what is sent.
+    parts: Vec<Part>,
 }
 
 impl Source {
@@ -172,12 +180,13 @@ impl Source {
         if ids.len() < usize::try_from(needed)? {
             bail!("this needs {needed} contacts, and there are {}: give a larger --contacts", ids.len());
         }
-        Ok(Self { http: http::client()?, url: testbed.hook_url()?, ids })
+        Ok(Self { http: http::client()?, url: testbed.hook_url()?, ids, parts: testbed.parts() })
     }
 
     /// Sends `deliveries` at `rate` per second and waits for all answers.
     async fn burst(&self, rate: u32, deliveries: u32) -> Result<Burst> {
         let interval = Duration::from_secs(1) / rate;
+        let times_before = processes::processor_times(&self.parts);
         let mut flying = JoinSet::new();
         let started = Instant::now();
         for (number, id) in (0..deliveries).zip(self.ids.iter().cycle()) {
@@ -205,7 +214,9 @@ impl Source {
             failed += u64::from(status != Some(StatusCode::OK));
         }
         let achieved = f64::from(deliveries) / started.elapsed().as_secs_f64();
-        Ok(Burst { latencies: latencies.into_iter().collect(), failed, achieved })
+        let used = processes::seconds_since(&times_before, &self.parts);
+        let worker_ms = processes::worker_seconds(&used) * 1000.0 / f64::from(deliveries);
+        Ok(Burst { latencies: latencies.into_iter().collect(), failed, achieved, worker_ms })
     }
 }
 
@@ -218,7 +229,12 @@ mod tests {
     use super::*;
 
     fn burst(latency_ms: u64, failed: u64, achieved: f64) -> Burst {
-        Burst { latencies: [Duration::from_millis(latency_ms)].into_iter().collect(), failed, achieved }
+        Burst {
+            latencies: [Duration::from_millis(latency_ms)].into_iter().collect(),
+            failed,
+            achieved,
+            worker_ms: 0.0,
+        }
     }
 
     #[test]
@@ -248,7 +264,8 @@ mod tests {
                     .unwrap();
             }
         });
-        let source = Source { http: http::client().unwrap(), url, ids: vec!["1".to_owned()] };
+        let source =
+            Source { http: http::client().unwrap(), url, ids: vec!["1".to_owned()], parts: Vec::new() };
         let burst = source.burst(100, 20).await.unwrap();
         server.await.unwrap();
         assert_eq!((burst.latencies.count(), burst.failed), (20, 0));

@@ -8,6 +8,7 @@
 //! # Invariants
 //! - Every figure stands beside its conditions; a missed target is told and is no error.
 //! - A wrong result is an error: counts that differ, deliveries that were refused.
+//! - One benchmark runs at a time on one machine; a second one waits.
 //! - A measurement that breaks down is told as a failed check, and the others go on.
 
 mod copy;
@@ -21,6 +22,8 @@ mod report;
 mod samples;
 mod simulated_keap;
 mod testbed;
+
+use std::fs::File;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -82,6 +85,7 @@ impl Subject {
 /// Measures, reports, and fails when something was wrong.
 pub async fn run(arguments: BenchArguments) -> Result<()> {
     let workspace = Workspace::discover()?;
+    let lock = only_benchmark(&workspace)?;
     let wanted: Vec<Subject> = Subject::ALL
         .into_iter()
         .filter(|subject| arguments.only.is_empty() || arguments.only.contains(subject))
@@ -107,12 +111,25 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
             measure_on_one_system(&workspace, testbed, &subjects, &mut report).await?;
         }
     }
+    lock.unlock().context("the benchmark's lock cannot be released")?;
     publish(&workspace, &report, arguments.json)?;
     let failed = report.failed_checks();
     if !failed.is_empty() {
         bail!("the figures above mean nothing where a check failed: {}", failed.join("; "));
     }
     Ok(())
+}
+
+/// Waits until no other benchmark runs on this machine, whichever checkout it is of.
+fn only_benchmark(workspace: &Workspace) -> Result<File> {
+    let path = workspace.cache_dir().join("bench.lock");
+    std::fs::create_dir_all(workspace.cache_dir()).context("the cache directory cannot be made")?;
+    let lock = File::create(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+    if lock.try_lock().is_err() {
+        say("Another benchmark runs on this machine; waiting for its end");
+        lock.lock().with_context(|| format!("{} cannot be locked", path.display()))?;
+    }
+    Ok(lock)
 }
 
 /// Measures on a system one subject after another, and stops it.

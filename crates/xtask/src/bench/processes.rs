@@ -19,6 +19,9 @@ const WORKERD: &str = "workerd";
 /// through that port.
 const WORKER_ARGUMENT: &str = "--debug-port";
 
+/// How the processor time of the workers of a part is called.
+const IN_WORKERD: &str = " in workerd";
+
 /// What the command line of wrangler's own process contains.
 const WRANGLER: &str = "wrangler-dist";
 
@@ -77,6 +80,12 @@ pub fn seconds_since(before: &BTreeMap<String, Duration>, parts: &[Part]) -> BTr
     used.filter(|(_, seconds)| *seconds > 0.0).collect()
 }
 
+/// The share of [`seconds_since`] that runs workers.
+#[must_use]
+pub fn worker_seconds(used: &BTreeMap<String, f64>) -> f64 {
+    used.iter().filter(|(name, _)| name.ends_with(IN_WORKERD)).map(|(_, seconds)| seconds).sum()
+}
+
 /// The processes of the parts that run workers, each with its part's name.
 #[must_use]
 pub fn worker_processes(parts: &[Part]) -> Vec<Part> {
@@ -106,7 +115,7 @@ fn times_of(parts: &[Part], processes: &BTreeMap<i32, Process>) -> BTreeMap<Stri
     for process in processes.values() {
         if let Some(part) = part_of(process, parts, processes) {
             let name = match process.role {
-                Role::Worker => format!("{} in workerd", part.name),
+                Role::Worker => format!("{}{IN_WORKERD}", part.name),
                 Role::Proxy => format!("{} in wrangler's proxy", part.name),
                 Role::Other => part.name.clone(),
             };
@@ -198,6 +207,8 @@ mod tests {
         ];
         let expected = expected.map(|(name, ms)| (name.to_owned(), Duration::from_millis(ms)));
         assert_eq!(times, BTreeMap::from(expected));
+        let used = times.into_iter().map(|(name, time)| (name, time.as_secs_f64())).collect();
+        assert!((worker_seconds(&used) - 2.0).abs() < 1e-9);
     }
 
     #[test]
