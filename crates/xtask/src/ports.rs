@@ -74,10 +74,20 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
+/// Where free ports are looked for: below the range that systems give to outgoing connections, any of which could take a
+/// port between its choice and its use.
+const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 fn free_ports() -> Result<PortNumbers> {
+    let mut entropy = [0; 2];
+    getrandom::fill(&mut entropy)
+        .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
+    let offset = u16::from_le_bytes(entropy) % (FREE_PORTS.end - FREE_PORTS.start);
+    let candidates =
+        (FREE_PORTS.start + offset..FREE_PORTS.end).chain(FREE_PORTS.start..FREE_PORTS.start + offset);
     // All listeners stay open until the last port is chosen, so that no port is given twice.
-    let listeners = (0..8).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<Vec<_>, _>>();
-    let listeners = listeners.context("no free port on 127.0.0.1")?;
+    let listeners: Vec<TcpListener> =
+        candidates.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(8).collect();
     let ports = listeners.iter().map(|listener| listener.local_addr().map(|address| address.port()));
     let ports = ports.collect::<Result<Vec<_>, _>>().context("a free port has no address")?;
     let &[coordinator, sync, webhook, keap, postgres, first, second, third] = ports.as_slice() else {
