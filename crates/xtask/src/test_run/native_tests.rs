@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::schema_round_trip;
 use crate::node_tools;
 use crate::ports::{PortNumbers, Ports};
-use crate::postgres::EmbeddedPostgres;
+use crate::postgres::{self, EmbeddedPostgres};
 use crate::process::{Lifetime, Service};
 use crate::secrets::Secrets;
 use crate::subprocess::{cargo, run_shown};
@@ -78,6 +78,8 @@ impl TestServer {
         let state_dir = workspace.root().join(".keapsync").join("test-postgres");
         std::fs::create_dir_all(&state_dir)
             .with_context(|| format!("{} cannot be created", state_dir.display()))?;
+        // The data outlive the checkout, its secrets don't: what another checkout at this place left has another password.
+        postgres::wipe(workspace, &state_dir)?;
         let port = PortNumbers::choose(Ports::Free)?.postgres;
         let secrets = Secrets::of(&state_dir)?;
         let embedded = EmbeddedPostgres::prepare(workspace, &node, &state_dir, port, &secrets)?;
