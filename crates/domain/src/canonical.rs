@@ -5,12 +5,10 @@
 
 use crate::record::Record;
 use crate::schema::{Field, FieldKind, SlotKind, fields};
+use crate::timestamp::Timestamp;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-
-/// The name of a slot's key within its object.
-pub const SLOT_KEY: &str = "field";
 
 /// Bytes of a SHA-256 that are kept: 128 bits tell a billion records apart without a collision in sight.
 const HASH_BYTES: usize = 16;
@@ -29,13 +27,17 @@ pub fn canonical(kind: FieldKind, value: &Value) -> Value {
         FieldKind::Email => scalar(value, email),
         FieldKind::Phone => scalar(value, phone),
         FieldKind::Date => scalar(value, date),
+        FieldKind::Instant => scalar(value, instant),
+        FieldKind::Integer | FieldKind::Money => scalar(value, decimal),
+        FieldKind::Boolean => scalar(value, str::to_lowercase),
+        FieldKind::Address => canonical_slot(SlotKind::Address, value),
         FieldKind::Set => {
             let elements: BTreeSet<String> = set_elements(value);
             if elements.is_empty() { Value::Null } else { elements.into_iter().map(Value::String).collect() }
         }
         FieldKind::Slots(slot_kind) => {
             let mut slots = Map::new();
-            for (name, slot) in slot_entries(value) {
+            for (name, slot) in slot_entries(slot_kind, value) {
                 let form = canonical_slot(slot_kind, slot);
                 if !form.is_null() {
                     slots.insert(name, form);
@@ -52,7 +54,7 @@ pub fn canonical(kind: FieldKind, value: &Value) -> Value {
 pub fn canonical_slot(kind: SlotKind, slot: &Value) -> Value {
     let Some(object) = slot.as_object() else { return Value::Null };
     let mut form = pruned(object);
-    form.remove(SLOT_KEY);
+    form.remove(kind.key());
     match kind {
         SlotKind::Email => rewrite(&mut form, "email", email),
         SlotKind::Phone => {
@@ -70,6 +72,7 @@ pub fn canonical_slot(kind: SlotKind, slot: &Value) -> Value {
             }
             rewrite(&mut form, "country_code", str::to_uppercase);
         }
+        SlotKind::Item => {}
     }
     or_null(form)
 }
@@ -98,11 +101,11 @@ pub fn set_elements(value: &Value) -> BTreeSet<String> {
 
 /// The slots of a slot field with their names. Of several with one name the last counts, as it does for Keap; objects
 /// without a name are told apart by their position so that none is lost.
-pub fn slot_entries(value: &Value) -> impl Iterator<Item = (String, &Value)> {
+pub fn slot_entries(kind: SlotKind, value: &Value) -> impl Iterator<Item = (String, &Value)> {
     value.as_array().into_iter().flatten().enumerate().filter(|(_, slot)| slot.is_object()).map(
-        |(position, slot)| {
+        move |(position, slot)| {
             let name = slot
-                .get(SLOT_KEY)
+                .get(kind.key())
                 .and_then(Value::as_str)
                 .map_or_else(|| format!("#{position}"), str::to_owned);
             (name, slot)
@@ -170,7 +173,8 @@ fn scalar(value: &Value, form: impl Fn(&str) -> String) -> Value {
             let trimmed = text.trim();
             if trimmed.is_empty() { Value::Null } else { Value::String(form(trimmed)) }
         }
-        Value::Number(number) => Value::String(number.to_string()),
+        Value::Number(number) => Value::String(form(&number.to_string())),
+        Value::Bool(truth) => Value::String(truth.to_string()),
         other => other.clone(),
     }
 }
@@ -202,6 +206,31 @@ fn date(text: &str) -> String {
     }
 }
 
+fn instant(text: &str) -> String {
+    // A bare day is its first moment in UTC, which is how Keap sends times that are days.
+    Timestamp::parse_rfc3339(text)
+        .or_else(|| Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z")))
+        .map_or_else(|| text.to_owned(), Timestamp::to_rfc3339)
+}
+
+/// A plain decimal without needless zeros and signs; anything else stays as it is.
+fn decimal(text: &str) -> String {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_plain = !(whole.is_empty() && fraction.is_empty())
+        && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
+    if !is_plain {
+        return text.to_owned();
+    }
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let sign = if negative && (whole != "0" || !fraction.is_empty()) { "-" } else { "" };
+    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +246,23 @@ mod tests {
             (FieldKind::Phone, json!("(480) 555-0100"), json!("480.555.0100")),
             (FieldKind::Phone, json!("+1 480 555 0100"), json!("+14805550100")),
             (FieldKind::Date, json!("1985-03-15T00:00:00.000Z"), json!("1985-03-15")),
+            (FieldKind::Instant, json!("2026-03-01T10:00:00+02:00"), json!("2026-03-01T08:00:00.000Z")),
+            (FieldKind::Instant, json!("2026-03-01"), json!("2026-03-01T00:00:00Z")),
+            (FieldKind::Integer, json!(3), json!("3")),
+            (FieldKind::Money, json!("12.50"), json!(12.5)),
+            (FieldKind::Money, json!("-0.000"), json!(0)),
+            (FieldKind::Money, json!(".5"), json!("0.500")),
+            (FieldKind::Boolean, json!(true), json!("TRUE")),
+            (
+                FieldKind::Address,
+                json!({"line1": " 1 Main", "country_code": "usa", "country": "United States", "line2": ""}),
+                json!({"line1": "1 Main", "country_code": "USA"}),
+            ),
+            (
+                FieldKind::Slots(SlotKind::Item),
+                json!([{"id": "7", "name": "Tea", "quantity": 2}, {"id": "8"}]),
+                json!([{"id": "7", "quantity": 2, "name": "Tea "}]),
+            ),
             (FieldKind::Set, json!(["2", "1"]), json!([1, 2, "2"])),
             (FieldKind::Set, json!([]), Value::Null),
             (FieldKind::Map, json!({"7": "", "8": "x"}), json!({"8": " x "})),
@@ -243,6 +289,11 @@ mod tests {
             (FieldKind::Text, json!("Ann"), json!("ann")),
             (FieldKind::Email, json!("ann@example.com"), json!("Ann@example.com")),
             (FieldKind::Phone, json!("480 555 0100 x1"), json!("480 555 0100 x2")),
+            (FieldKind::Instant, json!("2026-03-01T10:00:00.001Z"), json!("2026-03-01T10:00:00Z")),
+            (FieldKind::Money, json!("12.5"), json!("-12.5")),
+            (FieldKind::Money, json!("100"), json!("1")),
+            (FieldKind::Money, json!("1e2"), json!("100.")),
+            (FieldKind::Boolean, json!(false), Value::Null),
             (FieldKind::Set, json!(["1"]), json!(["1", "2"])),
             (FieldKind::Map, json!({"7": "a"}), json!({"8": "a"})),
         ];

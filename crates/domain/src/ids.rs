@@ -55,17 +55,29 @@ impl<'de> Deserialize<'de> for AccountId {
 pub enum EntityType {
     /// A person or company contact: Keap's `contact`, the table `sync_contacts`.
     Contact,
+    /// An order with its lines: the table `sync_orders`.
+    Order,
+    /// A tag: the table `sync_tags`. Which contacts carry it is a field of the contact.
+    Tag,
+    /// A subscription of a contact to a product's plan: the table `sync_subscriptions`.
+    Subscription,
 }
 
 impl EntityType {
-    /// Every mirrored kind.
-    pub const ALL: [Self; 1] = [Self::Contact];
+    /// Every kind that has a table.
+    pub const ALL: [Self; 4] = [Self::Contact, Self::Order, Self::Tag, Self::Subscription];
+
+    /// The kinds that are read from and written to Keap. The others have their tables, and wait for their side of Keap.
+    pub const SYNCED: [Self; 1] = [Self::Contact];
 
     /// The name in `entity_type` columns, in JSON and in messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Contact => "contact",
+            Self::Order => "order",
+            Self::Tag => "tag",
+            Self::Subscription => "subscription",
         }
     }
 
@@ -74,6 +86,9 @@ impl EntityType {
     pub fn plural(self) -> &'static str {
         match self {
             Self::Contact => "contacts",
+            Self::Order => "orders",
+            Self::Tag => "tags",
+            Self::Subscription => "subscriptions",
         }
     }
 

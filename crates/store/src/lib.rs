@@ -24,7 +24,7 @@ pub use paired::PairedStore;
 pub use runs::RunRow;
 pub use status::MirrorCounts;
 
-use keapsync_domain::failure::Failure;
+use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_engine::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
@@ -57,6 +57,10 @@ impl<'a> Store<'a> {
     }
 }
 
+fn not_synced() -> Failure {
+    Failure::new(FailureClass::Invalid, "records of this kind are not synced yet")
+}
+
 impl MirrorStore for Store<'_> {
     async fn read_known(
         &self,
@@ -66,6 +70,7 @@ impl MirrorStore for Store<'_> {
     ) -> Result<Vec<KnownRow>, Failure> {
         match entity {
             EntityType::Contact => contacts::read::known(self, account, keys).await,
+            _ => Err(not_synced()),
         }
     }
 
@@ -77,6 +82,7 @@ impl MirrorStore for Store<'_> {
     ) -> Result<Vec<LocalRow>, Failure> {
         match entity {
             EntityType::Contact => contacts::read::rows(self, account, ids).await,
+            _ => Err(not_synced()),
         }
     }
 
@@ -88,6 +94,7 @@ impl MirrorStore for Store<'_> {
     ) -> Result<WriteOutcome, Failure> {
         match entity {
             EntityType::Contact => contacts::write::batch(self, account, batch).await,
+            _ => Err(not_synced()),
         }
     }
 

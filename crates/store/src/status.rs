@@ -51,6 +51,7 @@ impl Store<'_> {
     ) -> Result<MirrorCounts, Failure> {
         let statement = match entity {
             EntityType::Contact => CONTACTS,
+            _ => return Ok(MirrorCounts::default()),
         };
         let rows = self.query(statement, &[(&account.as_str(), Type::TEXT)]).await?;
         let Some(row) = rows.first() else {

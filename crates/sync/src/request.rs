@@ -29,18 +29,16 @@ impl Path {
             ["health"] => Self::Health,
             ["metrics"] => Self::Metrics,
             ["units"] => Self::Units,
-            ["sync", "full"] => Self::Start(RunKind::Full, EntityType::ALL.to_vec()),
+            ["sync", "full"] => Self::Start(RunKind::Full, EntityType::SYNCED.to_vec()),
             ["sync", "status"] => Self::Status,
             ["sync", "runs"] => Self::Runs,
             ["sync", "runs", id] if is_run_id(id) => Self::Run((*id).to_owned()),
             ["sync", name] => match EntityType::from_plural(name) {
-                Some(entity) => {
+                Some(entity) if EntityType::SYNCED.contains(&entity) => {
                     let incremental = query.get("kind") == Some("incremental");
                     Self::Start(if incremental { RunKind::Incremental } else { RunKind::Full }, vec![entity])
                 }
-                None if ["orders", "tags", "subscriptions"].contains(name) => {
-                    Self::NotSynced((*name).to_owned())
-                }
+                Some(_) => Self::NotSynced((*name).to_owned()),
                 None => Self::Unknown,
             },
             _ => Self::Unknown,

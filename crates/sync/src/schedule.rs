@@ -48,7 +48,7 @@ async fn serve(
     match kind {
         None => coordinator.wake(account).await,
         Some(kind) => {
-            for entity in EntityType::ALL {
+            for entity in EntityType::SYNCED {
                 let request = StartRunRequest { kind, entity, direction: Direction::Bidirectional };
                 coordinator.start_run(account, &request).await?;
             }

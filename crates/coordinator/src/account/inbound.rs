@@ -57,7 +57,7 @@ impl Account<'_> {
             return Ok(Answer::json(200, &response));
         }
         let sequence = new_sequence()?;
-        for entity in EntityType::ALL {
+        for entity in EntityType::SYNCED {
             let ids: Vec<&str> =
                 concerned.iter().filter(|(kind, _)| *kind == entity).map(|(_, id)| *id).collect();
             let queued = self.sql().push_events(entity, &ids, &delivery.event_key, sequence, now)?;

@@ -42,6 +42,12 @@ impl Account<'_> {
                 "give kind (full or incremental), entity (contact) and, if wanted, direction",
             ));
         };
+        if !EntityType::SYNCED.contains(&request.entity) {
+            return Ok(Answer::bad_request(&format!(
+                "{} are not synced by this version: leave them out",
+                request.entity.plural()
+            )));
+        }
         let now = time_now();
         let started = self.begin_run(&request, now)?;
         self.wake_outbox();

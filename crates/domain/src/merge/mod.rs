@@ -19,7 +19,7 @@ use crate::canonical::{canonical_entry, canonical_slot, same, set_elements, slot
 use crate::ids::EntityType;
 use crate::policy::{Policies, Policy};
 use crate::record::Record;
-use crate::schema::{Field, FieldKind, SlotKind, WriteAccess, fields};
+use crate::schema::{Field, FieldKind, SlotKind, fields};
 use crate::timestamp::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -173,7 +173,7 @@ pub fn reconcile(sides: &Sides<'_>, policies: &Policies) -> Merge {
         if same(field.kind, keap, supabase) {
             continue;
         }
-        if let WriteAccess::ReadOnly(reason) = field.access {
+        if let Some(reason) = field.access.refusal() {
             if !same(field.kind, supabase, base) {
                 merge.refused.push(RefusedEdit { field: field.name, reason, value: supabase.clone() });
             }
@@ -238,6 +238,7 @@ fn merge_field(context: &FieldContext<'_>, base: &Value, keap: &Value, supabase:
         FieldKind::Set => merge_set(base, keap, supabase),
         FieldKind::Slots(kind) => {
             let form = move |value: &Value| canonical_slot(kind, value);
+            let slots = |value: &Value| slots(kind, value);
             merge_parts(context, &slots(base), &slots(keap), &slots(supabase), &form, &assemble_slots(kind))
         }
         FieldKind::Map => merge_parts(
@@ -305,8 +306,8 @@ fn merge_set(base: &Value, keap: &Value, supabase: &Value) -> FieldOutcome {
 
 type Parts = BTreeMap<String, Value>;
 
-fn slots(value: &Value) -> Parts {
-    slot_entries(value).map(|(name, slot)| (name, slot.clone())).collect()
+fn slots(kind: SlotKind, value: &Value) -> Parts {
+    slot_entries(kind, value).map(|(name, slot)| (name, slot.clone())).collect()
 }
 
 fn entries(value: &Value) -> Parts {

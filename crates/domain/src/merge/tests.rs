@@ -1,5 +1,5 @@
 use super::*;
-use crate::schema::position;
+use crate::schema::{WriteAccess, position};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -121,7 +121,9 @@ fn times(rows: &[&RowWrite], read: impl Fn(&RowWrite) -> Option<Timestamp>) -> T
 /// A value as its column takes it: JSON for structured fields, plain text for the others.
 fn field_text(kind: FieldKind, value: &Value) -> Option<Cow<'_, str>> {
     match (kind, value) {
-        (FieldKind::Set | FieldKind::Slots(_) | FieldKind::Map, value) => json_text(value),
+        (FieldKind::Set | FieldKind::Slots(_) | FieldKind::Map | FieldKind::Address, value) => {
+            json_text(value)
+        }
         (_, Value::String(text)) => Some(Cow::Borrowed(text)),
         (_, value) => json_text(value),
     }

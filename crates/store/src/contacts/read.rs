@@ -164,12 +164,13 @@ fn local_row(row: &Row, first: usize) -> Result<Option<LocalRow>, Failure> {
             row.try_get(first + LEADING_COLUMNS + position).map_err(|error| failure(&error))?;
         let Some(text) = text else { continue };
         let value = match field.kind {
-            FieldKind::Text | FieldKind::Email | FieldKind::Phone | FieldKind::Date => {
-                Value::String(text.to_owned())
-            }
-            FieldKind::Set | FieldKind::Slots(_) | FieldKind::Map => {
-                serde_json::from_str(text).map_err(|_| unreadable_json(field.name))?
-            }
+            FieldKind::Set
+            | FieldKind::Slots(_)
+            | FieldKind::Map
+            | FieldKind::Address
+            | FieldKind::Integer
+            | FieldKind::Boolean => serde_json::from_str(text).map_err(|_| unreadable_json(field.name))?,
+            _ => Value::String(text.to_owned()),
         };
         local.record.set(position, value);
     }

@@ -3,6 +3,16 @@
 //! A field's name is at once the column's name in Postgres and the key in `base`, policies, conflicts and the audit log.
 //! The order of fields is the order of values in a [`Record`](crate::record::Record).
 
+mod contact;
+mod order;
+mod subscription;
+mod tag;
+
+pub use contact::CONTACT_FIELDS;
+pub use order::ORDER_FIELDS;
+pub use subscription::SUBSCRIPTION_FIELDS;
+pub use tag::TAG_FIELDS;
+
 use crate::ids::EntityType;
 
 /// How values of a field compare and merge.
@@ -16,9 +26,19 @@ pub enum FieldKind {
     Phone,
     /// A calendar date, `YYYY-MM-DD`.
     Date,
+    /// A moment, RFC 3339: compared in UTC to the millisecond.
+    Instant,
+    /// A whole number.
+    Integer,
+    /// True or false.
+    Boolean,
+    /// An amount of money, as a decimal in a text (a JSON number would lose digits): compared as a number. Its currency is a field of its own.
+    Money,
+    /// One postal address: a JSON object, settled as a whole because half an address of each side is neither.
+    Address,
     /// A set of texts, as a JSON array: merged element by element.
     Set,
-    /// A JSON array of objects told apart by their `field` (`EMAIL2`, `BILLING`): merged slot by slot.
+    /// A JSON array of objects told apart by a key of theirs ([`SlotKind::key`]): merged slot by slot.
     Slots(SlotKind),
     /// A JSON object: merged key by key.
     Map,
@@ -33,6 +53,20 @@ pub enum SlotKind {
     Phone,
     /// `{field, line1, …}`; `country`, and what `region_code` and `postal_code` repeat, are never compared.
     Address,
+    /// A line of an order, `{id, name, quantity, price_per_unit, …}`.
+    Item,
+}
+
+impl SlotKind {
+    /// The key by which slots of one field are told apart: Keap names the slots of a contact (`EMAIL2`, `BILLING`) and
+    /// numbers the lines of an order.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Email | Self::Phone | Self::Address => "field",
+            Self::Item => "id",
+        }
+    }
 }
 
 /// Whether an edit in Supabase can be carried to Keap.
@@ -40,6 +74,8 @@ pub enum SlotKind {
 pub enum WriteAccess {
     /// By create and by update.
     Writable,
+    /// By create only; afterwards as [`WriteAccess::ReadOnly`].
+    CreateOnly(&'static str),
     /// Not at all; the reason is for people. An edit is audited and the value restored from Keap.
     ReadOnly(&'static str),
 }
@@ -57,65 +93,40 @@ pub struct Field {
     pub length_max: usize,
 }
 
+impl WriteAccess {
+    /// Why an edit of an existing record is refused; `None` where Keap takes it.
+    #[must_use]
+    pub const fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Writable => None,
+            Self::CreateOnly(reason) | Self::ReadOnly(reason) => Some(reason),
+        }
+    }
+}
+
 impl Field {
     const fn text(name: &'static str, length_max: usize) -> Self {
         Self { name, kind: FieldKind::Text, access: WriteAccess::Writable, length_max }
     }
-}
 
-/// Fields of a contact. Lengths and what can be written: Keap's v2 contract, `CreateUpdateContactRequest`.
-pub static CONTACT_FIELDS: [Field; 17] = [
-    Field { name: "email", kind: FieldKind::Email, access: WriteAccess::Writable, length_max: 75 },
-    Field::text("first_name", 40),
-    Field::text("last_name", 40),
-    Field::text("middle_name", 100),
-    Field { name: "phone", kind: FieldKind::Phone, access: WriteAccess::Writable, length_max: 40 },
-    Field {
-        name: "company",
-        kind: FieldKind::Text,
-        access: WriteAccess::ReadOnly(
-            "Keap links a contact to a company record by id; its name is edited on the company",
-        ),
-        length_max: 0,
-    },
-    Field::text("job_title", 255),
-    Field::text("website", 100),
-    Field { name: "birth_date", kind: FieldKind::Date, access: WriteAccess::Writable, length_max: 0 },
-    Field::text("owner_id", 0),
-    Field::text("lead_source_id", 0),
-    Field {
-        name: "opt_in_status",
-        kind: FieldKind::Text,
-        access: WriteAccess::ReadOnly("Keap derives the marketing status of an e-mail address itself"),
-        length_max: 0,
-    },
-    Field {
-        name: "emails",
-        kind: FieldKind::Slots(SlotKind::Email),
-        access: WriteAccess::Writable,
-        length_max: 0,
-    },
-    Field {
-        name: "phones",
-        kind: FieldKind::Slots(SlotKind::Phone),
-        access: WriteAccess::Writable,
-        length_max: 0,
-    },
-    Field {
-        name: "addresses",
-        kind: FieldKind::Slots(SlotKind::Address),
-        access: WriteAccess::Writable,
-        length_max: 0,
-    },
-    Field { name: "tags", kind: FieldKind::Set, access: WriteAccess::Writable, length_max: 0 },
-    Field { name: "custom_fields", kind: FieldKind::Map, access: WriteAccess::Writable, length_max: 0 },
-];
+    /// A field that Keap takes, without a documented length.
+    const fn writable(name: &'static str, kind: FieldKind) -> Self {
+        Self { name, kind, access: WriteAccess::Writable, length_max: 0 }
+    }
+
+    const fn read_only(name: &'static str, kind: FieldKind, reason: &'static str) -> Self {
+        Self { name, kind, access: WriteAccess::ReadOnly(reason), length_max: 0 }
+    }
+}
 
 /// The fields of an entity, in the order of a record's values.
 #[must_use]
 pub fn fields(entity: EntityType) -> &'static [Field] {
     match entity {
         EntityType::Contact => &CONTACT_FIELDS,
+        EntityType::Order => &ORDER_FIELDS,
+        EntityType::Tag => &TAG_FIELDS,
+        EntityType::Subscription => &SUBSCRIPTION_FIELDS,
     }
 }
 
