@@ -23,7 +23,10 @@ pub fn install(packages: &[&str], reason: &str) -> Result<()> {
     }
     say(format!("Installing Debian packages ({}): {reason}", packages.join(" ")));
     let apt = |arguments: &[&str]| {
-        run_shown(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        let mut command = Command::new("apt-get");
+        // Another installation under way is waited for.
+        command.args(["-o", "DPkg::Lock::Timeout=300"]).args(arguments);
+        run_shown(command.env("DEBIAN_FRONTEND", "noninteractive"))
             .with_context(|| format!("the package source may be out of reach; try by hand: {by_hand}"))
     };
     apt(&["update", "-qq"])?;

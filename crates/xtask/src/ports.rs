@@ -28,6 +28,8 @@ pub struct PortNumbers {
     pub keap: u16,
     /// The embedded Postgres.
     pub postgres: u16,
+    /// The pooler between the workers and Postgres, where there is one.
+    pub pooler: u16,
     /// The workers' debuggers, in the order coordinator, webhook, sync.
     pub inspectors: [u16; 3],
 }
@@ -40,6 +42,7 @@ impl PortNumbers {
         webhook: 8789,
         keap: 8900,
         postgres: 8901,
+        pooler: 8902,
         inspectors: [9787, 9789, 9788],
     };
 
@@ -53,7 +56,7 @@ impl PortNumbers {
 
     /// Each port with the name of the part that listens on it.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u16); 8] {
+    pub fn named(&self) -> [(&'static str, u16); 9] {
         let [coordinator, webhook, sync] = self.inspectors;
         [
             ("coordinator", self.coordinator),
@@ -61,6 +64,7 @@ impl PortNumbers {
             ("webhook", self.webhook),
             ("keap simulator", self.keap),
             ("postgres", self.postgres),
+            ("pooler", self.pooler),
             ("coordinator's debugger", coordinator),
             ("webhook's debugger", webhook),
             ("sync's debugger", sync),
@@ -87,13 +91,13 @@ fn free_ports() -> Result<PortNumbers> {
         (FREE_PORTS.start + offset..FREE_PORTS.end).chain(FREE_PORTS.start..FREE_PORTS.start + offset);
     // All listeners stay open until the last port is chosen, so that no port is given twice.
     let listeners: Vec<TcpListener> =
-        candidates.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(8).collect();
+        candidates.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(9).collect();
     let ports = listeners.iter().map(|listener| listener.local_addr().map(|address| address.port()));
     let ports = ports.collect::<Result<Vec<_>, _>>().context("a free port has no address")?;
-    let &[coordinator, sync, webhook, keap, postgres, first, second, third] = ports.as_slice() else {
-        anyhow::bail!("no eight free ports on 127.0.0.1");
+    let &[coordinator, sync, webhook, keap, postgres, pooler, first, second, third] = ports.as_slice() else {
+        anyhow::bail!("no nine free ports on 127.0.0.1");
     };
-    Ok(PortNumbers { coordinator, sync, webhook, keap, postgres, inspectors: [first, second, third] })
+    Ok(PortNumbers { coordinator, sync, webhook, keap, postgres, pooler, inspectors: [first, second, third] })
 }
 
 #[cfg(test)]

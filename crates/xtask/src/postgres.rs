@@ -4,7 +4,6 @@
 //! what is measured against it means something. Postgres refuses to run as root: root starts it as another user, from a
 //! copy that this user can read.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,13 +16,11 @@ use crate::process::{Lifetime, Service, StopSignal};
 use crate::progress::{Step, say};
 use crate::secrets::Secrets;
 use crate::subprocess::{output_of, run_shown};
-use crate::workspace::{Workspace, is_root};
+use crate::unprivileged::UnprivilegedUser;
+use crate::workspace::Workspace;
 
 /// The superuser of an embedded server.
 pub const SUPERUSER: &str = "postgres";
-
-/// The users that root may start Postgres as, the best first.
-const UNPRIVILEGED_USERS: [&str; 2] = ["postgres", "nobody"];
 
 /// How long a server may take until it answers; recovery after a crash is the slow case.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -44,16 +41,9 @@ const SETTINGS: [&str; 7] = [
 pub struct EmbeddedPostgres {
     binaries: PathBuf,
     data: PathBuf,
-    user: Option<User>,
+    user: Option<UnprivilegedUser>,
     port: u16,
     superuser_password: String,
-}
-
-/// A user to run as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct User {
-    uid: u32,
-    gid: u32,
 }
 
 impl EmbeddedPostgres {
@@ -65,7 +55,7 @@ impl EmbeddedPostgres {
         port: u16,
         secrets: &Secrets,
     ) -> Result<Self> {
-        let user = if is_root() { Some(unprivileged_user()?) } else { None };
+        let user = UnprivilegedUser::for_servers()?;
         let binaries = readable_binaries(workspace, node, user)?;
         let data = data_dir(workspace, state_dir);
         let prepared = Self {
@@ -122,11 +112,9 @@ impl EmbeddedPostgres {
         std::fs::create_dir_all(parent).with_context(|| format!("{} cannot be created", parent.display()))?;
         let password_file = parent.join("superuser-password");
         crate::private_file::write(&password_file, self.superuser_password.as_bytes())?;
-        if let Some(User { uid, gid }) = self.user {
-            for path in [parent, &password_file] {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                    .with_context(|| format!("{} cannot be given away", path.display()))?;
-            }
+        if let Some(user) = self.user {
+            user.own(parent)?;
+            user.own(&password_file)?;
         }
         let mut command = self.command("initdb");
         command
@@ -151,8 +139,8 @@ impl EmbeddedPostgres {
         let mut command = Command::new(self.binaries.join("bin").join(program));
         // Postgres complains about a working directory that its user cannot read.
         command.current_dir("/").env("LC_ALL", "C").env_remove("PGDATA");
-        if let Some(User { uid, gid }) = self.user {
-            command.uid(uid).gid(gid);
+        if let Some(user) = self.user {
+            user.run(&mut command);
         }
         command
     }
@@ -173,22 +161,12 @@ pub fn wipe(workspace: &Workspace, state_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn unprivileged_user() -> Result<User> {
-    for name in UNPRIVILEGED_USERS {
-        let id = |flag: &str| -> Option<u32> {
-            output_of(Command::new("id").args([flag, name])).ok()?.trim().parse().ok()
-        };
-        if let (Some(uid), Some(gid)) = (id("-u"), id("-g")) {
-            return Ok(User { uid, gid });
-        }
-    }
-    bail!(
-        "Postgres refuses to run as root and there is no user `postgres` or `nobody`: run `useradd --system postgres`"
-    )
-}
-
 /// The server's programs at a place that its user can read: the package itself, or for root a copy in the cache.
-fn readable_binaries(workspace: &Workspace, node: &NodeTools, user: Option<User>) -> Result<PathBuf> {
+fn readable_binaries(
+    workspace: &Workspace,
+    node: &NodeTools,
+    user: Option<UnprivilegedUser>,
+) -> Result<PathBuf> {
     let (package, version) = node.embedded_postgres()?;
     if user.is_none() {
         return Ok(package);

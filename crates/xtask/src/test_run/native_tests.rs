@@ -1,11 +1,12 @@
 //! The tests that cargo runs: of the crates, of the store on a Postgres of its own, and end to end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::schema_round_trip;
 use crate::node_tools;
+use crate::pooler::{Login, Pooler};
 use crate::ports::{PortNumbers, Ports};
 use crate::postgres::{self, EmbeddedPostgres};
 use crate::process::{Lifetime, Service};
@@ -15,6 +16,12 @@ use crate::workspace::Workspace;
 
 /// Names a superuser's URL of the server that tests may use; set it to test on another version of Postgres.
 const DATABASE_URL_VARIABLE: &str = "KEAPSYNC_TEST_DATABASE_URL";
+
+/// Names the engine's URL of a pooler in transaction mode before that server; the name of the database is put in.
+const POOLER_URL_VARIABLE: &str = "KEAPSYNC_TEST_POOLER_URL";
+
+/// The workers' role, and the password that the store's tests give it.
+const ENGINE: Login<'static> = Login { role: crate::database::ENGINE, password: "keapsync-test" };
 
 /// The package whose tests need a Postgres.
 const STORE_PACKAGE: &str = "keapsync-store";
@@ -36,12 +43,20 @@ pub(super) fn unit(workspace: &Workspace) -> Result<()> {
 /// The store's tests, unit tests included.
 pub(super) async fn store(workspace: &Workspace) -> Result<()> {
     let server = TestServer::start(workspace).await?;
-    let outcome = run_shown(
-        cargo()
-            .args(["test", "--quiet", "--locked", "--package", STORE_PACKAGE])
-            .env(DATABASE_URL_VARIABLE, &server.url)
-            .current_dir(workspace.root()),
-    );
+    let outcome = match TestPooler::start(workspace, &server.url).await {
+        Ok(pooler) => {
+            let outcome = run_shown(
+                cargo()
+                    .args(["test", "--quiet", "--locked", "--package", STORE_PACKAGE])
+                    .env(DATABASE_URL_VARIABLE, &server.url)
+                    .env(POOLER_URL_VARIABLE, &pooler.url)
+                    .current_dir(workspace.root()),
+            );
+            pooler.service.stop();
+            outcome
+        }
+        Err(error) => Err(error),
+    };
     server.stop();
     outcome
 }
@@ -75,9 +90,7 @@ impl TestServer {
             return Ok(Self { url, service: None });
         }
         let node = node_tools::ensure(workspace)?;
-        let state_dir = workspace.root().join(".keapsync").join("test-postgres");
-        std::fs::create_dir_all(&state_dir)
-            .with_context(|| format!("{} cannot be created", state_dir.display()))?;
+        let state_dir = state_dir(workspace)?;
         // The data outlive the checkout, its secrets don't: what another checkout at this place left has another password.
         postgres::wipe(workspace, &state_dir)?;
         let port = PortNumbers::choose(Ports::Free)?.postgres;
@@ -94,6 +107,38 @@ impl TestServer {
     }
 }
 
-fn log_of(state_dir: &Path) -> std::path::PathBuf {
+/// A pooler before the server under test, for the connections of the engine.
+struct TestPooler {
+    url: String,
+    service: Service,
+}
+
+impl TestPooler {
+    async fn start(workspace: &Workspace, server_url: &str) -> Result<Self> {
+        let server: reqwest::Url = server_url.parse().context("the test server's URL cannot be read")?;
+        let host = server.host_str().unwrap_or_default();
+        ensure!(
+            matches!(host, "127.0.0.1" | "localhost"),
+            "{DATABASE_URL_VARIABLE} names the host {host}: use a server on 127.0.0.1, where the pooler is put before it"
+        );
+        let state_dir = state_dir(workspace)?;
+        let port = PortNumbers::choose(Ports::Free)?.pooler;
+        let server_port = server.port().unwrap_or(5432);
+        let pooler = Pooler::prepare(workspace, &state_dir, port, server_port, &[ENGINE], ENGINE.password)?;
+        let service = pooler.start("pooler", &state_dir.join("pooler.log"), Lifetime::WithParent).await?;
+        let url = format!("postgres://{}:{}@127.0.0.1:{port}/", ENGINE.role, ENGINE.password);
+        Ok(Self { url, service })
+    }
+}
+
+/// Where logs and secrets of the servers for tests go.
+fn state_dir(workspace: &Workspace) -> Result<PathBuf> {
+    let state_dir = workspace.root().join(".keapsync").join("test-postgres");
+    std::fs::create_dir_all(&state_dir)
+        .with_context(|| format!("{} cannot be created", state_dir.display()))?;
+    Ok(state_dir)
+}
+
+fn log_of(state_dir: &Path) -> PathBuf {
     state_dir.join("postgres.log")
 }
