@@ -23,9 +23,11 @@ comment on column public.sync_activity.lag_ms_total is 'Time from the change to 
 comment on column public.sync_activity.lag_records is 'Records whose time of change is known and counts: not those of a first load.';
 comment on column public.sync_activity.at is 'When the page or batch was written.';
 
--- When an account was last in step, and the average lag of the last day.
-create index sync_activity_at_idx on public.sync_activity (account_id, entity_type, at desc)
-    include (direction, records, lag_ms_total, lag_records);
+-- When an account's records of a kind were last brought into step.
+create index sync_activity_at_idx on public.sync_activity (account_id, entity_type, at desc);
+-- The average lag of the latest changes; the pages of a first load have none and would only be in the way.
+create index sync_activity_lag_idx on public.sync_activity (account_id, entity_type, at desc)
+    include (lag_ms_total, lag_records) where lag_records > 0;
 
 select public.keapsync_protect_table('public.sync_activity');
 create policy sync_activity_engine on public.sync_activity to keapsync_engine using (true) with check (true);
