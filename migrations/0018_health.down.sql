@@ -1,0 +1,18 @@
+drop view public.sync_health;
+drop function public.keapsync_publish_view(regclass);
+drop index public.sync_queue_oldest_idx;
+drop trigger count_delete on public.sync_contacts;
+drop trigger count_update on public.sync_contacts;
+drop trigger count_insert on public.sync_contacts;
+drop trigger count_delete on public.sync_orders;
+drop trigger count_update on public.sync_orders;
+drop trigger count_insert on public.sync_orders;
+drop trigger count_delete on public.sync_tags;
+drop trigger count_update on public.sync_tags;
+drop trigger count_insert on public.sync_tags;
+drop trigger count_delete on public.sync_subscriptions;
+drop trigger count_update on public.sync_subscriptions;
+drop trigger count_insert on public.sync_subscriptions;
+drop function public.keapsync_count_records();
+drop function public.keapsync_fold_counts(integer);
+drop table public.sync_record_counts;
