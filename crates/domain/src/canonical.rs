@@ -6,7 +6,7 @@
 use crate::record::Record;
 use crate::schema::{Field, FieldKind, SlotKind, fields};
 use crate::timestamp::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -39,7 +39,9 @@ pub fn canonical(kind: FieldKind, value: &Value) -> Value {
             let mut slots = Map::new();
             for (name, slot) in slot_entries(slot_kind, value) {
                 let form = canonical_slot(slot_kind, slot);
-                if !form.is_null() {
+                if form.is_null() {
+                    slots.remove(&name);
+                } else {
                     slots.insert(name, form);
                 }
             }
@@ -84,7 +86,7 @@ pub fn canonical_entry(value: &Value) -> Value {
         Value::String(text) => scalar(value, |_| text.trim().to_owned()),
         Value::Array(items) if items.is_empty() => Value::Null,
         Value::Object(object) if object.is_empty() => Value::Null,
-        other => other.clone(),
+        other => plain_numbers(other),
     }
 }
 
@@ -93,7 +95,7 @@ pub fn canonical_entry(value: &Value) -> Value {
 pub fn set_elements(value: &Value) -> BTreeSet<String> {
     let texts = value.as_array().into_iter().flatten().filter_map(|element| match element {
         Value::String(text) => Some(text.trim().to_owned()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number_text(number)),
         _ => None,
     });
     texts.filter(|text| !text.is_empty()).collect()
@@ -173,8 +175,29 @@ fn scalar(value: &Value, form: impl Fn(&str) -> String) -> Value {
             let trimmed = text.trim();
             if trimmed.is_empty() { Value::Null } else { Value::String(form(trimmed)) }
         }
-        Value::Number(number) => Value::String(form(&number.to_string())),
+        Value::Number(number) => Value::String(form(&number_text(number))),
         Value::Bool(truth) => Value::String(truth.to_string()),
+        other => canonical_entry(other),
+    }
+}
+
+/// A number as a plain decimal: `1.0`, `1` and `1e0` are one number, and Postgres hands back another spelling than it was given.
+fn number_text(number: &Number) -> String {
+    match number.as_f64() {
+        Some(0.0) => "0".to_owned(),
+        Some(fraction) if number.is_f64() => fraction.to_string(),
+        _ => number.to_string(),
+    }
+}
+
+/// The same JSON with each whole number as an integer, however it was spelled.
+fn plain_numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => number_text(number).parse().map_or_else(|_| value.clone(), Value::Number),
+        Value::Array(items) => items.iter().map(plain_numbers).collect(),
+        Value::Object(object) => {
+            Value::Object(object.iter().map(|(key, value)| (key.clone(), plain_numbers(value))).collect())
+        }
         other => other.clone(),
     }
 }
@@ -265,12 +288,20 @@ mod tests {
             ),
             (FieldKind::Set, json!(["2", "1"]), json!([1, 2, "2"])),
             (FieldKind::Set, json!([]), Value::Null),
+            (FieldKind::Set, json!([1.0]), json!(["1"])),
+            (FieldKind::Text, json!([]), json!({})),
+            (FieldKind::Map, json!({"7": 2.0, "8": [1, {"n": -0.0}]}), json!({"7": 2, "8": [1.0, {"n": 0}]})),
             (FieldKind::Map, json!({"7": "", "8": "x"}), json!({"8": " x "})),
             (
                 FieldKind::Slots(SlotKind::Address),
                 json!([{"field": "BILLING", "line1": "1 Main", "country_code": "usa", "region_code": "US-AZ"}]),
                 json!([{"field": "BILLING", "line1": "1 Main ", "country_code": "USA", "region_code": "US-AZ",
                         "region": "Arizona", "country": "United States"}]),
+            ),
+            (
+                FieldKind::Slots(SlotKind::Phone),
+                json!([{"field": "PHONE2", "number": "1"}, {"field": "PHONE2", "number": ""}]),
+                Value::Null,
             ),
             (
                 FieldKind::Slots(SlotKind::Phone),
