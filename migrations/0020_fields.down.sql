@@ -1,0 +1,2 @@
+drop function public.keapsync_table(text);
+drop function public.keapsync_fields();

@@ -1,0 +1,13 @@
+drop function public.keapsync_canonical(text, text, jsonb);
+drop function public.keapsync_parts(text, text, jsonb);
+drop function public.keapsync_set_elements(jsonb);
+drop function public.keapsync_canonical_slot(text, jsonb);
+drop function public.keapsync_canonical_entry(jsonb);
+drop function public.keapsync_canonical_phone(text);
+drop function public.keapsync_canonical_email(text);
+drop function public.keapsync_instant_text(bigint);
+drop function public.keapsync_instant_ms(text);
+drop function public.keapsync_decimal(text);
+drop function public.keapsync_number_text(jsonb);
+drop function public.keapsync_lower(text);
+drop function public.keapsync_trim(text);
