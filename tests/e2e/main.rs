@@ -14,6 +14,7 @@ mod echo;
 mod inbound;
 mod outages;
 mod outbound;
+mod pooler;
 mod tokens;
 
 use anyhow::Result;
@@ -70,10 +71,13 @@ fn all_tests() -> Vec<Test> {
         bad_input::unknown_accounts_and_paths_are_refused,
         outages::keap_faults_are_retried_and_end_in_success,
         outages::a_lost_answer_makes_no_second_contact,
+        pooler::workers_share_few_connections_of_the_pooler,
     ];
     let disturbing = tests![true;
         outages::a_hook_while_postgres_is_down_is_kept_and_applied,
         outages::a_run_survives_the_death_of_the_sync_worker,
+        pooler::the_pooler_keeps_no_session,
+        pooler::a_pooler_that_restarts_loses_nothing,
     ];
     peaceful.into_iter().chain(disturbing).collect()
 }

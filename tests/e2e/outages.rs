@@ -101,17 +101,9 @@ pub async fn a_run_survives_the_death_of_the_sync_worker(stage: &Stage) -> Resul
     until("the first rows", async || Ok((account.mirror.count().await? > 0).then_some(()))).await?;
     stage.system.lock().await.restart_worker("sync").await?;
     account.keap.clear_faults().await?;
-    let run = until_run_ends(&account, &run_id).await?;
+    let run = account.wait_for_run_that_was_interrupted(&run_id).await?;
     ensure!(run["state"] == "completed", "{run}");
     let expected = account.keap.counts().await?["contacts"].as_i64().context("no count")?;
     ensure!(account.mirror.count().await? == expected, "rows are missing");
     Ok(())
-}
-
-/// Twice the usual patience: the unit that died is ordered again only when its lease ends.
-async fn until_run_ends(account: &Account<'_>, run_id: &str) -> Result<Value> {
-    match account.wait_for_run(run_id).await {
-        Ok(run) => Ok(run),
-        Err(_) => account.wait_for_run(run_id).await,
-    }
 }

@@ -145,6 +145,15 @@ impl<'a> Account<'a> {
         Ok(run)
     }
 
+    /// Waits until a run has ended well whose unit died or lost its database. Twice the usual patience: that unit is ordered
+    /// again only when its lease ends.
+    pub async fn wait_for_run_that_was_interrupted(&self, run_id: &str) -> Result<Value> {
+        match self.wait_for_run(run_id).await {
+            Ok(run) => Ok(run),
+            Err(_) => self.wait_for_run(run_id).await,
+        }
+    }
+
     /// The address that Keap's hooks are registered with.
     #[must_use]
     pub fn hook_url(&self) -> String {

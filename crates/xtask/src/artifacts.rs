@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::node_tools::{self, NodeTools};
+use crate::pooler;
 use crate::progress::Step;
 use crate::subprocess::{cargo, run_shown};
 use crate::system::SystemOptions;
@@ -34,6 +35,9 @@ pub fn ensure(workspace: &Workspace, options: &SystemOptions) -> Result<Artifact
     let lock = File::create(build_dir.join(".lock")).context("the build lock cannot be made")?;
     lock.lock().context("the build lock cannot be taken")?;
     let node = node_tools::ensure(workspace)?;
+    if options.pooler {
+        pooler::ensure_installed()?;
+    }
     worker_build::ensure(workspace, &Worker::ALL)?;
     let keap_sim = workspace.target_dir()?.join(PROFILE).join("keap-sim");
     if options.keap.is_simulated() {

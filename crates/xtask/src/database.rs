@@ -96,6 +96,13 @@ pub fn url_as(url: &str, user: &str, password: &str) -> Result<String> {
     Ok(parsed.into())
 }
 
+/// The same user and database, at another port of the same host.
+pub fn at_port(url: &str, port: u16) -> Result<String> {
+    let mut parsed = reqwest::Url::parse(url).context("the database's URL cannot be read")?;
+    parsed.set_port(Some(port)).ok().context("the database's URL has no host")?;
+    Ok(parsed.into())
+}
+
 /// The same server and user, in another database.
 pub fn in_database(url: &str, database: &str) -> Result<String> {
     let mut parsed = reqwest::Url::parse(url).context("the database's URL cannot be read")?;
@@ -114,6 +121,10 @@ mod tests {
         assert_eq!(
             in_database("postgres://me:old@db.example/app", "other").unwrap(),
             "postgres://me:old@db.example/other"
+        );
+        assert_eq!(
+            at_port("postgres://me:old@db.example/app", 6432).unwrap(),
+            "postgres://me:old@db.example:6432/app"
         );
     }
 }

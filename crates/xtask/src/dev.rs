@@ -41,6 +41,10 @@ pub struct DevArguments {
     /// `KEAP_CLIENT_ID` and `KEAP_CLIENT_SECRET` in the environment.
     #[arg(long, value_name = "URL")]
     pub keap_api_url: Option<String>,
+    /// Put `PgBouncer` in transaction mode between the workers and the embedded Postgres, as Hyperdrive stands there in
+    /// production.
+    #[arg(long)]
+    pub pooler: bool,
 }
 
 /// Brings the system up, runs the first sync, and stays until it is interrupted unless it is to detach.
@@ -122,6 +126,7 @@ fn system_options(arguments: &DevArguments) -> Result<SystemOptions> {
         fresh: keap.is_simulated() && database_url.is_none(),
         keap,
         database_url,
+        pooler: arguments.pooler,
         ..SystemOptions::for_dev(lifetime)
     })
 }

@@ -179,6 +179,7 @@ fn subject_of(part: &str) -> &'static str {
         "sync" => "sync worker",
         "webhook" => "webhook handler",
         "postgres" => "postgres",
+        "pooler" => "pooler",
         _ => "keap simulator",
     }
 }

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::database;
 use crate::http;
+use crate::pooler;
 use crate::secrets::Secrets;
-use crate::system::{DEV_ACCOUNT, KEAP_PART, POSTGRES_PART, SystemRecord};
+use crate::system::{DEV_ACCOUNT, KEAP_PART, POOLER_PART, POSTGRES_PART, SystemRecord};
 use crate::worker_build::Worker;
 
 /// How long a part may take to answer before it counts as down.
@@ -147,6 +148,11 @@ async fn part_statuses(record: &SystemRecord) -> BTreeMap<String, PartStatus> {
     let database = tokio::time::timeout(ANSWER_LIMIT, database::connect(&urls.database)).await;
     let database = database.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer"))).map(drop);
     parts.insert(POSTGRES_PART.to_owned(), PartStatus::of(database));
+    if let Some(console) = &urls.pooler_console {
+        let answer = tokio::time::timeout(ANSWER_LIMIT, pooler::console(console)).await;
+        let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer"))).map(drop);
+        parts.insert(POOLER_PART.to_owned(), PartStatus::of(answer));
+    }
     if record.keap_is_simulated {
         let outcome = answers(&format!("{}/sim/health", urls.keap)).await;
         parts.insert(KEAP_PART.to_owned(), PartStatus::of(outcome));

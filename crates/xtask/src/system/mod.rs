@@ -1,4 +1,5 @@
-//! A whole keapsync system on this machine: Postgres, the Keap simulator and the three workers on workerd.
+//! A whole keapsync system on this machine: Postgres, the Keap simulator and the three workers on workerd, and for tests a
+//! pooler between Postgres and the workers.
 //!
 //! `cargo xtask dev` runs one on the documented ports; tests and benchmarks start their own on free ports. Two systems never
 //! see each other: ports, storage, worker registry and secrets belong to a state directory.
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use crate::artifacts::{self, Artifacts};
 use crate::database;
 use crate::migrate;
+use crate::pooler::{Login, Pooler};
 use crate::ports::PortNumbers;
 use crate::postgres::{self, EmbeddedPostgres};
 use crate::process::Service;
@@ -39,6 +41,9 @@ pub use record::{SystemRecord, Urls};
 
 /// The part that is the database, in records and logs.
 pub const POSTGRES_PART: &str = "postgres";
+
+/// The part that is the pooler between the workers and Postgres, in records and logs.
+pub const POOLER_PART: &str = "pooler";
 
 /// The part that is the Keap simulator, in records and logs.
 pub const KEAP_PART: &str = "keap-sim";
@@ -57,6 +62,7 @@ pub struct System {
     secrets: Secrets,
     urls: Urls,
     embedded: Option<EmbeddedPostgres>,
+    pooler: Option<Pooler>,
     services: BTreeMap<String, Service>,
 }
 
@@ -64,6 +70,9 @@ impl System {
     /// Builds what is missing, starts every part and waits until all of them answer.
     pub async fn start(options: SystemOptions) -> Result<Self> {
         let workspace = Workspace::discover()?;
+        if options.pooler && options.database_url.is_some() {
+            bail!("the pooler stands before the embedded Postgres only: leave out --pooler, or DATABASE_URL");
+        }
         let artifacts = artifacts::ensure(&workspace, &options)?;
         let state_dir = workspace.root().join(&options.state_dir);
         if let Some(left_over) = SystemRecord::read(&state_dir)? {
@@ -88,10 +97,28 @@ impl System {
                 &secrets,
             )?),
         };
+        let pooler = if options.pooler {
+            let engine = Login { role: database::ENGINE, password: &secrets.postgres_engine_password };
+            let console_password = &secrets.postgres_superuser_password;
+            let (port, server_port) = (ports.pooler, ports.postgres);
+            Some(Pooler::prepare(&workspace, &state_dir, port, server_port, &[engine], console_password)?)
+        } else {
+            None
+        };
         let urls = Urls::of(&ports, &secrets, &options)?;
         let services = BTreeMap::new();
-        let mut system =
-            Self { workspace, artifacts, options, state_dir, ports, secrets, urls, embedded, services };
+        let mut system = Self {
+            workspace,
+            artifacts,
+            options,
+            state_dir,
+            ports,
+            secrets,
+            urls,
+            embedded,
+            pooler,
+            services,
+        };
         match system.start_parts().await {
             Ok(()) => Ok(system),
             Err(error) => {
@@ -117,6 +144,9 @@ impl System {
         self.record()?;
         if self.embedded.is_some() {
             self.start_postgres().await?;
+        }
+        if self.pooler.is_some() {
+            self.start_pooler().await?;
         }
         self.prepare_database().await?;
         // One at a time: they share the storage of KV, and two that open it at the same moment end with SQLITE_BUSY.
@@ -205,14 +235,14 @@ impl System {
 
     fn stop_services(&mut self) {
         // Workers first: they complain at length about a database that goes away under them.
-        let postgres = self.services.remove(POSTGRES_PART);
+        let database = [POOLER_PART, POSTGRES_PART].map(|part| self.services.remove(part));
         let others: Vec<Service> = std::mem::take(&mut self.services).into_values().collect();
         std::thread::scope(|scope| {
             for service in others {
                 scope.spawn(|| service.stop());
             }
         });
-        if let Some(service) = postgres {
+        for service in database.into_iter().flatten() {
             service.stop();
         }
     }
@@ -257,6 +287,7 @@ fn remove_old_logs(logs: &Path) -> Result<()> {
 fn check_ports(ports: &PortNumbers, options: &SystemOptions) -> Result<()> {
     let needed = ports.named().into_iter().filter(|(name, _)| match *name {
         "postgres" => options.database_url.is_none(),
+        "pooler" => options.pooler,
         "keap simulator" => options.keap.is_simulated(),
         _ => true,
     });

@@ -78,6 +78,8 @@ pub struct SystemOptions {
     pub keap_sim_arguments: Vec<String>,
     /// A Postgres of one's own in place of the embedded one.
     pub database_url: Option<String>,
+    /// Whether the workers reach the embedded Postgres through a pooler in transaction mode, as they do in production.
+    pub pooler: bool,
     /// Further variables of single workers; they win over those that every system sets.
     pub worker_variables: BTreeMap<Worker, BTreeMap<String, String>>,
     /// Delete what an earlier system of this state directory left.
@@ -101,6 +103,7 @@ impl SystemOptions {
             time_scale: 300.0,
             keap_sim_arguments: Vec::new(),
             database_url: None,
+            pooler: false,
             worker_variables: BTreeMap::new(),
             fresh: true,
             wipe_data_on_stop: false,
@@ -114,6 +117,7 @@ impl SystemOptions {
             state_dir: PathBuf::from(".keapsync").join(name),
             ports: Ports::Free,
             contacts: 0,
+            pooler: true,
             wipe_data_on_stop: true,
             ..Self::for_dev(Lifetime::WithParent)
         }

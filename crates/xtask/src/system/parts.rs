@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::health::{KEAP_START_LIMIT, Readiness, WORKER_START_LIMIT, wait_for_answer};
-use super::{KEAP_PART, KeapSource, POSTGRES_PART, System, WORKERS_PART, WorkerRuntime};
+use super::{KEAP_PART, KeapSource, POOLER_PART, POSTGRES_PART, System, WORKERS_PART, WorkerRuntime};
 use crate::one_workerd::OneWorkerd;
 use crate::process::{Service, StopSignal};
 use crate::worker_build::Worker;
@@ -28,6 +28,20 @@ impl System {
     #[expect(clippy::unused_async, reason = "stopping is awaited like every other step of a system's life")]
     pub async fn stop_postgres(&mut self) -> Result<()> {
         self.stop_part(POSTGRES_PART)
+    }
+
+    /// Starts the pooler (again) and waits until it answers.
+    pub async fn start_pooler(&mut self) -> Result<()> {
+        let pooler = self.pooler.as_ref().context("this system's workers reach Postgres directly")?;
+        let service = pooler.start(POOLER_PART, &self.log(POOLER_PART), self.options.lifetime).await?;
+        self.services.insert(POOLER_PART.to_owned(), service);
+        self.record()
+    }
+
+    /// Stops the pooler, so that the workers reach no Postgres, and leaves everything else running.
+    #[expect(clippy::unused_async, reason = "stopping is awaited like every other step of a system's life")]
+    pub async fn stop_pooler(&mut self) -> Result<()> {
+        self.stop_part(POOLER_PART)
     }
 
     /// Stops the simulated Keap; what it held is gone with it.

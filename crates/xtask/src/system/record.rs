@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{POSTGRES_PART, SystemOptions};
+use super::{POOLER_PART, POSTGRES_PART, SystemOptions};
 use crate::database;
+use crate::pooler;
 use crate::ports::PortNumbers;
 use crate::private_file;
 use crate::process::ProcessRecord;
@@ -27,8 +28,11 @@ pub struct Urls {
     pub keap_api: String,
     /// The database as its owner: a person, to the capture trigger.
     pub database: String,
-    /// The database as the workers see it.
+    /// The database as the workers see it: through the pooler where there is one.
     pub engine_database: String,
+    /// The pooler's console, which shows its figures.
+    #[serde(default)]
+    pub pooler_console: Option<String>,
 }
 
 impl Urls {
@@ -47,17 +51,22 @@ impl Urls {
             ),
         };
         let keap_api = options.keap.api_base_url().map_or_else(|| format!("{keap}/crm"), str::to_owned);
+        let engine_database =
+            database::url_as(&database, database::ENGINE, &secrets.postgres_engine_password)?;
         Ok(Self {
             coordinator: local(ports.coordinator),
             sync: local(ports.sync),
             webhook: local(ports.webhook),
             keap_api: keap_api.trim_end_matches('/').to_owned(),
             keap,
-            engine_database: database::url_as(
-                &database,
-                database::ENGINE,
-                &secrets.postgres_engine_password,
-            )?,
+            engine_database: if options.pooler {
+                database::at_port(&engine_database, ports.pooler)?
+            } else {
+                engine_database
+            },
+            pooler_console: options
+                .pooler
+                .then(|| pooler::console_url(ports.pooler, &secrets.postgres_superuser_password)),
             database,
         })
     }
@@ -105,11 +114,12 @@ impl SystemRecord {
         }
     }
 
-    /// Stops every recorded process; Postgres last, because the others complain about a database that goes away.
+    /// Stops every recorded process; Postgres and the pooler before it last, because the others complain about a database
+    /// that goes away.
     pub fn stop(&self) {
-        let (postgres, others): (Vec<_>, Vec<_>) =
-            self.parts.iter().partition(|part| part.name == POSTGRES_PART);
-        for group in [others, postgres] {
+        let (database, others): (Vec<_>, Vec<_>) =
+            self.parts.iter().partition(|part| [POSTGRES_PART, POOLER_PART].contains(&part.name.as_str()));
+        for group in [others, database] {
             std::thread::scope(|scope| {
                 for part in group {
                     scope.spawn(|| part.stop());
