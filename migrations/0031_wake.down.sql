@@ -1,0 +1,2 @@
+drop trigger wake on public.sync_queue;
+drop function public.keapsync_wake();
