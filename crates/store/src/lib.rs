@@ -4,7 +4,8 @@
 //! - One statement per unit of work, so every call is atomic by itself. No transactions, no session state.
 //! - Only unnamed, typed statements (`query_typed`), with parameters of plain types: text, numbers, booleans and arrays of them.
 //!   Everything else is cast in SQL. Times cross as milliseconds since 1970.
-//! - Who writes `sync_contacts` together with other rows locks its rows first, in order of id.
+//! - Who writes rows of mirrored tables together with others locks these rows first: in order of id, and table by table in the
+//!   order of contacts, orders, tags, subscriptions.
 //! - No message of a [`Failure`] holds a value of a record.
 //!
 //! What this crate does not do: connect (the caller owns the connection), decide what to write (the engine), and change
@@ -13,18 +14,22 @@
 mod accounts;
 mod contacts;
 mod dead_letters;
+mod mirror;
+mod orders;
 mod paired;
 mod queue;
 mod refusal;
 mod runs;
 mod status;
+mod subscriptions;
+mod tags;
 
 pub use dead_letters::{FailedItem, ReplayedItem};
 pub use paired::PairedStore;
 pub use runs::RunRow;
 pub use status::MirrorCounts;
 
-use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_engine::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
@@ -57,10 +62,6 @@ impl<'a> Store<'a> {
     }
 }
 
-fn not_synced() -> Failure {
-    Failure::new(FailureClass::Invalid, "records of this kind are not synced yet")
-}
-
 impl MirrorStore for Store<'_> {
     async fn read_known(
         &self,
@@ -68,10 +69,7 @@ impl MirrorStore for Store<'_> {
         entity: EntityType,
         keys: &[RemoteKey],
     ) -> Result<Vec<KnownRow>, Failure> {
-        match entity {
-            EntityType::Contact => contacts::read::known(self, account, keys).await,
-            _ => Err(not_synced()),
-        }
+        mirror::read::known(self, account, entity, keys).await
     }
 
     async fn read_rows(
@@ -80,10 +78,7 @@ impl MirrorStore for Store<'_> {
         entity: EntityType,
         ids: &[String],
     ) -> Result<Vec<LocalRow>, Failure> {
-        match entity {
-            EntityType::Contact => contacts::read::rows(self, account, ids).await,
-            _ => Err(not_synced()),
-        }
+        mirror::read::rows(self, account, entity, ids).await
     }
 
     async fn write(
@@ -92,10 +87,7 @@ impl MirrorStore for Store<'_> {
         entity: EntityType,
         batch: &WriteBatch,
     ) -> Result<WriteOutcome, Failure> {
-        match entity {
-            EntityType::Contact => contacts::write::batch(self, account, batch).await,
-            _ => Err(not_synced()),
-        }
+        mirror::write::batch(self, account, entity, batch).await
     }
 
     async fn record_rejections(

@@ -5,13 +5,15 @@
 //! finds the item leased when it gets the lock.
 
 use crate::Store;
-use crate::contacts::read::is_uuid;
+use crate::mirror::read::is_uuid;
+use crate::mirror::table_of;
 use crate::refusal::failure;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{OutboxDepth, OutboxItem, RejectedRecord};
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use tokio_postgres::types::Type;
 
 /// Longest reason kept, in characters: enough for a person, and no page of HTML.
@@ -61,21 +63,28 @@ const CLAIM: &str = "
     from claimed
     order by priority, sequence";
 
+/// A batch counts as activity in the same statement: its records, and how long the oldest edit of each waited.
 const COMPLETE: &str = "
-    update public.sync_queue
-    set status = 'completed', completed_at = now(), leased_until = null, lease_owner = null, error_class = null,
-        error_message = null, updated_at = now()
-    where account_id = $1 and id = any($2::text[]::uuid[]) and status in ('pending', 'processing')";
+    with completed as (
+        update public.sync_queue
+        set status = 'completed', completed_at = now(), leased_until = null, lease_owner = null, error_class = null,
+            error_message = null, updated_at = now()
+        where account_id = $1 and id = any($2::text[]::uuid[]) and status in ('pending', 'processing')
+        returning entity_type, entity_id, created_at
+    ), record as (
+        select completed.entity_type,
+            greatest(0, (extract(epoch from now() - min(completed.created_at)) * 1000)::bigint) as lag_ms
+        from completed
+        group by completed.entity_type, completed.entity_id
+    )
+    insert into public.sync_activity (account_id, entity_type, direction, source, records, lag_ms_total, lag_records)
+    select $1, record.entity_type, 'supabase_to_keap', 'outbox', count(*), sum(record.lag_ms), count(*)
+    from record
+    group by record.entity_type";
 
-const RETRY_LATER: &str = "
-    with locked as materialized (
-        select contact.id
-        from public.sync_contacts contact
-        where contact.account_id = $1 and contact.id in (
-            select item.entity_id from public.sync_queue item where item.id = any($2::text[]::uuid[]))
-        order by contact.id
-        for no key update
-    ), given_back as (
+static RETRY_LATER: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "with {}, given_back as (
         update public.sync_queue item
         set status = 'pending', leased_until = null, lease_owner = null, error_class = $4, error_message = $5,
             scheduled_at = now() + $3 * interval '1 millisecond', updated_at = now(),
@@ -87,21 +96,32 @@ const RETRY_LATER: &str = "
     update public.sync_status status
     set retry_count = status.retry_count + 1, next_retry_at = record.scheduled_at, last_sync_error = $5, updated_at = now()
     from (select distinct given_back.entity_type, given_back.entity_id, given_back.scheduled_at from given_back) as record
-    where status.account_id = $1 and status.entity_type = record.entity_type and status.entity_id = record.entity_id";
+    where status.account_id = $1 and status.entity_type = record.entity_type and status.entity_id = record.entity_id",
+        locked_rows()
+    )
+});
 
 /// A record with a newer edit on its way stays pending: that edit decides what becomes of it.
-const FAIL: &str = "
-    with locked as materialized (
-        select contact.id
-        from public.sync_contacts contact
-        where contact.account_id = $1 and contact.id in (
-            select item.entity_id from public.sync_queue item where item.id = any($2::text[]::uuid[]))
-        order by contact.id
-        for update
-    ), failed as (
+static FAIL: LazyLock<String> = LazyLock::new(|| {
+    let shown: Vec<String> = EntityType::ALL
+        .map(|entity| {
+            let name = table_of(entity).name;
+            let entity = entity.as_str();
+            format!(
+                "shown_{entity} as (
+        update {name} mirrored
+        set sync_status = 'error', sync_error = $4
+        from record
+        where record.entity_type = '{entity}' and mirrored.id = record.entity_id and mirrored.account_id = $1
+    )"
+            )
+        })
+        .into();
+    format!(
+        "with {}, failed as (
         update public.sync_queue item
-        set status = 'failed', attempts = item.attempts + $5::integer, completed_at = now(), leased_until = null, lease_owner = null, error_class = $3,
-            error_message = $4, updated_at = now()
+        set status = 'failed', attempts = item.attempts + $5::integer, completed_at = now(), leased_until = null,
+            lease_owner = null, error_class = $3, error_message = $4, updated_at = now()
         where item.account_id = $1 and item.id = any($2::text[]::uuid[]) and item.status in ('pending', 'processing')
             and (select count(*) from locked) >= 0
         returning item.entity_type, item.entity_id
@@ -113,16 +133,50 @@ const FAIL: &str = "
             where other.entity_type = failed.entity_type and other.entity_id = failed.entity_id
                 and other.status in ('pending', 'processing') and other.id <> all($2::text[]::uuid[])
         )
-    ), shown as (
-        update public.sync_contacts contact
-        set sync_status = 'error', sync_error = $4
-        from record
-        where record.entity_type = 'contact' and contact.id = record.entity_id and contact.account_id = $1
-    )
+    ), {}
     update public.sync_status status
     set last_sync_status = 'error', last_sync_error = $4, next_retry_at = null, updated_at = now()
     from record
-    where status.account_id = $1 and status.entity_type = record.entity_type and status.entity_id = record.entity_id";
+    where status.account_id = $1 and status.entity_type = record.entity_type and status.entity_id = record.entity_id",
+        locked_rows(),
+        shown.join(", ")
+    )
+});
+
+/// Common table expressions that lock the mirrored rows of the items `$2` of the account `$1`: table by table in one order,
+/// in each in order of id. Whoever needs the locks counts the rows of the last, `locked`.
+fn locked_rows() -> String {
+    let mut expressions = vec![
+        "edited as materialized (
+        select distinct item.entity_type, item.entity_id
+        from public.sync_queue item
+        where item.account_id = $1 and item.id = any($2::text[]::uuid[]) and item.entity_id is not null
+    )"
+        .to_owned(),
+    ];
+    let mut counted = Vec::new();
+    for entity in EntityType::ALL {
+        let name = table_of(entity).name;
+        let entity = entity.as_str();
+        let after = counted.last().map_or(String::new(), |earlier| format!(" and ({earlier}) >= 0"));
+        expressions.push(format!(
+            "locked_{entity} as materialized (
+        select held.id
+        from (
+            select edited.entity_id from edited where edited.entity_type = '{entity}'{after} order by edited.entity_id
+        ) as wanted
+        cross join lateral (
+            select mirrored.id from {name} mirrored
+            where mirrored.id = wanted.entity_id and mirrored.account_id = $1
+            for no key update
+        ) as held
+    )"
+        ));
+        counted.push(format!("select count(*) from locked_{entity}"));
+    }
+    expressions.push(format!("locked as materialized (select ({}))", counted.join(") + (")));
+    expressions.join(", ")
+}
 
 const DEPTH: &str = "
     select count(*), (extract(epoch from min(created_at)) * 1000)::bigint,
@@ -209,7 +263,7 @@ pub(crate) async fn retry_later(
     let message = reason(&failure.message);
     store
         .query(
-            RETRY_LATER,
+            &RETRY_LATER,
             &[
                 (&account.as_str(), Type::TEXT),
                 (&ids, Type::TEXT_ARRAY),
@@ -237,7 +291,7 @@ pub(crate) async fn fail(
     let message = reason(&failure.message);
     store
         .query(
-            FAIL,
+            &FAIL,
             &[
                 (&account.as_str(), Type::TEXT),
                 (&ids, Type::TEXT_ARRAY),

@@ -253,6 +253,56 @@ async fn a_dead_letter_shows_its_reason_on_the_row_unless_a_newer_edit_waits() {
 }
 
 #[tokio::test]
+async fn items_of_every_kind_go_the_same_ways() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    with_account(&engine).await;
+    let store = Store::new(&engine);
+    for table in ["contacts", "orders", "tags", "subscriptions"] {
+        person
+            .batch_execute(&format!(
+                "insert into sync_{table} (account_id) values ('demo'), ('demo'), ('demo')"
+            ))
+            .await
+            .unwrap();
+    }
+    let items = store.claim(&account(), 50, LEASE_MS, "one").await.unwrap();
+    let kinds: Vec<EntityType> = items.iter().map(|item| item.entity).collect();
+    let expected: Vec<EntityType> = EntityType::ALL.iter().flat_map(|entity| [*entity; 3]).collect();
+    assert_eq!(
+        kinds.iter().map(|kind| kind.as_str()).collect::<HashSet<_>>(),
+        expected.iter().map(|kind| kind.as_str()).collect::<HashSet<_>>()
+    );
+    assert_eq!(items.len(), 12);
+    // Of each kind one fails, one waits and one is done.
+    let of_each = |position: usize| -> Vec<String> {
+        EntityType::ALL
+            .iter()
+            .filter_map(|entity| items.iter().filter(|item| item.entity == *entity).nth(position))
+            .map(|item| item.id.clone())
+            .collect()
+    };
+    store.fail(&account(), &of_each(0), &Failure::new(FailureClass::Invalid, "refused")).await.unwrap();
+    store.retry_later(&account(), &of_each(1), 3_600_000, &outage(), true).await.unwrap();
+    store.complete(&account(), &of_each(2)).await.unwrap();
+    for entity in EntityType::ALL {
+        let (name, plural) = (entity.as_str(), entity.plural());
+        assert_eq!(
+            text(&person, &format!("select string_agg(sync_status || coalesce(' ' || sync_error, ''), ', ' order by sync_status) from sync_{plural}")).await.as_deref(),
+            Some("error refused, pending, pending")
+        );
+        assert_eq!(
+            text(&person, &format!("select string_agg(format('%s %s', retry_count, next_retry_at is not null), ', ' order by retry_count) from sync_status where entity_type = '{name}'")).await.as_deref(),
+            Some("0 f, 0 f, 1 t")
+        );
+        assert_eq!(
+            text(&person, &format!("select string_agg(format('%s %s %s %s', direction, source, records, lag_records), ', ') from sync_activity where entity_type = '{name}'")).await.as_deref(),
+            Some("supabase_to_keap outbox 1 1")
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_ended_stays_ended_and_ids_of_nothing_do_nothing() {
     let database = TestDatabase::migrated().await;
     let (engine, person) = (database.engine().await, database.person().await);

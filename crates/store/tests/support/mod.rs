@@ -12,7 +12,7 @@ use keapsync_domain::record::Record;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{LocalRow, RowState, RowWrite, WriteBatch, WriteSource};
 use keapsync_store::Store;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -223,16 +223,58 @@ pub fn hash(seed: &str) -> String {
 
 /// A contact's record from a JSON object.
 pub fn record(values: &Value) -> Record {
-    Record::from_object(EntityType::Contact, values.as_object().cloned().unwrap_or_default())
+    record_of(EntityType::Contact, values)
 }
 
-/// The write that inserts a Keap record.
+/// A record of any kind from a JSON object.
+pub fn record_of(entity: EntityType, values: &Value) -> Record {
+    Record::from_object(entity, values.as_object().cloned().unwrap_or_default())
+}
+
+/// Every column of a kind of record filled, with what is hard to carry.
+pub fn full_record(entity: EntityType) -> Value {
+    match entity {
+        EntityType::Contact => json!({
+            "email": "ann@example.com", "first_name": "Änn \"the\" O'Neil\\", "last_name": "{a,b}",
+            "middle_name": "\u{1F600}", "phone": "+1 555 0100", "company": "NULL", "job_title": "line\nbreak",
+            "website": "https://example.com/?a=1&b=2", "birth_date": "1980-02-29", "owner_id": "7",
+            "lead_source_id": "12", "opt_in_status": "SINGLE_OPT_IN",
+            "emails": [{"field": "EMAIL2", "email": "b@example.com"}], "phones": [{"field": "PHONE2", "number": "1"}],
+            "addresses": [{"field": "BILLING", "line1": "x"}], "tags": ["2", "10"],
+            "custom_fields": {"5": "gold", "6": 1.5},
+        }),
+        EntityType::Order => json!({
+            "keap_contact_id": "9223372036854775807", "order_number": "{1,\"2\"}", "title": "Tea & 'more'",
+            "order_date": "2026-03-01T08:00:00.123Z", "total_amount": "99999999999.999", "paid_amount": "12.5",
+            "due_amount": "-0.001", "refund_amount": "0", "currency": "KWD", "status": "PAID", "order_type": "Online",
+            "line_items": [{"id": "7", "name": "Tea", "quantity": 2, "price_per_unit": "1.25"}],
+            "shipping_address": {"line1": "1 Main", "country_code": "USA"}, "billing_address": {"line1": "2 Main"},
+            "notes": "line\nbreak", "custom_fields": {"5": [1, null]},
+        }),
+        EntityType::Tag => json!({
+            "name": "VIP \"gold\"", "category": "Level", "category_id": "4", "description": "line\nbreak",
+        }),
+        EntityType::Subscription => json!({
+            "keap_contact_id": "7", "product_id": "3", "product_name": "Tea box", "plan_id": "9", "status": "active",
+            "start_date": "0001-01-01", "end_date": "9999-12-31", "next_bill_date": "2028-02-29",
+            "billing_cycle": "MONTH", "billing_frequency": 2_147_483_647, "amount": "29.95", "currency": "US",
+            "quantity": -1, "auto_charge": false, "cancel_reason": "moved", "custom_fields": {"5": {"a": true}},
+        }),
+    }
+}
+
+/// The write that inserts a contact of Keap.
 pub fn insert_of(keap_id: &str, values: &Value) -> RowWrite {
+    insert_as(EntityType::Contact, keap_id, values)
+}
+
+/// The write that inserts a Keap record of any kind.
+pub fn insert_as(entity: EntityType, keap_id: &str, values: &Value) -> RowWrite {
     RowWrite {
         id: None,
         expected_version: 0,
         keap_id: keap_id.to_owned(),
-        record: Some(record(values)),
+        record: Some(record_of(entity, values)),
         extra: Map::new(),
         keap_created_at: Some(Timestamp(1_600_000_000_123)),
         keap_updated_at: Some(Timestamp(1_700_000_000_456)),
@@ -257,7 +299,7 @@ pub fn update_of(row: &LocalRow, values: &Value) -> RowWrite {
         id: Some(row.id.clone()),
         expected_version: row.version,
         audit_operation: Some("update"),
-        ..insert_of(&keap_id, values)
+        ..insert_as(row.record.entity(), &keap_id, values)
     }
 }
 

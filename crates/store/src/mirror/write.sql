@@ -1,29 +1,23 @@
--- One page of contacts. $1 account, $2 source, $3 run, then one array per column (columns.rs), last the conflicts as JSON.
+-- One page of {table}. $1 account, $2 source, $3 run, $4 conflicts as JSON, then one array per column (columns.rs).
 -- Rows are locked first, in order of id; each is written only at the version that was read. Returns the Keap ids written.
 with input as materialized (
-    select unnest($4::text[])::uuid as id, unnest($5::integer[]) as expected_version, unnest($6::text[]) as keap_id,
-        unnest($7::boolean[]) as has_record,
-        unnest($8::text[]) as email, unnest($9::text[]) as first_name, unnest($10::text[]) as last_name,
-        unnest($11::text[]) as middle_name, unnest($12::text[]) as phone, unnest($13::text[]) as company,
-        unnest($14::text[]) as job_title, unnest($15::text[]) as website, unnest($16::text[]) as birth_date,
-        unnest($17::text[]) as owner_id, unnest($18::text[]) as lead_source_id, unnest($19::text[]) as opt_in_status,
-        unnest($20::text[]) as emails, unnest($21::text[]) as phones, unnest($22::text[]) as addresses,
-        unnest($23::text[]) as tags, unnest($24::text[]) as custom_fields, unnest($25::text[]) as extra,
-        unnest($26::bigint[]) as keap_created_ms, unnest($27::bigint[]) as keap_updated_ms,
-        unnest($28::bigint[]) as keap_observed_ms, unnest($29::text[]) as keap_hash, unnest($30::text[]) as base_hash,
-        unnest($31::text[]) as base, unnest($32::text[]) as state, unnest($33::text[]) as sync_error,
-        unnest($34::bigint[]) as deleted_ms, unnest($35::text[]) as audit_operation, unnest($36::text[]) as audit_old,
-        unnest($37::text[]) as audit_fields, unnest($38::text[]) as audit_lost, unnest($39::text[]) as conflict_status
+    select id_text::uuid as id, input.*
+    from unnest($5::text[], $6::integer[], $7::text[], $8::boolean[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[],
+        $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bigint[], $19::text[], $20::text[], $21::text[],
+        $22::text[], $23::text[], {column_arrays}) as input
+        (id_text, expected_version, keap_id, has_record, extra, keap_created_ms, keap_updated_ms, keap_observed_ms, keap_hash,
+        base_hash, base, state, sync_error, deleted_ms, audit_operation, audit_old, audit_fields, audit_lost, conflict_status,
+        {column_names})
 ),
 locked as materialized (
     select found.*
     from (select input.id from input where input.id is not null order by input.id) as wanted
     -- A subquery with a lock of its own stays a lookup by index, however little is known of the table's size.
     cross join lateral (
-        select contact.id, contact.version, contact.keap_id, contact.updated_at
-        from public.sync_contacts contact
-        where contact.account_id = $1 and contact.id = wanted.id
-        for update
+        select mirrored.id, mirrored.version, mirrored.keap_id, mirrored.updated_at
+        from {table} mirrored
+        where mirrored.account_id = $1 and mirrored.id = wanted.id
+        for no key update
     ) as found
 ),
 -- The count makes sure that every lock is held before the first write.
@@ -35,40 +29,34 @@ current as materialized (
         and (select count(*) from locked) >= 0
 ),
 updated as (
-    update public.sync_contacts contact
-    set keap_id = input.keap_id, email = input.email, first_name = input.first_name, last_name = input.last_name,
-        middle_name = input.middle_name, phone = input.phone, company = input.company, job_title = input.job_title,
-        website = input.website, birth_date = input.birth_date::date, owner_id = input.owner_id,
-        lead_source_id = input.lead_source_id, opt_in_status = input.opt_in_status, emails = input.emails::jsonb,
-        phones = input.phones::jsonb, addresses = input.addresses::jsonb, tags = input.tags::jsonb,
-        custom_fields = input.custom_fields::jsonb, extra = coalesce(input.extra::jsonb, contact.extra),
+    update {table} mirrored
+    set keap_id = input.keap_id,
+        {columns_assigned},
+        extra = coalesce(input.extra::jsonb, mirrored.extra),
         sync_status = input.state, sync_error = input.sync_error, last_synced_at = now(),
-        keap_updated_at = coalesce(to_timestamp(input.keap_updated_ms::float8 / 1000), contact.keap_updated_at),
+        keap_updated_at = coalesce(to_timestamp(input.keap_updated_ms::float8 / 1000), mirrored.keap_updated_at),
         deleted_at = to_timestamp(input.deleted_ms::float8 / 1000)
     from input
     join current on current.id = input.id
-    where contact.id = current.id and input.has_record
-    returning contact.id, contact.keap_id, current.updated_at as changed_at
+    where mirrored.id = current.id and input.has_record
+    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at
 ),
 touched as (
-    update public.sync_contacts contact
+    update {table} mirrored
     set keap_id = input.keap_id, sync_status = input.state, sync_error = input.sync_error, last_synced_at = now(),
-        keap_updated_at = coalesce(to_timestamp(input.keap_updated_ms::float8 / 1000), contact.keap_updated_at),
-        deleted_at = coalesce(contact.deleted_at, to_timestamp(input.deleted_ms::float8 / 1000))
+        keap_updated_at = coalesce(to_timestamp(input.keap_updated_ms::float8 / 1000), mirrored.keap_updated_at),
+        deleted_at = coalesce(mirrored.deleted_at, to_timestamp(input.deleted_ms::float8 / 1000))
     from input
     join current on current.id = input.id
-    where contact.id = current.id and not input.has_record
-    returning contact.id, contact.keap_id, current.updated_at as changed_at
+    where mirrored.id = current.id and not input.has_record
+    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at
 ),
 inserted as (
-    insert into public.sync_contacts (account_id, keap_id, email, first_name, last_name, middle_name, phone, company,
-        job_title, website, birth_date, owner_id, lead_source_id, opt_in_status, emails, phones, addresses, tags,
-        custom_fields, extra, source_system, sync_status, sync_error, last_synced_at, keap_updated_at, created_at, deleted_at)
-    select $1, keap_id, email, first_name, last_name, middle_name, phone, company, job_title, website, birth_date::date,
-        owner_id, lead_source_id, opt_in_status, emails::jsonb, phones::jsonb, addresses::jsonb, tags::jsonb,
-        custom_fields::jsonb, coalesce(extra::jsonb, '{}'), 'keap', state, sync_error, now(),
+    insert into {table} (account_id, keap_id, extra, source_system, sync_status, sync_error, last_synced_at,
+        keap_updated_at, created_at, deleted_at, {column_names})
+    select $1, keap_id, coalesce(extra::jsonb, '{}'), 'keap', state, sync_error, now(),
         to_timestamp(keap_updated_ms::float8 / 1000), coalesce(to_timestamp(keap_created_ms::float8 / 1000), now()),
-        to_timestamp(deleted_ms::float8 / 1000)
+        to_timestamp(deleted_ms::float8 / 1000), {columns_written}
     from input
     where input.id is null and (select count(*) from locked) >= 0
     on conflict (account_id, keap_id) do nothing
@@ -84,7 +72,7 @@ written as materialized (
 status_written as (
     insert into public.sync_status as status (account_id, entity_type, entity_id, keap_id, sync_direction, has_base, base,
         base_hash, keap_hash, keap_observed_at, last_sync_at, last_sync_status, last_sync_error, conflict_status)
-    select $1, 'contact', written.id, input.keap_id,
+    select $1, '{entity}', written.id, input.keap_id,
         case $2 when 'outbox' then 'supabase_to_keap' else 'keap_to_supabase' end, true, input.base::jsonb,
         nullif(input.base_hash, ''), nullif(input.keap_hash, ''), to_timestamp(input.keap_observed_ms::float8 / 1000), now(), input.state,
         input.sync_error, input.conflict_status
@@ -104,7 +92,7 @@ status_written as (
 audited as (
     insert into public.sync_audit_log (account_id, entity_type, entity_id, keap_id, operation, old_data, new_data,
         changed_fields, sync_source, sync_destination, run_id)
-    select $1, 'contact', written.id, input.keap_id, input.audit_operation, input.audit_old::jsonb, input.audit_lost::jsonb,
+    select $1, '{entity}', written.id, input.keap_id, input.audit_operation, input.audit_old::jsonb, input.audit_lost::jsonb,
         string_to_array(input.audit_fields, ','), $2, 'supabase', $3::uuid
     from written
     join input on input.keap_id = written.keap_id
@@ -112,7 +100,7 @@ audited as (
 ),
 conflict as materialized (
     select written.id, written.changed_at, input.keap_updated_ms, found.*
-    from jsonb_to_recordset($40::jsonb) as found
+    from jsonb_to_recordset($4::jsonb) as found
         (keap_id text, field text, base jsonb, keap jsonb, supabase jsonb, policy text, winner text)
     join written on written.keap_id = found.keap_id
     join input on input.keap_id = found.keap_id
@@ -120,7 +108,7 @@ conflict as materialized (
 conflicts_written as (
     insert into public.sync_conflicts as known (account_id, entity_type, entity_id, keap_id, conflict_fields, base_data,
         keap_data, supabase_data, keap_changed_at, supabase_changed_at, run_id, resolution_strategy, winner, resolved_at)
-    select $1, 'contact', id, keap_id, array[field], jsonb_build_object(field, base), jsonb_build_object(field, keap),
+    select $1, '{entity}', id, keap_id, array[field], jsonb_build_object(field, base), jsonb_build_object(field, keap),
         jsonb_build_object(field, supabase), to_timestamp(keap_updated_ms::float8 / 1000), changed_at, $3::uuid, policy,
         winner, case when winner is not null then now() end
     from conflict
@@ -140,14 +128,27 @@ conflicts_closed as (
         select written.id, null, null from written join input on input.keap_id = written.keap_id
         where input.state = 'completed' and input.id is not null
     ) as settled
-    where known.account_id = $1 and known.entity_type = 'contact' and known.entity_id = settled.id
+    where known.account_id = $1 and known.entity_type = '{entity}' and known.entity_id = settled.id
         and known.resolved_at is null and (settled.field is null or known.conflict_fields = array[settled.field])
+),
+-- One row per page. Keap's answers to our own writes are counted where their queue items are completed.
+activity_written as (
+    insert into public.sync_activity (account_id, entity_type, direction, source, records, lag_ms_total, lag_records)
+    select $1, '{entity}', 'keap_to_supabase', $2, count(*), coalesce(sum(lag_ms), 0), count(lag_ms)
+    from (
+        select case when $2 in ('hook', 'poll')
+            then greatest(0, (extract(epoch from now()) * 1000)::bigint - input.keap_updated_ms) end as lag_ms
+        from written
+        join input on input.keap_id = written.keap_id
+    ) as arrived
+    where $2 <> 'outbox'
+    having count(*) > 0
 ),
 -- A record that could not be applied before is applied now.
 rejections_closed as (
     update public.sync_queue rejection
     set status = 'completed', completed_at = now(), updated_at = now()
-    where rejection.account_id = $1 and rejection.entity_type = 'contact' and rejection.operation = 'sync'
+    where rejection.account_id = $1 and rejection.entity_type = '{entity}' and rejection.operation = 'sync'
         and rejection.status = 'failed' and rejection.keap_id in (select keap_id from written)
 )
 select keap_id from written
