@@ -42,6 +42,12 @@ pub enum Command {
     Doctor,
     /// Run every test, or parts of it.
     Test(TestArguments),
+    /// Describe the database in docs/database: a diagram, every table, view, column and function.
+    SchemaDocs {
+        /// Change nothing, and fail when the documents don't fit the schema.
+        #[arg(long)]
+        check: bool,
+    },
     /// Measure a system of its own on free ports.
     Bench(BenchArguments),
     /// Send a delivery as Keap makes it, to any deployment.

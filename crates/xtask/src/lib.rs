@@ -30,6 +30,8 @@ pub mod private_file;
 pub mod process;
 pub mod progress;
 pub mod rust_tools;
+pub mod schema_docs;
+pub mod scratch_postgres;
 pub mod secrets;
 pub mod send_hook;
 pub mod status;

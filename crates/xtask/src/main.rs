@@ -10,7 +10,7 @@ use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
-    artifacts, bench, dev, doctor, migrate, send_hook, status, supervise, system, test_run,
+    artifacts, bench, dev, doctor, migrate, schema_docs, send_hook, status, supervise, system, test_run,
 };
 
 fn main() -> ExitCode {
@@ -59,6 +59,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let all_passed = runtime.block_on(test_run::run(&workspace, &arguments))?;
             return Ok(if all_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::SchemaDocs { check } => runtime.block_on(schema_docs::run(&workspace, check))?,
         Command::Bench(arguments) => runtime.block_on(bench::run(arguments))?,
         Command::SendHook(arguments) => runtime.block_on(send_hook::run(&state_dir, &arguments))?,
         Command::Setup => {

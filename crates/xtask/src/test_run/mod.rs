@@ -43,7 +43,7 @@ pub enum Part {
     Unit,
     /// The store on a real Postgres.
     Store,
-    /// Migrations up, down and up again, compared.
+    /// Migrations up, down and up again, compared; and whether `docs/database` describes the schema.
     Schema,
     /// The three workers build to wasm within their size budget.
     Workers,

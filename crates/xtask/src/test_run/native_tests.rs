@@ -1,27 +1,24 @@
 //! The tests that cargo runs: of the crates, of the store on a Postgres of its own, and end to end.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, Result, ensure};
 
 use super::schema_round_trip;
-use crate::node_tools;
 use crate::pooler::{Login, Pooler};
 use crate::ports::{PortNumbers, Ports};
-use crate::postgres::{self, EmbeddedPostgres};
 use crate::process::{Lifetime, Service};
-use crate::secrets::Secrets;
+use crate::schema_docs;
+use crate::scratch_postgres::{DATABASE_URL_VARIABLE, ScratchPostgres, state_dir};
 use crate::subprocess::{cargo, run_shown};
 use crate::workspace::Workspace;
-
-/// Names a superuser's URL of the server that tests may use; set it to test on another version of Postgres.
-const DATABASE_URL_VARIABLE: &str = "KEAPSYNC_TEST_DATABASE_URL";
 
 /// Names the engine's URL of a pooler in transaction mode before that server; the name of the database is put in.
 const POOLER_URL_VARIABLE: &str = "KEAPSYNC_TEST_POOLER_URL";
 
 /// The workers' role, and the password that the store's tests give it.
 const ENGINE: Login<'static> = Login { role: crate::database::ENGINE, password: "keapsync-test" };
+
+/// What the files of the server for tests are kept under.
+const SERVER_NAME: &str = "test-postgres";
 
 /// The package whose tests need a Postgres.
 const STORE_PACKAGE: &str = "keapsync-store";
@@ -42,7 +39,7 @@ pub(super) fn unit(workspace: &Workspace) -> Result<()> {
 
 /// The store's tests, unit tests included.
 pub(super) async fn store(workspace: &Workspace) -> Result<()> {
-    let server = TestServer::start(workspace).await?;
+    let server = ScratchPostgres::start(workspace, SERVER_NAME).await?;
     let outcome = match TestPooler::start(workspace, &server.url).await {
         Ok(pooler) => {
             let outcome = run_shown(
@@ -61,10 +58,13 @@ pub(super) async fn store(workspace: &Workspace) -> Result<()> {
     outcome
 }
 
-/// Migrations up, down and up again.
+/// Migrations up, down and up again, and the documents that describe the schema.
 pub(super) async fn schema(workspace: &Workspace) -> Result<()> {
-    let server = TestServer::start(workspace).await?;
-    let outcome = schema_round_trip::run(workspace, &server.url).await;
+    let server = ScratchPostgres::start(workspace, SERVER_NAME).await?;
+    let outcome = match schema_round_trip::run(workspace, &server.url).await {
+        Ok(()) => schema_docs::check(workspace, &server).await,
+        Err(error) => Err(error),
+    };
     server.stop();
     outcome
 }
@@ -76,35 +76,6 @@ pub(super) fn end_to_end(workspace: &Workspace) -> Result<()> {
             .args(["test", "--quiet", "--locked", "--package", END_TO_END_PACKAGE])
             .current_dir(workspace.root()),
     )
-}
-
-/// A Postgres for tests: the one that the environment names, or an embedded one.
-struct TestServer {
-    url: String,
-    service: Option<Service>,
-}
-
-impl TestServer {
-    async fn start(workspace: &Workspace) -> Result<Self> {
-        if let Some(url) = std::env::var(DATABASE_URL_VARIABLE).ok().filter(|url| !url.is_empty()) {
-            return Ok(Self { url, service: None });
-        }
-        let node = node_tools::ensure(workspace)?;
-        let state_dir = state_dir(workspace)?;
-        // The data outlive the checkout, its secrets don't: what another checkout at this place left has another password.
-        postgres::wipe(workspace, &state_dir)?;
-        let port = PortNumbers::choose(Ports::Free)?.postgres;
-        let secrets = Secrets::of(&state_dir)?;
-        let embedded = EmbeddedPostgres::prepare(workspace, &node, &state_dir, port, &secrets)?;
-        let service = embedded.start(&log_of(&state_dir), Lifetime::WithParent).await?;
-        Ok(Self { url: embedded.superuser_url("postgres"), service: Some(service) })
-    }
-
-    fn stop(self) {
-        if let Some(service) = self.service {
-            service.stop();
-        }
-    }
 }
 
 /// A pooler before the server under test, for the connections of the engine.
@@ -121,7 +92,7 @@ impl TestPooler {
             matches!(host, "127.0.0.1" | "localhost"),
             "{DATABASE_URL_VARIABLE} names the host {host}: use a server on 127.0.0.1, where the pooler is put before it"
         );
-        let state_dir = state_dir(workspace)?;
+        let state_dir = state_dir(workspace, SERVER_NAME)?;
         let port = PortNumbers::choose(Ports::Free)?.pooler;
         let server_port = server.port().unwrap_or(5432);
         let pooler = Pooler::prepare(workspace, &state_dir, port, server_port, &[ENGINE], ENGINE.password)?;
@@ -129,16 +100,4 @@ impl TestPooler {
         let url = format!("postgres://{}:{}@127.0.0.1:{port}/", ENGINE.role, ENGINE.password);
         Ok(Self { url, service })
     }
-}
-
-/// Where logs and secrets of the servers for tests go.
-fn state_dir(workspace: &Workspace) -> Result<PathBuf> {
-    let state_dir = workspace.root().join(".keapsync").join("test-postgres");
-    std::fs::create_dir_all(&state_dir)
-        .with_context(|| format!("{} cannot be created", state_dir.display()))?;
-    Ok(state_dir)
-}
-
-fn log_of(state_dir: &Path) -> PathBuf {
-    state_dir.join("postgres.log")
 }
