@@ -1,6 +1,7 @@
 //! `sync_status`: counts of the mirror by state. Its rows are written with the records they belong to.
 
 use crate::Store;
+use crate::mirror::table_of;
 use crate::refusal::failure;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -25,22 +26,24 @@ pub struct MirrorCounts {
     pub deleted: i64,
 }
 
-/// The states other than completed come from their own small index, so that only live rows are counted one by one.
-const CONTACTS: &str = "
-    with live as (
-        select count(*) as total from public.sync_contacts where account_id = $1 and deleted_at is null
-    ), everything as (
-        select count(*) as total from public.sync_contacts where account_id = $1
-    ), open as (
+/// Live rows are added up from what every statement noted of them, the others come from small indexes: nothing here reads the
+/// whole table. `{table}` and `{entity}` are filled in.
+const COUNTS: &str = "
+    select live.total, open.pending, open.conflicts, open.errors, open.paused, deleted.total
+    from (
+        select coalesce(sum(count.total), 0)::bigint as total
+        from public.sync_record_counts count
+        where count.account_id = $1 and count.entity_type = '{entity}'
+    ) as live, (
         select count(*) filter (where sync_status = 'pending') as pending,
                count(*) filter (where sync_status = 'conflict') as conflicts,
                count(*) filter (where sync_status = 'error') as errors,
                count(*) filter (where sync_status = 'paused') as paused
-        from public.sync_contacts
+        from {table}
         where account_id = $1 and sync_status <> 'completed' and deleted_at is null
-    )
-    select live.total, open.pending, open.conflicts, open.errors, open.paused, everything.total - live.total
-    from live, everything, open";
+    ) as open, (
+        select count(*) as total from {table} where account_id = $1 and deleted_at is not null
+    ) as deleted";
 
 impl Store<'_> {
     /// Counts an account's records by state.
@@ -49,11 +52,8 @@ impl Store<'_> {
         account: &AccountId,
         entity: EntityType,
     ) -> Result<MirrorCounts, Failure> {
-        let statement = match entity {
-            EntityType::Contact => CONTACTS,
-            _ => return Ok(MirrorCounts::default()),
-        };
-        let rows = self.query(statement, &[(&account.as_str(), Type::TEXT)]).await?;
+        let statement = COUNTS.replace("{table}", table_of(entity).name).replace("{entity}", entity.as_str());
+        let rows = self.query(&statement, &[(&account.as_str(), Type::TEXT)]).await?;
         let Some(row) = rows.first() else {
             return Ok(MirrorCounts::default());
         };

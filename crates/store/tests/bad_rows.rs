@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use support::{TestDatabase, account, batch, full_record, insert_as, update_of, with_account};
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 const PAGE: usize = 1000;
 
@@ -86,13 +87,14 @@ fn bad_values(entity: EntityType) -> Vec<(&'static str, Value, &'static str)> {
 }
 
 async fn count(client: &Client, query: &str) -> i64 {
-    client.query_one(query, &[]).await.expect("the query is right").get(0)
+    let rows = client.query_typed(query, &[]).await.expect("the query is right");
+    rows.first().expect("a count has a row").get(0)
 }
 
 #[tokio::test]
 async fn each_bad_record_stands_alone_and_the_queue_says_why() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     for entity in EntityType::ALL {
@@ -111,10 +113,10 @@ async fn each_bad_record_stands_alone_and_the_queue_says_why() {
         store.record_rejections(&account(), entity, &outcome.rejected).await.unwrap();
 
         let queued = engine
-            .query(
+            .query_typed(
                 "select keap_id, error_message, error_class from sync_queue
                  where entity_type = $1 and operation = 'sync' and status = 'failed'",
-                &[&entity.as_str()],
+                &[(&entity.as_str(), Type::TEXT)],
             )
             .await
             .unwrap();
@@ -133,7 +135,7 @@ async fn each_bad_record_stands_alone_and_the_queue_says_why() {
 #[tokio::test]
 async fn a_bad_record_changes_nothing_of_the_row_that_it_would_update() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     for entity in EntityType::ALL {
@@ -155,7 +157,7 @@ async fn a_bad_record_changes_nothing_of_the_row_that_it_would_update() {
 #[tokio::test]
 async fn what_stands_beside_the_columns_is_checked_as_well() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     let object = |key: &str, value: Value| Map::from_iter([(key.to_owned(), value)]);
@@ -209,7 +211,7 @@ async fn what_stands_beside_the_columns_is_checked_as_well() {
 #[tokio::test]
 async fn what_an_owner_forbids_is_found_by_halving_and_its_values_stay_unsaid() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     person
         .batch_execute(&format!(
@@ -255,7 +257,7 @@ async fn what_an_owner_forbids_is_found_by_halving_and_its_values_stay_unsaid() 
 #[tokio::test]
 async fn the_first_and_the_last_day_are_stored() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     // The last moment that Rust's clock can tell lies a day before the last date.

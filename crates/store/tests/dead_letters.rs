@@ -13,7 +13,7 @@ use support::{TestDatabase, account, with_account};
 #[tokio::test]
 async fn failed_items_are_listed_and_come_back_by_id_by_cause_and_all() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     let insert = "insert into sync_contacts (account_id, first_name) values ('demo', 'A'), ('demo', 'B')";

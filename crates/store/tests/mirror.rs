@@ -54,7 +54,7 @@ async fn json_of(client: &Client, query: &str) -> Value {
 #[tokio::test]
 async fn what_is_written_is_read_back() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     let extra: Map<String, Value> = Map::from_iter([("score".to_owned(), json!({"deep": [1, null]}))]);
@@ -96,9 +96,9 @@ async fn records_of_every_kind_are_read_as_they_were_written() {
         )
         .await
         .unwrap();
-    let engine = database.engine().await;
-    let shown: String = engine.query_one("select current_setting('TimeZone')", &[]).await.unwrap().get(0);
-    assert_eq!(shown, "Asia/Kolkata");
+    let engine = database.pooled().await;
+    let shown = engine.query_typed("select current_setting('TimeZone')", &[]).await.unwrap();
+    assert_eq!(shown[0].get::<_, &str>(0), "Asia/Kolkata");
     with_account(&engine).await;
     let store = Store::new(&engine);
     for entity in EntityType::ALL {
@@ -135,11 +135,12 @@ async fn records_of_every_kind_are_read_as_they_were_written() {
 #[tokio::test]
 async fn a_page_leaves_one_row_of_activity_and_lag_only_where_a_change_arrived() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
+    let person = database.person().await;
     let now_ms: i64 =
-        engine.query_one("select (extract(epoch from now()) * 1000)::bigint", &[]).await.unwrap().get(0);
+        person.query_one("select (extract(epoch from now()) * 1000)::bigint", &[]).await.unwrap().get(0);
     let page = |source, ids: [&str; 2]| WriteBatch {
         source,
         rows: ids
@@ -158,7 +159,7 @@ async fn a_page_leaves_one_row_of_activity_and_lag_only_where_a_change_arrived()
         store.write(&account(), CONTACT, &page(source, ids)).await.unwrap();
     }
     let shown = json_of(
-        &engine,
+        &person,
         "select entity_type, direction, source, records, lag_records, lag_ms_total >= 5000 * lag_records as enough,
              lag_ms_total < 60000 * (lag_records + 1) as little from sync_activity order by id",
     )
@@ -173,7 +174,7 @@ async fn a_page_leaves_one_row_of_activity_and_lag_only_where_a_change_arrived()
 #[tokio::test]
 async fn an_unchanged_record_is_known_without_its_row() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full()), insert_of("8", &full())]).await;
@@ -198,7 +199,7 @@ async fn an_unchanged_record_is_known_without_its_row() {
 #[tokio::test]
 async fn a_row_is_found_by_its_keap_id_also_when_its_status_is_lost() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
@@ -212,7 +213,7 @@ async fn a_row_is_found_by_its_keap_id_also_when_its_status_is_lost() {
 #[tokio::test]
 async fn a_record_finds_the_row_that_created_it_and_links_it() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     let id: String = person
@@ -248,7 +249,7 @@ async fn a_record_finds_the_row_that_created_it_and_links_it() {
 #[tokio::test]
 async fn a_row_that_changed_since_it_was_read_is_skipped() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full()), insert_of("8", &full())]).await;
@@ -274,7 +275,7 @@ async fn a_row_that_changed_since_it_was_read_is_skipped() {
 #[tokio::test]
 async fn an_edit_committed_while_the_write_waits_for_its_lock_is_not_lost() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
@@ -308,7 +309,7 @@ async fn an_edit_committed_while_the_write_waits_for_its_lock_is_not_lost() {
 #[tokio::test]
 async fn a_record_that_appeared_meanwhile_is_skipped() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
@@ -329,7 +330,7 @@ async fn a_record_that_appeared_meanwhile_is_skipped() {
 #[tokio::test]
 async fn the_audit_log_keeps_what_was_there_before() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     let run = "6f9b1d0a-54a5-4f0c-8a3b-1a2b3c4d5e6f".to_owned();
@@ -374,7 +375,7 @@ async fn the_audit_log_keeps_what_was_there_before() {
 #[tokio::test]
 async fn state_base_and_deletion_are_written_with_the_row() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
@@ -421,7 +422,7 @@ async fn state_base_and_deletion_are_written_with_the_row() {
 #[tokio::test]
 async fn conflicts_are_recorded_once_and_closed_when_settled() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
@@ -485,7 +486,7 @@ async fn conflicts_are_recorded_once_and_closed_when_settled() {
 #[tokio::test]
 async fn linking_to_an_id_that_another_row_has_is_read_again_and_harms_no_other() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
@@ -506,7 +507,7 @@ async fn linking_to_an_id_that_another_row_has_is_read_again_and_harms_no_other(
 #[tokio::test]
 async fn an_account_that_is_not_mirrored_is_a_failure_and_no_fault_of_its_records() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     let store = Store::new(&engine);
     let failure = store.write(&account(), CONTACT, &batch(vec![insert_of("7", &full())])).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Unexpected);
@@ -534,7 +535,7 @@ async fn a_lost_connection_is_unavailable() {
 #[tokio::test]
 async fn rejections_are_listed_once_and_end_when_the_record_is_written() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     let rejected = |keap_id: Option<&str>, reason: &str| RejectedRecord {

@@ -58,7 +58,7 @@ fn outage() -> Failure {
 #[tokio::test]
 async fn a_record_is_claimed_with_all_its_items_and_by_one_only() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     let rows = contacts(&person, 3).await;
@@ -113,7 +113,7 @@ async fn claims_skip_what_another_is_claiming() {
 #[tokio::test]
 async fn edits_of_claimed_records_do_not_stand_in_the_way_of_others() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     contacts(&person, 2).await;
@@ -127,14 +127,14 @@ async fn edits_of_claimed_records_do_not_stand_in_the_way_of_others() {
 #[tokio::test]
 async fn claimers_at_once_never_share_a_record() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     contacts(&person, 60).await;
     person
         .batch_execute("update sync_contacts set last_name = 'x'; update sync_contacts set last_name = 'y'")
         .await
         .unwrap();
-    let clients = [database.engine().await, database.engine().await, database.engine().await];
+    let clients = [database.pooled().await, database.pooled().await, database.pooled().await];
     let account = account();
     let drain = async |client: &Client, owner: &str| {
         let store = Store::new(client);
@@ -161,7 +161,7 @@ async fn claimers_at_once_never_share_a_record() {
 #[tokio::test]
 async fn a_lease_ends_by_itself() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     contacts(&person, 1).await;
@@ -177,7 +177,7 @@ async fn a_lease_ends_by_itself() {
 #[tokio::test]
 async fn items_given_back_wait_and_count_only_when_they_are_to_blame() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     let rows = contacts(&person, 1).await;
@@ -215,7 +215,7 @@ async fn items_given_back_wait_and_count_only_when_they_are_to_blame() {
 #[tokio::test]
 async fn a_dead_letter_shows_its_reason_on_the_row_unless_a_newer_edit_waits() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     let rows = contacts(&person, 2).await;
@@ -255,7 +255,7 @@ async fn a_dead_letter_shows_its_reason_on_the_row_unless_a_newer_edit_waits() {
 #[tokio::test]
 async fn items_of_every_kind_go_the_same_ways() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     for table in ["contacts", "orders", "tags", "subscriptions"] {
@@ -305,7 +305,7 @@ async fn items_of_every_kind_go_the_same_ways() {
 #[tokio::test]
 async fn what_ended_stays_ended_and_ids_of_nothing_do_nothing() {
     let database = TestDatabase::migrated().await;
-    let (engine, person) = (database.engine().await, database.person().await);
+    let (engine, person) = (database.pooled().await, database.person().await);
     with_account(&engine).await;
     let store = Store::new(&engine);
     contacts(&person, 1).await;
@@ -324,7 +324,7 @@ async fn what_ended_stays_ended_and_ids_of_nothing_do_nothing() {
 #[tokio::test]
 async fn runs_are_mirrored_until_they_end() {
     let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
+    let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
     let mut run = Run {

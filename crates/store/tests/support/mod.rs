@@ -21,6 +21,9 @@ use tokio_postgres::{Client, Config, NoTls};
 /// A superuser's URL of the server under test.
 const URL_VARIABLE: &str = "KEAPSYNC_TEST_DATABASE_URL";
 
+/// The engine's URL of a pooler in transaction mode before that server; the database's name is put in.
+const POOLER_VARIABLE: &str = "KEAPSYNC_TEST_POOLER_URL";
+
 /// Owner of the test databases: may create roles, and nothing else out of the ordinary.
 pub const OWNER: &str = "keapsync_test_owner";
 
@@ -72,6 +75,14 @@ impl TestDatabase {
         connect(&self.config("keapsync_engine")).await.expect("keapsync_engine connects")
     }
 
+    /// The engine as it connects in production: through a pooler that lends a server's session for one transaction only, and
+    /// has fewer of them than there are clients. So a statement that relies on its session fails here.
+    pub async fn pooled(&self) -> Client {
+        let mut config = pooler().expect("a pooler is named");
+        config.dbname(&self.name);
+        connect(&config).await.expect("keapsync_engine connects through the pooler")
+    }
+
     /// A session of the owner: a person, to the triggers.
     pub async fn person(&self) -> Client {
         connect(&self.config(OWNER)).await.expect("the owner connects")
@@ -111,10 +122,20 @@ fn server() -> Result<Config> {
     url.parse().with_context(|| format!("{URL_VARIABLE} is no Postgres URL"))
 }
 
+fn pooler() -> Result<Config> {
+    let url = std::env::var(POOLER_VARIABLE).map_err(|_| {
+        anyhow!(
+            "{POOLER_VARIABLE} is not set: run `cargo xtask test --only store`, which starts a PgBouncer and sets it, or set it to a URL of \
+             keapsync_engine (password {PASSWORD}) at a PgBouncer in transaction mode before the server that {URL_VARIABLE} names"
+        )
+    })?;
+    url.parse().with_context(|| format!("{POOLER_VARIABLE} is no Postgres URL"))
+}
+
 /// Connects, and drives the connection until the client is dropped.
 pub async fn connect(config: &Config) -> Result<Client> {
     let (client, connection) = config.connect(NoTls).await.with_context(|| {
-        format!("no connection to the server that {URL_VARIABLE} names; `cargo xtask test` starts one")
+        format!("no connection to the server that {URL_VARIABLE} or {POOLER_VARIABLE} names; `cargo xtask test` starts both")
     })?;
     tokio::spawn(connection);
     Ok(client)
