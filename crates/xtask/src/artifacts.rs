@@ -39,12 +39,23 @@ pub fn ensure(workspace: &Workspace, options: &SystemOptions) -> Result<Artifact
         pooler::ensure_installed()?;
     }
     worker_build::ensure(workspace, &Worker::ALL)?;
-    let keap_sim = workspace.target_dir()?.join(PROFILE).join("keap-sim");
+    let keap_sim = keap_sim_program(workspace)?;
     if options.keap.is_simulated() {
         build_keap_sim(workspace, &keap_sim)?;
     }
     lock.unlock().context("the build lock cannot be released")?;
     Ok(Artifacts { node, keap_sim })
+}
+
+/// Builds the simulator alone, and tells its program.
+pub fn ensure_keap_sim(workspace: &Workspace) -> Result<PathBuf> {
+    let program = keap_sim_program(workspace)?;
+    build_keap_sim(workspace, &program)?;
+    Ok(program)
+}
+
+fn keap_sim_program(workspace: &Workspace) -> Result<PathBuf> {
+    Ok(workspace.target_dir()?.join(PROFILE).join("keap-sim"))
 }
 
 fn build_keap_sim(workspace: &Workspace, program: &std::path::Path) -> Result<()> {

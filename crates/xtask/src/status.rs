@@ -168,7 +168,7 @@ async fn answers(url: &str) -> Result<()> {
 }
 
 /// A service key of the simulator's demo tenant.
-async fn keap_key(keap_url: &str) -> Result<String> {
+pub async fn keap_key(keap_url: &str) -> Result<String> {
     let response = http::client()?
         .post(format!("{keap_url}/sim/tenants/{DEV_ACCOUNT}/service-keys"))
         .timeout(ANSWER_LIMIT)

@@ -26,7 +26,8 @@ impl CopyTable {
             .batch_execute(&format!(
                 "drop table if exists {TABLE};
                  create table {TABLE} (like public.sync_contacts including defaults including constraints
-                                       including indexes including storage including compression)"
+                                       including indexes including storage including compression);
+                 alter table {TABLE} add foreign key (account_id) references public.sync_accounts (account_id)"
             ))
             .await
             .context("the table for COPY cannot be made")?;

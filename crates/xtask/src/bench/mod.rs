@@ -11,12 +11,16 @@
 //! - One benchmark runs at a time on one machine; a second one waits.
 //! - A measurement that breaks down is told as a failed check, and the others go on.
 
+mod capture_cost;
 mod copy;
+mod database;
 mod full_sync;
+mod generated_contacts;
 mod latency;
 mod load;
 mod machine;
 mod memory;
+mod optimised;
 mod processes;
 mod report;
 mod samples;
@@ -28,10 +32,12 @@ use std::fs::File;
 use anyhow::{Context as _, Result, bail};
 
 use self::machine::Machine;
+use self::processes::Part;
 use self::report::{Measurement, Report};
 use self::testbed::Testbed;
 use crate::progress::{Step, say};
-use crate::system::WorkerRuntime;
+use crate::scratch_postgres::ScratchPostgres;
+use crate::system::{POSTGRES_PART, WorkerRuntime};
 use crate::workspace::Workspace;
 
 /// The arguments of `cargo xtask bench`.
@@ -64,11 +70,19 @@ pub enum Subject {
     Load,
     /// Memory and size of the workers.
     Memory,
+    /// The store and the capture of edits on Postgres alone, and COPY for comparison.
+    Database,
 }
 
 impl Subject {
     /// All, in the order in which they are measured.
-    const ALL: [Self; 5] = [Self::FullSync, Self::HookToRow, Self::RowToKeap, Self::Load, Self::Memory];
+    const ALL: [Self; 6] =
+        [Self::FullSync, Self::HookToRow, Self::RowToKeap, Self::Load, Self::Memory, Self::Database];
+
+    /// Whether it needs no workers, only a Postgres.
+    fn is_of_database(self) -> bool {
+        self == Self::Database
+    }
 
     fn measurement(self) -> Measurement {
         let (name, title) = match self {
@@ -77,6 +91,7 @@ impl Subject {
             Self::RowToKeap => ("row-to-keap", "Row edited until Keap is changed"),
             Self::Load => ("load", "Deliveries to the webhook handler"),
             Self::Memory => ("memory", "Memory and size of the workers"),
+            Self::Database => ("database", "The store on Postgres alone"),
         };
         Measurement::new(name, title)
     }
@@ -85,6 +100,9 @@ impl Subject {
 /// Measures, reports, and fails when something was wrong.
 pub async fn run(arguments: BenchArguments) -> Result<()> {
     let workspace = Workspace::discover()?;
+    if !optimised::is_this_program() {
+        return optimised::run_instead(&workspace);
+    }
     let lock = only_benchmark(&workspace)?;
     let wanted: Vec<Subject> = Subject::ALL
         .into_iter()
@@ -103,13 +121,22 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
         measurements: Vec::new(),
     };
     let runtime = if arguments.wrangler_dev { WorkerRuntime::WranglerDev } else { WorkerRuntime::OneWorkerd };
+    let (of_database, of_system): (Vec<Subject>, Vec<Subject>) =
+        wanted.into_iter().partition(|subject| subject.is_of_database());
     let (memory, others): (Vec<Subject>, Vec<Subject>) =
-        wanted.into_iter().partition(|subject| *subject == Subject::Memory);
+        of_system.into_iter().partition(|subject| *subject == Subject::Memory);
     for (subjects, contacts) in [(others, arguments.contacts), (memory, memory::CONTACTS)] {
         if !subjects.is_empty() {
             let testbed = Testbed::start("bench", runtime, contacts).await?;
             measure_on_one_system(&workspace, testbed, &subjects, &mut report).await?;
         }
+    }
+    if !of_database.is_empty() {
+        let server = ScratchPostgres::start_embedded(&workspace, "bench-database").await?;
+        for subject in of_database {
+            measure_on_one_server(&workspace, &server, subject, arguments.contacts, &mut report).await?;
+        }
+        server.stop();
     }
     lock.unlock().context("the benchmark's lock cannot be released")?;
     publish(&workspace, &report, arguments.json)?;
@@ -144,6 +171,32 @@ async fn measure_on_one_system(
     outcome
 }
 
+/// Measures a subject that needs Postgres alone.
+async fn measure_on_one_server(
+    workspace: &Workspace,
+    server: &ScratchPostgres,
+    subject: Subject,
+    contacts: u32,
+    report: &mut Report,
+) -> Result<()> {
+    let mut measurement = subject.measurement();
+    let step = Step::start(format!("Measuring: {}", measurement.title));
+    let client = crate::database::connect(&server.url).await?;
+    let version = client.query_one("show server_version", &[]).await?.get(0);
+    report.versions.insert("postgres".to_owned(), version);
+    let part = server.process_group().map(|pid| Part { name: POSTGRES_PART.to_owned(), pid });
+    let parts: Vec<Part> = part.into_iter().collect();
+    let before = processes::processor_times(&parts);
+    let outcome = database::measure(workspace, server, contacts, &mut measurement).await;
+    if let Err(error) = outcome {
+        measurement.check("the measurement came to its end", false, format!("{error:#}"));
+    }
+    measurement.cpu_seconds = processes::seconds_since(&before, &parts);
+    report.measurements.push(measurement);
+    step.done();
+    Ok(())
+}
+
 async fn measure_all(
     workspace: &Workspace,
     testbed: &Testbed,
@@ -168,6 +221,8 @@ async fn measure_all(
             Subject::RowToKeap => latency::measure_row_to_keap(testbed, &mut measurement).await,
             Subject::Load => load::measure(testbed, &mut measurement).await,
             Subject::Memory => memory::measure(workspace, testbed, &mut measurement).await,
+            // Measured without a system.
+            Subject::Database => Ok(()),
         };
         if let Err(error) = outcome {
             measurement.check("the measurement came to its end", false, format!("{error:#}"));

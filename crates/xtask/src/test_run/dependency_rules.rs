@@ -21,7 +21,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("keapsync-webhook", BELOW_WORKERS),
     ("keapsync-sync", BELOW_WORKERS),
     ("keapsync-keap-sim", &["keapsync-domain", "keapsync-keap"]),
-    ("keapsync-xtask", &["keapsync-domain", "keapsync-keap", "keapsync-keap-sim"]),
+    ("keapsync-xtask", &["keapsync-domain", "keapsync-keap", "keapsync-engine", "keapsync-store"]),
     ("keapsync-e2e", &["keapsync-domain", "keapsync-keap", "keapsync-keap-sim", "keapsync-xtask"]),
 ];
 
