@@ -7,6 +7,7 @@ drop function public.keapsync_canonical_phone(text);
 drop function public.keapsync_canonical_email(text);
 drop function public.keapsync_instant_text(bigint);
 drop function public.keapsync_instant_ms(text);
+drop function public.keapsync_is_date(text);
 drop function public.keapsync_decimal(text);
 drop function public.keapsync_number_text(jsonb);
 drop function public.keapsync_lower(text);
