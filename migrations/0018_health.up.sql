@@ -61,13 +61,19 @@ declare
     last_id bigint;
 begin
     if tg_op = 'INSERT' then
-        insert into public.sync_record_counts (account_id, entity_type, total)
-        select changed.account_id, tg_argv[0], count(*) from changed where changed.deleted_at is null group by changed.account_id
-        returning id into last_id;
+        with noted as (
+            insert into public.sync_record_counts (account_id, entity_type, total)
+            select changed.account_id, tg_argv[0], count(*) from changed where changed.deleted_at is null group by changed.account_id
+            returning id
+        )
+        select max(noted.id) into last_id from noted;
     elsif tg_op = 'DELETE' then
-        insert into public.sync_record_counts (account_id, entity_type, total)
-        select changed.account_id, tg_argv[0], -count(*) from changed where changed.deleted_at is null group by changed.account_id
-        returning id into last_id;
+        with noted as (
+            insert into public.sync_record_counts (account_id, entity_type, total)
+            select changed.account_id, tg_argv[0], -count(*) from changed where changed.deleted_at is null group by changed.account_id
+            returning id
+        )
+        select max(noted.id) into last_id from noted;
     else
         insert into public.sync_record_counts (account_id, entity_type, total)
         values (new.account_id, tg_argv[0], case when new.deleted_at is null then 1 else -1 end)

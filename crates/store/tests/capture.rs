@@ -267,3 +267,167 @@ async fn the_service_role_edits_and_is_captured() {
     assert_eq!(count(&superuser, "sync_queue").await, 2);
     assert_eq!(count(&superuser, "sync_contacts").await, 1);
 }
+
+/// Each mirrored table with an edit of it: kind of record, table, assignment, old and new values as captured.
+fn edits() -> [(&'static str, &'static str, &'static str, Value, Value); 4] {
+    [
+        (
+            "contact",
+            "sync_contacts",
+            "first_name = 'Anna', tags = '[\"1\"]'",
+            json!({"first_name": null, "tags": null}),
+            json!({"first_name": "Anna", "tags": ["1"]}),
+        ),
+        (
+            "order",
+            "sync_orders",
+            "title = 'Big', total_amount = 12.50, order_date = '2024-03-01 09:00+09', line_items = '[{\"id\": \"1\"}]'",
+            json!({"title": null, "total_amount": null, "order_date": null, "line_items": null}),
+            json!({"title": "Big", "total_amount": "12.5", "order_date": "2024-03-01T00:00:00+00:00", "line_items": [{"id": "1"}]}),
+        ),
+        ("tag", "sync_tags", "name = 'Gold', color = 'red'", json!({"name": null}), json!({"name": "Gold"})),
+        (
+            "subscription",
+            "sync_subscriptions",
+            "amount = 1000, quantity = 2, auto_charge = true, next_bill_date = '2024-03-01'",
+            json!({"amount": null, "quantity": null, "auto_charge": null, "next_bill_date": null}),
+            json!({"amount": "1000", "quantity": 2, "auto_charge": true, "next_bill_date": "2024-03-01"}),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn edits_through_the_api_are_captured_on_every_table_with_their_user() {
+    let database = TestDatabase::migrated().await;
+    let (engine, superuser) = (database.engine().await, database.superuser().await);
+    with_account(&engine).await;
+    for (entity, table, ..) in edits() {
+        engine
+            .batch_execute(&format!(
+                "insert into {table} (account_id, keap_id, sync_status) values ('demo', '7', 'completed')"
+            ))
+            .await
+            .expect(entity);
+    }
+    superuser
+        .batch_execute(&format!("insert into sync_account_members values ('demo', '{USER}', 'operator')"))
+        .await
+        .unwrap();
+    // As Supabase does it: the gateway logs in as authenticator, then takes the role of the request.
+    let login = format!("keapsync_test_authenticator_{}", std::process::id());
+    superuser
+        .batch_execute(&format!("create role {login} login noinherit; grant authenticated to {login}"))
+        .await
+        .unwrap();
+    for session in ["reset session authorization".to_owned(), format!("set session authorization {login}")] {
+        for (entity, table, assignment, old, new) in edits() {
+            superuser
+                .batch_execute(&format!(
+                    r#"begin; {session}; set local role authenticated; set local timezone = 'Asia/Tokyo';
+                       set local request.jwt.claims = '{{"sub":"{USER}"}}';
+                       update {table} set {assignment} where keap_id = '7';
+                       insert into {table} (account_id, {column}) values ('demo', {value});
+                       delete from {table} where keap_id = '7'"#,
+                    column = if entity == "tag" { "name" } else { "custom_fields" },
+                    value = if entity == "tag" { "'New'" } else { r#"'{"1": "x"}'"# },
+                ))
+                .await
+                .expect(entity);
+            superuser.batch_execute("reset role; reset session authorization").await.unwrap();
+            let items = json_of(
+                &superuser,
+                &format!(
+                    "select jsonb_agg(jsonb_build_array(operation, payload) order by sequence) as items from sync_queue
+                     where entity_type = '{entity}' and (operation <> 'delete' or payload -> 'old' = '{{\"deleted_at\": null}}')"
+                ),
+            )
+            .await;
+            let created =
+                if entity == "tag" { json!({"name": "New"}) } else { json!({"custom_fields": {"1": "x"}}) };
+            assert_eq!(items["items"][0], json!(["update", {"old": old, "new": new}]), "{entity}");
+            assert_eq!(items["items"][1], json!(["create", {"old": {}, "new": created}]), "{entity}");
+            assert_eq!(items["items"][2][0], "delete", "{entity}");
+            let audit = json_of(
+                &superuser,
+                &format!(
+                    "select array_agg(distinct user_id) as users, array_agg(operation order by id) as operations
+                     from sync_audit_log where entity_type = '{entity}'"
+                ),
+            )
+            .await;
+            assert_eq!(
+                audit,
+                json!({"users": [USER], "operations": ["update", "create", "delete"]}),
+                "{entity}"
+            );
+            let row = json_of(
+                &superuser,
+                &format!(
+                    "select sync_status, updated_by::text, deleted_by::text from {table} where keap_id = '7'"
+                ),
+            )
+            .await;
+            assert_eq!(
+                row,
+                json!({"sync_status": "pending", "updated_by": USER, "deleted_by": USER}),
+                "{entity}"
+            );
+            superuser.batch_execute("rollback").await.unwrap();
+        }
+    }
+    superuser.batch_execute(&format!("drop role {login}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_engine_writes_is_captured_on_no_table() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.engine().await;
+    with_account(&engine).await;
+    for (entity, table, assignment, ..) in edits() {
+        engine
+            .batch_execute(&format!(
+                "insert into {table} (account_id, keap_id) values ('demo', '7');
+                 update {table} set {assignment};
+                 update {table} set deleted_at = now();
+                 delete from {table}"
+            ))
+            .await
+            .expect(entity);
+    }
+    for table in [
+        "sync_queue",
+        "sync_audit_log",
+        "sync_status",
+        "sync_contacts",
+        "sync_orders",
+        "sync_tags",
+        "sync_subscriptions",
+    ] {
+        assert_eq!(count(&engine, table).await, 0, "{table}");
+    }
+}
+
+/// The columns that capture names, table by table: the fields of the schema, and deleted_at.
+#[tokio::test]
+async fn capture_names_the_fields_of_the_schema() {
+    let database = TestDatabase::migrated().await;
+    let person = database.person().await;
+    for (entity, table, ..) in edits() {
+        for trigger in ["capture_insert", "capture_update"] {
+            let arguments: String = person
+                .query_one(
+                    "select encode(tgargs, 'escape') from pg_trigger where tgrelid = $1::text::regclass and tgname = $2::text",
+                    &[&table, &trigger],
+                )
+                .await
+                .unwrap()
+                .get(0);
+            let named: Vec<&str> = arguments.split("\\000").filter(|name| !name.is_empty()).collect();
+            let kind = EntityType::from_name(entity).expect("the kind is known");
+            let mut expected = vec![entity];
+            expected.extend(keapsync_domain::schema::fields(kind).iter().map(|field| field.name));
+            expected.push("deleted_at");
+            assert_eq!(named, expected, "{trigger} of {table}");
+        }
+    }
+}
