@@ -231,14 +231,18 @@ const CHECK: &str =
 
 /// A record as the conflict check takes it; in conflict when both sides have another job title than they agreed on.
 fn checked_record(entity_id: &str, remote: &RemoteRecord, in_conflict: bool) -> Value {
-    let mut keap = remote.record.to_object();
-    let mut checked = json!({"entity_id": entity_id});
-    if in_conflict {
-        let mut supabase = keap.clone();
-        supabase.insert("job_title".to_owned(), json!("Chosen in Supabase"));
-        keap.insert("job_title".to_owned(), json!("Chosen in Keap"));
-        checked["supabase_data"] = Value::Object(supabase);
+    let keap = remote.record.to_object();
+    if !in_conflict {
+        return json!({"entity_id": entity_id, "keap_data": keap});
     }
-    checked["keap_data"] = Value::Object(keap);
-    checked
+    let with_title = |title: &str| {
+        let mut record = keap.clone();
+        record.insert("job_title".to_owned(), json!(title));
+        record
+    };
+    json!({
+        "entity_id": entity_id,
+        "keap_data": with_title("Chosen in Keap"),
+        "supabase_data": with_title("Chosen in Supabase"),
+    })
 }

@@ -21,7 +21,9 @@ mod load;
 mod machine;
 mod memory;
 mod optimised;
+mod plans;
 mod processes;
+mod queries;
 mod report;
 mod samples;
 mod simulated_keap;
@@ -72,16 +74,25 @@ pub enum Subject {
     Memory,
     /// The store and the capture of edits on Postgres alone, and COPY for comparison.
     Database,
+    /// People's queries on a million contacts.
+    Queries,
 }
 
 impl Subject {
     /// All, in the order in which they are measured.
-    const ALL: [Self; 6] =
-        [Self::FullSync, Self::HookToRow, Self::RowToKeap, Self::Load, Self::Memory, Self::Database];
+    const ALL: [Self; 7] = [
+        Self::FullSync,
+        Self::HookToRow,
+        Self::RowToKeap,
+        Self::Load,
+        Self::Memory,
+        Self::Database,
+        Self::Queries,
+    ];
 
     /// Whether it needs no workers, only a Postgres.
     fn is_of_database(self) -> bool {
-        self == Self::Database
+        matches!(self, Self::Database | Self::Queries)
     }
 
     fn measurement(self) -> Measurement {
@@ -92,6 +103,7 @@ impl Subject {
             Self::Load => ("load", "Deliveries to the webhook handler"),
             Self::Memory => ("memory", "Memory and size of the workers"),
             Self::Database => ("database", "The store on Postgres alone"),
+            Self::Queries => ("queries", "Queries of a dashboard on a million contacts"),
         };
         Measurement::new(name, title)
     }
@@ -187,7 +199,11 @@ async fn measure_on_one_server(
     let part = server.process_group().map(|pid| Part { name: POSTGRES_PART.to_owned(), pid });
     let parts: Vec<Part> = part.into_iter().collect();
     let before = processes::processor_times(&parts);
-    let outcome = database::measure(workspace, server, contacts, &mut measurement).await;
+    let outcome = if subject == Subject::Queries {
+        queries::measure(workspace, server, &mut measurement).await
+    } else {
+        database::measure(workspace, server, contacts, &mut measurement).await
+    };
     if let Err(error) = outcome {
         measurement.check("the measurement came to its end", false, format!("{error:#}"));
     }
@@ -222,7 +238,7 @@ async fn measure_all(
             Subject::Load => load::measure(testbed, &mut measurement).await,
             Subject::Memory => memory::measure(workspace, testbed, &mut measurement).await,
             // Measured without a system.
-            Subject::Database => Ok(()),
+            Subject::Database | Subject::Queries => Ok(()),
         };
         if let Err(error) = outcome {
             measurement.check("the measurement came to its end", false, format!("{error:#}"));
