@@ -454,8 +454,17 @@ async fn two_admins_who_demote_each_other_at_once_leave_one() {
     first.batch_execute(&begin(ADMIN)).await.unwrap();
     second.batch_execute(&begin(STRANGER)).await.unwrap();
     first.batch_execute(&demote(STRANGER)).await.unwrap();
+    let watch = database.superuser().await;
+    let waiting =
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let statement = demote(ADMIN);
-    let (late, ended) = tokio::join!(second.batch_execute(&statement), first.batch_execute("commit"));
+    let (late, ended) = tokio::join!(second.batch_execute(&statement), async {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while watch.query(waiting, &[]).await.expect("the activity is read").is_empty() {
+            assert!(std::time::Instant::now() < deadline, "the second admin did not wait for the first");
+        }
+        first.batch_execute("commit").await
+    });
     ended.unwrap();
     assert_eq!(late.unwrap_err().code(), Some(&SqlState::INTEGRITY_CONSTRAINT_VIOLATION));
 }
