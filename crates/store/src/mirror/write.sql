@@ -52,9 +52,12 @@ touched as (
     returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at
 ),
 inserted as (
-    insert into {table} (account_id, keap_id, extra, source_system, sync_status, sync_error, last_synced_at,
+    insert into {table} (id, account_id, keap_id, extra, source_system, sync_status, sync_error, last_synced_at,
         keap_updated_at, created_at, deleted_at, {column_names})
-    select $1, keap_id, coalesce(extra::jsonb, '{}'), 'keap', state, sync_error, now(),
+    -- Ids that begin with the time lie side by side in every index that holds them, however many rows there are.
+    select encode(overlay(uuid_send(gen_random_uuid()) placing
+            substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 'hex')::uuid,
+        $1, keap_id, coalesce(extra::jsonb, '{}'), 'keap', state, sync_error, now(),
         to_timestamp(keap_updated_ms::float8 / 1000), coalesce(to_timestamp(keap_created_ms::float8 / 1000), now()),
         to_timestamp(deleted_ms::float8 / 1000), {columns_written}
     from input
@@ -69,6 +72,17 @@ written as materialized (
     union all
     select id, keap_id, null from inserted
 ),
+-- A new row's id is new, so that its status needs no look for one that is there.
+status_made as (
+    insert into public.sync_status (account_id, entity_type, entity_id, keap_id, sync_direction, has_base, base,
+        base_hash, keap_hash, keap_observed_at, last_sync_at, last_sync_status, last_sync_error, conflict_status)
+    select $1, '{entity}', inserted.id, input.keap_id,
+        case $2 when 'outbox' then 'supabase_to_keap' else 'keap_to_supabase' end, true, input.base::jsonb,
+        nullif(input.base_hash, ''), nullif(input.keap_hash, ''), to_timestamp(input.keap_observed_ms::float8 / 1000), now(), input.state,
+        input.sync_error, input.conflict_status
+    from inserted
+    join input on input.keap_id = inserted.keap_id
+),
 status_written as (
     insert into public.sync_status as status (account_id, entity_type, entity_id, keap_id, sync_direction, has_base, base,
         base_hash, keap_hash, keap_observed_at, last_sync_at, last_sync_status, last_sync_error, conflict_status)
@@ -76,7 +90,7 @@ status_written as (
         case $2 when 'outbox' then 'supabase_to_keap' else 'keap_to_supabase' end, true, input.base::jsonb,
         nullif(input.base_hash, ''), nullif(input.keap_hash, ''), to_timestamp(input.keap_observed_ms::float8 / 1000), now(), input.state,
         input.sync_error, input.conflict_status
-    from written
+    from (select id, keap_id from updated union all select id, keap_id from touched) as written
     join input on input.keap_id = written.keap_id
     on conflict (account_id, entity_type, entity_id) do update
     set keap_id = excluded.keap_id, sync_direction = excluded.sync_direction, has_base = true, base = excluded.base,
