@@ -365,6 +365,7 @@ create function public.keapsync_batch_upsert(account text, entity_type text, rec
     language plpgsql
     set search_path = ''
 as $$
+#variable_conflict use_column
 declare
     -- What one call takes: ten pages of Keap.
     records_max constant integer := 10000;

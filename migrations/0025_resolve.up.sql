@@ -257,6 +257,7 @@ create function public.keapsync_apply_resolution(entity_type text, strategy text
     language plpgsql
     set search_path = ''
 as $$
+#variable_conflict use_column
 declare
     entity constant text := entity_type;
     mirrored constant regclass := public.keapsync_table(entity_type);
@@ -286,10 +287,10 @@ begin
     from jsonb_array_elements(plan) as record
     cross join lateral (
         select public.keapsync_base_delta(entity, record -> 'base', record -> 'record' || (record -> 'fields'))
-            || case when (record ->> 'deleted_here')::boolean then '{"deleted_at": null}' else '{}' end as delta
+            || case when (record ->> 'deleted_here')::boolean then '{"deleted_at": null}'::jsonb else '{}' end as delta
     ) as base
     cross join lateral (
-        select case when (record ->> 'deletes')::boolean or (record ->> 'makes_again')::boolean then '{}' else base.delta end as delta,
+        select case when (record ->> 'deletes')::boolean or (record ->> 'makes_again')::boolean then '{}'::jsonb else base.delta end as delta,
             array(select jsonb_object_keys(base.delta) intersect select jsonb_object_keys(record -> 'fields')) as owed,
             (select string_agg(other.conflict_fields[1], ', ' order by other.conflict_fields[1])
              from public.sync_conflicts other
