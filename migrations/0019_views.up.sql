@@ -30,6 +30,9 @@ left join public.sync_contacts contact on contact.id = orders.contact_id
 where orders.deleted_at is null;
 comment on view public.keap_orders is 'Live orders with their contact.';
 comment on column public.keap_orders.contact_name is 'First and last name of the contact; null while the contact is not here.';
+comment on column public.keap_orders.contact_email is 'E-mail address of the contact.';
+comment on column public.keap_orders.contact_phone is 'Telephone number of the contact.';
+comment on column public.keap_orders.contact_company is 'Company of the contact.';
 
 create view public.keap_current_subscriptions with (security_invoker = true) as
 select subscription.account_id,
@@ -59,6 +62,7 @@ where subscription.deleted_at is null and subscription.status = 'active'
     and (subscription.end_date is null or subscription.end_date >= current_date);
 comment on view public.keap_current_subscriptions is 'Subscriptions that are active and have not ended, with their contact.';
 comment on column public.keap_current_subscriptions.contact_name is 'First and last name of the contact; null while the contact is not here.';
+comment on column public.keap_current_subscriptions.contact_email is 'E-mail address of the contact.';
 
 -- The open conflicts of an account, oldest first.
 create index sync_conflicts_open_idx on public.sync_conflicts (account_id, detected_at) where resolved_at is null;
@@ -93,7 +97,10 @@ where conflict.resolved_at is null;
 comment on view public.keap_open_conflicts is 'Conflicts that wait for a person, one row per field, with what each side has.';
 comment on column public.keap_open_conflicts.record_name is 'Name of the contact or tag, title or number of the order, product of the subscription.';
 comment on column public.keap_open_conflicts.contact_name is 'The contact whom the record is about.';
+comment on column public.keap_open_conflicts.field is 'Field in conflict; a slot or key is named after a dot (addresses.BILLING).';
 comment on column public.keap_open_conflicts.base_value is 'What both sides last agreed on.';
+comment on column public.keap_open_conflicts.keap_value is 'What Keap has.';
+comment on column public.keap_open_conflicts.supabase_value is 'What the row has.';
 comment on column public.keap_open_conflicts.open_for is 'How long it has been waiting.';
 
 select public.keapsync_publish_view('public.keap_orders');

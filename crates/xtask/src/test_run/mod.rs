@@ -7,6 +7,7 @@
 mod dependency_rules;
 mod gates;
 mod native_tests;
+mod postgres_15;
 mod schema_round_trip;
 mod secret_scan;
 

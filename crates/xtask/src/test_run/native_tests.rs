@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::postgres_15::Postgres15;
 use super::schema_round_trip;
 use crate::pooler::{Login, Pooler};
 use crate::ports::{PortNumbers, Ports};
@@ -58,8 +59,12 @@ pub(super) async fn store(workspace: &Workspace) -> Result<()> {
     outcome
 }
 
-/// Migrations up, down and up again, and the documents that describe the schema.
+/// Migrations up, down and up again, on the oldest version and on the newest, and the documents that describe the schema.
 pub(super) async fn schema(workspace: &Workspace) -> Result<()> {
+    let oldest = Postgres15::start(workspace, schema_round_trip::DATABASE).await?;
+    let outcome = schema_round_trip::run(workspace, &oldest.url).await;
+    oldest.stop();
+    outcome?;
     let server = ScratchPostgres::start(workspace, SERVER_NAME).await?;
     let outcome = match schema_round_trip::run(workspace, &server.url).await {
         Ok(()) => schema_docs::check(workspace, &server).await,

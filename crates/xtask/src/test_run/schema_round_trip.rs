@@ -1,17 +1,19 @@
 //! Migrations up, all the way down, and up again: nothing may be left behind, and the second time must equal the first.
 //!
 //! It goes through the same code as `cargo xtask migrate`, on a database of its own that belongs to a role without
-//! superuser rights, as on Supabase.
+//! superuser rights, as on Supabase. Once with all that a Supabase project has, and once with nothing of it; with `pg_cron`
+//! where the server has it, both with the right to use it and without.
 
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
 use crate::database;
 use crate::migrate;
+use crate::progress::detail;
 use crate::workspace::Workspace;
 
 /// The database, the role that owns it, and that role's password on a server that lives as long as the test.
-const DATABASE: &str = "keapsync_round_trip";
+pub(super) const DATABASE: &str = "keapsync_round_trip";
 const OWNER: &str = "keapsync_round_trip_owner";
 const PASSWORD: &str = "round-trip";
 
@@ -19,12 +21,13 @@ const PASSWORD: &str = "round-trip";
 const CATALOG_QUERY: &str = r"
 select line from (
     select format('relation %s.%s %s rls=%s replica=%s acl=%s %s', n.nspname, c.relname, c.relkind, c.relrowsecurity,
-                  c.relreplident, c.relacl, obj_description(c.oid, 'pg_class')) as line
+                  c.relreplident, c.relacl, obj_description(c.oid, 'pg_class')) || coalesce(c.reloptions::text, '') as line
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'keapsync_migrations')
     union all
-    select format('column %s.%s %s %s notnull=%s default=%s', a.attrelid::regclass, a.attname, a.attnum,
-                  format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid))
+    select format('column %s.%s %s %s notnull=%s default=%s identity=%s generated=%s %s', a.attrelid::regclass, a.attname,
+                  a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
+                  a.attidentity, a.attgenerated, col_description(a.attrelid, a.attnum))
       from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
       left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
      where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'keapsync_migrations')
@@ -45,6 +48,8 @@ select line from (
       from pg_proc p join pg_namespace n on n.oid = p.pronamespace
      where n.nspname not in ('pg_catalog', 'information_schema') and p.prokind in ('f', 'p')
     union all
+    select format('view %s %s', viewname, definition) from pg_views where schemaname = 'public'
+    union all
     select format('published %s.%s in %s', schemaname, tablename, pubname) from pg_publication_tables
     union all
     select format('schema %s acl=%s', nspname, nspacl) from pg_namespace
@@ -52,41 +57,108 @@ select line from (
 ) as catalog
 order by line";
 
-/// Runs the round trip on a server where `server_url` is a superuser's.
-pub(super) async fn run(workspace: &Workspace, server_url: &str) -> Result<()> {
-    let server = database::connect(server_url).await?;
-    drop_database(&server).await?;
-    server
-        .batch_execute(&format!("create role {OWNER} login createrole nosuperuser password '{PASSWORD}'"))
-        .await?;
-    server.batch_execute(&format!("create database {DATABASE} owner {OWNER}")).await?;
-    let outcome = round_trip(workspace, server_url).await;
-    drop_database(&server).await?;
-    outcome
+/// Stands in for `pg_net` and the Vault, which only Supabase has: what the wake-up looks for.
+const NET_STAND_IN: &str = "
+    create schema net;
+    create function net.http_post(url text, body jsonb default '{}', params jsonb default '{}', headers jsonb default '{}',
+        timeout_milliseconds integer default 5000) returns bigint language sql as 'select 1::bigint';
+    create schema vault;
+    create table vault.decrypted_secrets (name text, decrypted_secret text)";
+
+/// What a database has before the migrations come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surroundings {
+    /// Nothing but what Postgres brings; roles are cluster-wide and may be there.
+    Bare,
+    /// Supabase's roles, users, publication and request extension.
+    Supabase,
+    /// The same, and `pg_cron`.
+    SupabaseWithCron,
+    /// `pg_cron` without the right to use it.
+    ForbiddenCron,
 }
 
-async fn round_trip(workspace: &Workspace, server_url: &str) -> Result<()> {
+/// Runs the round trips on a server where `server_url` is a superuser's.
+pub(super) async fn run(workspace: &Workspace, server_url: &str) -> Result<()> {
+    let server = database::connect(server_url).await?;
+    let version: String = server.query_one("show server_version", &[]).await?.get(0);
+    let mut surroundings = vec![Surroundings::Bare, Surroundings::Supabase];
+    if has_cron(&server).await? {
+        surroundings.extend([Surroundings::SupabaseWithCron, Surroundings::ForbiddenCron]);
+    }
+    for surroundings in surroundings {
+        drop_database(&server).await?;
+        server
+            .batch_execute(&format!("create role {OWNER} login createrole nosuperuser password '{PASSWORD}'"))
+            .await?;
+        server.batch_execute(&format!("create database {DATABASE} owner {OWNER}")).await?;
+        let outcome = round_trip(workspace, server_url, surroundings).await;
+        drop_database(&server).await?;
+        outcome.with_context(|| format!("Postgres {version}, {surroundings:?}"))?;
+        detail(format!("Postgres {version}, {surroundings:?}: up, down and up again"));
+    }
+    Ok(())
+}
+
+/// Whether the server runs `pg_cron` for the database of this test.
+async fn has_cron(server: &Client) -> Result<bool> {
+    let database: Option<String> =
+        server.query_one("select current_setting('cron.database_name', true)", &[]).await?.get(0);
+    Ok(database.as_deref() == Some(DATABASE))
+}
+
+async fn round_trip(workspace: &Workspace, server_url: &str, surroundings: Surroundings) -> Result<()> {
     let superuser_url = database::in_database(server_url, DATABASE)?;
     let superuser = database::connect(&superuser_url).await?;
-    superuser.batch_execute(database::SUPABASE_SHIM).await?;
-    superuser.batch_execute(&format!("alter publication supabase_realtime owner to {OWNER}")).await?;
+    if surroundings != Surroundings::Bare {
+        superuser.batch_execute(database::SUPABASE_SHIM).await?;
+        superuser.batch_execute(NET_STAND_IN).await?;
+        superuser
+            .batch_execute(&format!(
+                "grant usage on schema auth to {OWNER};
+                 grant references on auth.users to {OWNER};
+                 alter publication supabase_realtime owner to {OWNER}"
+            ))
+            .await?;
+    }
+    if matches!(surroundings, Surroundings::SupabaseWithCron | Surroundings::ForbiddenCron) {
+        superuser.batch_execute("create extension pg_cron").await?;
+    }
+    if surroundings == Surroundings::SupabaseWithCron {
+        superuser.batch_execute(&format!("grant usage on schema cron to {OWNER}")).await?;
+    }
+    let scheduled = i64::from(surroundings == Surroundings::SupabaseWithCron);
     let owner_url = database::url_as(&superuser_url, OWNER, PASSWORD)?;
 
     let bare = catalog(&superuser).await?;
     let applied = migrate::up(workspace, &owner_url, None).await.context("the first way up")?;
     ensure!(!applied.is_empty(), "there are no migrations");
     let first = catalog(&superuser).await?;
+    expect_jobs(&superuser, scheduled).await?;
     let again = migrate::up(workspace, &owner_url, None).await.context("up when all is there")?;
     ensure!(again.is_empty(), "migrations {again:?} were applied twice");
+    let unchanged = catalog(&superuser).await?;
+    expect_same(&first, &unchanged, "up when all was there changed something")?;
     let undone = migrate::down(workspace, &owner_url, Some(0)).await.context("the way down")?;
     ensure!(undone.len() == applied.len(), "{} of {} migrations were undone", undone.len(), applied.len());
     let emptied = catalog(&superuser).await?;
     expect_same(&bare, &emptied, "after the way down something differs from before the first migration")?;
+    expect_jobs(&superuser, 0).await?;
     migrate::up(workspace, &owner_url, None).await.context("the second way up")?;
     let second = catalog(&superuser).await?;
     expect_same(&first, &second, "the second way up gives another schema than the first")?;
+    expect_jobs(&superuser, scheduled).await?;
     // The roles that migrations make are cluster-wide; without this the next run could not drop the owner.
     migrate::down(workspace, &owner_url, Some(0)).await.context("the last way down").map(drop)
+}
+
+/// Fails unless `pg_cron`, where it is installed, has this many jobs.
+async fn expect_jobs(superuser: &Client, expected: i64) -> Result<()> {
+    let has_cron: bool = superuser.query_one("select to_regclass('cron.job') is not null", &[]).await?.get(0);
+    let found: i64 =
+        if has_cron { superuser.query_one("select count(*) from cron.job", &[]).await?.get(0) } else { 0 };
+    ensure!(found == expected, "pg_cron has {found} jobs instead of {expected}");
+    Ok(())
 }
 
 async fn catalog(client: &Client) -> Result<Vec<String>> {
