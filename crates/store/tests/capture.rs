@@ -407,7 +407,7 @@ async fn what_the_engine_writes_is_captured_on_no_table() {
     }
 }
 
-/// The columns that capture names, table by table: the fields of the schema, and deleted_at.
+/// The columns that capture names, table by table: the fields of the schema, and `deleted_at`.
 #[tokio::test]
 async fn capture_names_the_fields_of_the_schema() {
     let database = TestDatabase::migrated().await;
