@@ -1,11 +1,12 @@
 //! The runtime's side: requests in, answers out; who may ask what.
 
-use crate::account::ACCOUNT_BINDING;
 use crate::account::times::shown;
+use crate::account::{ACCOUNT_BINDING, object_path};
 use crate::oauth::handlers;
-use crate::object_call::{ObjectAnswer, ObjectRequest};
+use crate::object_call::{ObjectAnswer, ObjectRequest, hand_over};
 use crate::route::{AccountCall, Route};
 use crate::{metrics, registry};
+use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::wire::INTERNAL_TOKEN_HEADER;
 use keapsync_engine::ports::Clock as _;
@@ -56,7 +57,7 @@ pub fn start() {
 /// Answers one request.
 #[event(fetch)]
 pub async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
-    let config = match CoordinatorConfig::from_env(&env) {
+    let config = match CoordinatorConfig::of_isolate(&env) {
         Ok(config) => config,
         Err(error) => return misconfigured(&request, &error).into_response(),
     };
@@ -65,7 +66,11 @@ pub async fn fetch(request: Request, env: Env, _context: Context) -> worker::Res
     if request.method() == Method::Options {
         return Answer::preflight(allowed.as_deref(), origin.as_deref()).into_response();
     }
-    let answer = Surroundings { env: &env, config: &config }.answer(request).await;
+    let around = Surroundings { env: &env, config: &config };
+    if let Some(account) = around.delivered_to(&request) {
+        return around.hand_over_events(&account, request).await;
+    }
+    let answer = around.answer(request).await;
     answer.with_cors(allowed.as_deref(), origin.as_deref()).into_response()
 }
 
@@ -112,8 +117,8 @@ impl Surroundings<'_> {
             Route::Account(account, call) => self.ask_account(&account, &call, url.path(), &body).await,
             Route::OAuthInitiate => handlers::initiate(self, &body).await,
             Route::OAuthStatus => handlers::status(self, &query).await,
-            Route::OAuthRefresh => handlers::on_account(self, &body, "/oauth/refresh").await,
-            Route::OAuthRevoke => handlers::on_account(self, &body, "/oauth/revoke").await,
+            Route::OAuthRefresh => handlers::on_account(self, &body, "oauth/refresh").await,
+            Route::OAuthRevoke => handlers::on_account(self, &body, "oauth/revoke").await,
             Route::OAuthServiceKey => handlers::service_key(self, &body).await,
             Route::Accounts => self.accounts().await,
             Route::Metrics => self.metrics().await,
@@ -126,6 +131,29 @@ impl Surroundings<'_> {
             | Route::OtherMethod(_)
             | Route::Unknown => Answer::not_found("there is nothing at this path"),
         }
+    }
+
+    /// The account, when the request is a delivery that another worker hands over.
+    fn delivered_to(&self, request: &Request) -> Option<AccountId> {
+        match Route::of(request.method().as_ref(), &request.path()) {
+            Route::Account(account, AccountCall::Events) if self.caller(request) == Caller::Worker => {
+                Some(account)
+            }
+            _ => None,
+        }
+    }
+
+    /// Hands a delivery to the account's object, neither side read here: this is the way of every hook.
+    async fn hand_over_events(&self, account: &AccountId, request: Request) -> worker::Result<Response> {
+        match hand_over(self.env, ACCOUNT_BINDING, &account.object_name(), request).await {
+            Ok(response) => Ok(response),
+            Err(failure) => self.unreachable(account, &failure).into_response(),
+        }
+    }
+
+    fn unreachable(&self, account: &AccountId, failure: &Failure) -> Answer {
+        self.config.common.log.error("object_unreachable").account(account).failure(failure).emit();
+        Answer::failure(failure)
     }
 
     fn caller(&self, request: &Request) -> Caller {
@@ -141,7 +169,6 @@ impl Surroundings<'_> {
 
     async fn ask_account(&self, account: &AccountId, call: &AccountCall, path: &str, body: &[u8]) -> Answer {
         let object_name = account.object_name();
-        let resource = path.splitn(4, '/').nth(3).unwrap_or_default();
         let method = match call {
             AccountCall::Status
             | AccountCall::Settings
@@ -152,20 +179,11 @@ impl Surroundings<'_> {
             _ => Method::Post,
         };
         let body = if method == Method::Get { &[] } else { body };
-        let request = ObjectRequest {
-            binding: ACCOUNT_BINDING,
-            object_name: &object_name,
-            account: account.as_str(),
-            method,
-            path: &format!("/{resource}"),
-            body,
-        };
+        let request =
+            ObjectRequest { binding: ACCOUNT_BINDING, object_name: &object_name, method, path, body };
         match request.send(self.env).await {
             Ok(answer) => self.pass_on(answer),
-            Err(failure) => {
-                self.config.common.log.error("object_unreachable").account(account).failure(&failure).emit();
-                Answer::failure(&failure)
-            }
+            Err(failure) => self.unreachable(account, &failure),
         }
     }
 
@@ -193,8 +211,8 @@ impl Surroundings<'_> {
         };
         let mut statuses = Vec::new();
         for entry in accounts.into_iter().take(METRICS_ACCOUNTS_MAX) {
-            let answer =
-                self.ask_account(&entry.account_id, &AccountCall::Status, "/coordinator/-/status", &[]).await;
+            let path = object_path(&entry.account_id, "status");
+            let answer = self.ask_account(&entry.account_id, &AccountCall::Status, &path, &[]).await;
             if let Ok(status) = serde_json::from_slice::<Value>(&answer.body) {
                 statuses.push((entry.account_id.as_str().to_owned(), status));
             }

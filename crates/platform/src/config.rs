@@ -1,7 +1,8 @@
 //! Each worker's settings: read from variables and secrets, checked, and typed.
 //!
 //! Reading goes through [`Lookup`], so that the rules are tested natively. An error names the variable and the fix, never
-//! the value. Settings are read once per invocation; nothing is kept.
+//! the value. What was read and found good is kept as long as the isolate: its environment never changes, and reading it
+//! anew would cost every delivery dozens of calls out of wasm. Mistakes are looked at again each time.
 
 mod lookup;
 
@@ -11,6 +12,9 @@ use crate::log::{Level, Log};
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::secret::Secret;
 use keapsync_keap::oauth::Application;
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::thread::LocalKey;
 use worker::Env;
 use worker::js_sys::Reflect;
 use worker::wasm_bindgen::JsValue;
@@ -137,9 +141,12 @@ impl CoordinatorConfig {
         })
     }
 
-    /// Reads the coordinator's settings from its environment.
-    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Self::read(&Lookup::new(&|name| variable(env, name)))
+    /// The coordinator's settings, read from its environment once per isolate.
+    pub fn of_isolate(env: &Env) -> Result<Rc<Self>, ConfigError> {
+        thread_local! {
+            static KEPT: OnceCell<Rc<CoordinatorConfig>> = const { OnceCell::new() };
+        }
+        kept(&KEPT, env, Self::read)
     }
 }
 
@@ -164,9 +171,12 @@ impl SyncConfig {
         })
     }
 
-    /// Reads the sync worker's settings from its environment.
-    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Self::read(&Lookup::new(&|name| variable(env, name)))
+    /// The sync worker's settings, read from its environment once per isolate.
+    pub fn of_isolate(env: &Env) -> Result<Rc<Self>, ConfigError> {
+        thread_local! {
+            static KEPT: OnceCell<Rc<SyncConfig>> = const { OnceCell::new() };
+        }
+        kept(&KEPT, env, Self::read)
     }
 }
 
@@ -196,10 +206,27 @@ impl WebhookConfig {
         })
     }
 
-    /// Reads the webhook handler's settings from its environment.
-    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Self::read(&Lookup::new(&|name| variable(env, name)))
+    /// The webhook handler's settings, read from its environment once per isolate.
+    pub fn of_isolate(env: &Env) -> Result<Rc<Self>, ConfigError> {
+        thread_local! {
+            static KEPT: OnceCell<Rc<WebhookConfig>> = const { OnceCell::new() };
+        }
+        kept(&KEPT, env, Self::read)
     }
+}
+
+fn kept<C>(
+    cell: &'static LocalKey<OnceCell<Rc<C>>>,
+    env: &Env,
+    read: impl FnOnce(&Lookup<'_>) -> Result<C, ConfigError>,
+) -> Result<Rc<C>, ConfigError> {
+    cell.with(|cell| {
+        if let Some(config) = cell.get() {
+            return Ok(Rc::clone(config));
+        }
+        let config = Rc::new(read(&Lookup::new(&|name| variable(env, name)))?);
+        Ok(Rc::clone(cell.get_or_init(|| config)))
+    })
 }
 
 /// A variable or secret as text. The SDK's own accessors take only strings, but a number in a wrangler file arrives as one.

@@ -14,6 +14,7 @@ pub mod kv;
 pub mod log;
 pub mod memory;
 pub mod panic_hook;
+mod plain_object;
 pub mod respond;
 pub mod service;
 pub mod socket;

@@ -2,10 +2,12 @@
 //!
 //! Errors have one form: `{"error":{"code","message"}}`. Messages are for the caller: no internals, no tokens.
 
+use crate::plain_object::header_object;
 use keapsync_domain::failure::{Failure, FailureClass};
 use serde::Serialize;
 use serde_json::json;
-use worker::{Headers, ResponseBuilder};
+use worker::js_sys::Uint8Array;
+use worker::web_sys;
 
 const JSON: &str = "application/json; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -191,17 +193,19 @@ impl Answer {
 
     /// Hands the answer to the runtime.
     pub fn into_response(self) -> worker::Result<worker::Response> {
-        let headers = Headers::new();
-        for (name, value) in &self.headers {
-            headers.set(name, value)?;
-        }
-        let builder = ResponseBuilder::new().with_status(self.status).with_headers(headers);
+        let init = web_sys::ResponseInit::new();
+        init.set_status(self.status);
+        init.set_headers(&header_object(self.headers.iter().map(|(name, value)| (*name, value.as_str())))?);
         // A body, even an empty one, is refused by the runtime for these.
-        if matches!(self.status, 101 | 204 | 304) {
-            Ok(builder.empty())
+        let response = if matches!(self.status, 101 | 204 | 304) {
+            web_sys::Response::new_with_opt_str_and_init(None, &init)
+        } else if let Ok(text) = std::str::from_utf8(&self.body) {
+            web_sys::Response::new_with_opt_str_and_init(Some(text), &init)
         } else {
-            Ok(builder.fixed(self.body))
-        }
+            let bytes = Uint8Array::from(self.body.as_slice());
+            web_sys::Response::new_with_opt_js_u8_array_and_init(Some(&bytes), &init)
+        };
+        Ok(response?.into())
     }
 }
 

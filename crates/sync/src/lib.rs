@@ -18,7 +18,7 @@ fn start() {
 /// Answers a request.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
-    let answer = match SyncConfig::from_env(&env) {
+    let answer = match SyncConfig::of_isolate(&env) {
         Ok(config) => routes::route(request, &env, &context, &config).await,
         Err(error) => {
             Log::new(Level::Error).error("configuration_invalid").emit();
@@ -31,7 +31,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
 /// Runs what is due by the clock.
 #[event(scheduled)]
 async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    match SyncConfig::from_env(&env) {
+    match SyncConfig::of_isolate(&env) {
         Ok(config) => schedule::run(&event.cron(), &env, &config).await,
         Err(_) => Log::new(Level::Error).error("configuration_invalid").emit(),
     }

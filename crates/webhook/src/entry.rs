@@ -18,6 +18,7 @@ use keapsync_platform::log::Log;
 use keapsync_platform::panic_hook;
 use keapsync_platform::respond::Answer;
 use serde_json::json;
+use std::rc::Rc;
 use worker::{Context, Env, Request, Response, event};
 
 /// Runs once per isolate.
@@ -29,7 +30,7 @@ pub fn start() {
 /// Answers one request.
 #[event(fetch)]
 pub async fn fetch(mut request: Request, env: Env, _context: Context) -> worker::Result<Response> {
-    let config = WebhookConfig::from_env(&env);
+    let config = WebhookConfig::of_isolate(&env);
     let allowed_origin = config.as_ref().ok().and_then(|config| config.common.allowed_origin.clone());
     let answer = answer(&mut request, &env, config).await;
     if allowed_origin.is_none() {
@@ -39,7 +40,7 @@ pub async fn fetch(mut request: Request, env: Env, _context: Context) -> worker:
     answer.with_cors(allowed_origin.as_deref(), request_origin.as_deref()).into_response()
 }
 
-async fn answer(request: &mut Request, env: &Env, config: Result<WebhookConfig, ConfigError>) -> Answer {
+async fn answer(request: &mut Request, env: &Env, config: Result<Rc<WebhookConfig>, ConfigError>) -> Answer {
     let path = request.path();
     let route = Route::of(request.method().as_ref(), &path);
     let now = WorkerClock.now();

@@ -4,10 +4,11 @@
 //! are isolated: each has its own wait and its own last error.
 
 use super::parts::{Part, Parts, wait_ms};
+use super::signal::Signal;
 use super::{Account, ObjectState, time_now};
 use crate::database::Database;
 use crate::storage::values;
-use futures_util::future::join3;
+use futures_util::future::{join3, select};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::timestamp::Timestamp;
@@ -17,6 +18,7 @@ use keapsync_platform::clock::{WorkerClock, sleep_ms};
 use keapsync_platform::entropy::random_u32;
 use keapsync_platform::log::Log;
 use std::cell::Cell;
+use std::pin::pin;
 
 /// How long one alarm goes on taking up work, in milliseconds.
 const WORK_BUDGET_MS: i64 = 20_000;
@@ -28,8 +30,9 @@ const FALLBACK_MS: i64 = 15_000;
 /// refreshed when it is needed, not over and over.
 const TOKEN_AGE_MIN_MS: i64 = 10_000;
 
-/// Pause between two looks for new events while other parts are at work, in milliseconds.
-const ARRIVAL_POLL_MS: i64 = 15;
+/// Longest pause between two looks for work while other parts are at work, in milliseconds: an arrival ends it, what falls due
+/// by time does not.
+const IDLE_LOOK_MS: i64 = 250;
 
 impl ObjectState {
     /// Runs the alarm.
@@ -98,10 +101,11 @@ impl Account<'_> {
         }
         if self.can_write_rows()? {
             let busy = Cell::new(0);
+            let (events, work) = (&self.object.events_arrived, &self.object.work_arrived);
             let (events, outbox, runs) = join3(
-                self.keep_at(&busy, deadline, async || self.events_part(database, deadline).await),
-                self.keep_at(&busy, deadline, async || self.outbox_part(database, deadline).await),
-                self.keep_at(&busy, deadline, async || self.runs_part().await),
+                self.keep_at(events, &busy, deadline, async || self.events_part(database, deadline).await),
+                self.keep_at(work, &busy, deadline, async || self.outbox_part(database, deadline).await),
+                self.keep_at(work, &busy, deadline, async || self.runs_part().await),
             )
             .await;
             events.and(outbox).and(runs)?;
@@ -117,14 +121,20 @@ impl Account<'_> {
     /// for the slowest.
     async fn keep_at(
         &self,
+        signal: &Signal,
         busy: &Cell<u8>,
         deadline: Timestamp,
         part: impl AsyncFn() -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         loop {
+            let seen = signal.count();
             busy.set(busy.get() + 1);
             let outcome = part().await;
             busy.set(busy.get() - 1);
+            if busy.get() == 0 {
+                // Who waits for this part to end must not wait for something to arrive.
+                self.object.wake_parts();
+            }
             let has_worked = outcome?;
             if time_now() >= deadline {
                 return Ok(());
@@ -135,7 +145,7 @@ impl Account<'_> {
             if busy.get() == 0 {
                 return Ok(());
             }
-            sleep_ms(ARRIVAL_POLL_MS).await;
+            select(pin!(signal.raised_since(seen)), pin!(sleep_ms(IDLE_LOOK_MS))).await;
         }
     }
 

@@ -7,16 +7,16 @@ use keapsync_platform::respond::Answer;
 
 impl Account<'_> {
     /// Answers a call of the worker, which has already checked who asks.
-    pub(super) async fn answer(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        let outcome = match path {
-            "/oauth/begin" => self.begin(),
-            "/oauth/open" => self.open(body),
-            "/oauth/complete" => self.complete(body).await,
-            "/oauth/service-key" => self.connect_by_key(body).await,
-            "/oauth/status" => self.oauth_status(),
-            "/oauth/refresh" => self.refresh().await,
-            "/oauth/revoke" => self.revoke().await,
-            _ => match AccountCall::parse(method, path.trim_start_matches('/')) {
+    pub(super) async fn answer(&self, method: &str, resource: &str, body: &[u8]) -> Answer {
+        let outcome = match resource {
+            "oauth/begin" => self.begin(),
+            "oauth/open" => self.open(body),
+            "oauth/complete" => self.complete(body).await,
+            "oauth/service-key" => self.connect_by_key(body).await,
+            "oauth/status" => self.oauth_status(),
+            "oauth/refresh" => self.refresh().await,
+            "oauth/revoke" => self.revoke().await,
+            _ => match AccountCall::parse(method, resource) {
                 Ok(call) => self.answer_call(call, body).await,
                 Err(_) => Ok(Answer::not_found("there is nothing at this path")),
             },

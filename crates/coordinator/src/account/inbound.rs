@@ -65,7 +65,7 @@ impl Account<'_> {
             response.queued += u64::try_from(queued).unwrap_or(0);
             response.coalesced += ids.len() as u64 - u64::try_from(queued).unwrap_or(0);
         }
-        self.object.arm(now).await;
+        self.object.arm_for_events(now).await;
         Ok(Answer::json(200, &response))
     }
 

@@ -17,12 +17,12 @@ mod lease;
 mod outbox;
 mod parts;
 mod setup;
+mod signal;
 mod status;
 pub mod times;
 mod units;
 pub mod wire;
 
-use crate::object_call::ACCOUNT_HEADER;
 use crate::storage::{Sql, values};
 use futures_util::lock::Mutex;
 use keapsync_domain::failure::{Failure, FailureClass};
@@ -34,8 +34,22 @@ use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, CoordinatorConfig};
 use keapsync_platform::log::Log;
 use keapsync_platform::respond::Answer;
+use signal::Signal;
 use std::cell::Cell;
+use std::rc::Rc;
 use worker::{Env, Method, Request, State, Storage};
+
+/// The address under which an account's object is asked for `resource`. Objects do not know what they were found by, so the
+/// account's name is part of it.
+#[must_use]
+pub fn object_path(account: &AccountId, resource: &str) -> String {
+    format!("/coordinator/{account}/{resource}")
+}
+
+fn split_object_path(path: &str) -> Option<(AccountId, &str)> {
+    let (account, resource) = path.strip_prefix("/coordinator/")?.split_once('/')?;
+    Some((AccountId::parse(account).ok()?, resource))
+}
 
 /// Binding of the class.
 pub const ACCOUNT_BINDING: &str = "SYNC_COORDINATOR";
@@ -51,15 +65,21 @@ pub struct ObjectState {
     storage: Storage,
     sql: Sql,
     env: Env,
-    config: Result<CoordinatorConfig, ConfigError>,
+    config: Result<Rc<CoordinatorConfig>, ConfigError>,
     /// Held while a refresh is under way.
     refresh_lock: Mutex<()>,
     /// Requests for a refresh that are under way.
     refresh_requests: Cell<u32>,
     /// When the alarm is set to, as far as this instance knows.
     armed_at: Cell<Option<Timestamp>>,
+    /// Raised when events arrived for an alarm that is at work. Apart from the other, because deliveries come by the hundred.
+    events_arrived: Signal,
+    /// Raised when an alarm that is at work may have anything else to do.
+    work_arrived: Signal,
     /// Since when the alarm is at work.
     running_since: Cell<Option<Timestamp>>,
+    /// Whether the account is known to have been connected.
+    is_known: Cell<bool>,
     /// Events that wait, counted once and kept up to date.
     open_events: Cell<Option<i64>>,
     /// The outbox, when and how it was last seen.
@@ -91,7 +111,7 @@ impl ObjectState {
     pub fn new(state: &State, env: Env) -> Self {
         let storage = state.storage();
         let sql = Sql::new(storage.sql());
-        let config = CoordinatorConfig::from_env(&env);
+        let config = CoordinatorConfig::of_isolate(&env);
         // A failure shows at the next statement, which has a caller to tell it to.
         let _ = sql.exists().and_then(|exists| if exists { sql.migrate() } else { Ok(()) });
         Self {
@@ -102,7 +122,10 @@ impl ObjectState {
             refresh_lock: Mutex::new(()),
             refresh_requests: Cell::new(0),
             armed_at: Cell::new(None),
+            events_arrived: Signal::default(),
+            work_arrived: Signal::default(),
             running_since: Cell::new(None),
+            is_known: Cell::new(false),
             open_events: Cell::new(None),
             outbox: Cell::new(OutboxSeen::default()),
         }
@@ -111,12 +134,13 @@ impl ObjectState {
     /// Answers one call of the worker.
     pub async fn answer(&self, request: &mut Request) -> worker::Result<Answer> {
         let Ok(config) = &self.config else { return Ok(Answer::misconfigured()) };
-        let named = request.headers().get(ACCOUNT_HEADER)?.and_then(|name| AccountId::parse(&name).ok());
-        let Some(id) = named else { return Ok(Answer::bad_request("the account's name is missing")) };
         let (method, path) = (request.method(), request.path());
+        let Some((id, resource)) = split_object_path(&path) else {
+            return Ok(Answer::bad_request("the account's name is missing"));
+        };
         let body = if method == Method::Get { Vec::new() } else { request.bytes().await? };
         let account = Account { object: self, id: &id, config };
-        Ok(account.answer(method.as_ref(), &path, &body).await)
+        Ok(account.answer(method.as_ref(), resource, &body).await)
     }
 
     /// Whether the alarm is at work now.
@@ -128,12 +152,34 @@ impl ObjectState {
     /// looks at everything once more before it ends.
     async fn arm(&self, at: Timestamp) {
         let now = WorkerClock.now();
+        if self.is_alarm_running(now) {
+            self.wake_parts();
+        } else {
+            self.arm_idle(at, now).await;
+        }
+    }
+
+    /// As [`ObjectState::arm`], for events that just arrived.
+    async fn arm_for_events(&self, now: Timestamp) {
+        if self.is_alarm_running(now) {
+            self.events_arrived.raise();
+        } else {
+            self.arm_idle(now, now).await;
+        }
+    }
+
+    async fn arm_idle(&self, at: Timestamp, now: Timestamp) {
         let is_armed =
             self.armed_at.get().is_some_and(|armed| armed <= at && now.since_ms(armed) < ALARM_LATE_MS);
-        if is_armed || self.is_alarm_running(now) {
-            return;
+        if !is_armed {
+            self.set_alarm(at, now).await;
         }
-        self.set_alarm(at, now).await;
+    }
+
+    /// Makes all parts of an alarm that is at work look again.
+    fn wake_parts(&self) {
+        self.events_arrived.raise();
+        self.work_arrived.raise();
     }
 
     async fn set_alarm(&self, at: Timestamp, now: Timestamp) {
@@ -161,7 +207,12 @@ impl Account<'_> {
 
     /// Whether the account was ever connected.
     fn is_known(&self) -> Result<bool, Failure> {
-        Ok(self.sql().exists()? && self.sql().get::<String>(values::ACCOUNT)?.is_some())
+        // What was connected once stays known, so that a delivery need not ask for it.
+        if !self.object.is_known.get() {
+            let known = self.sql().exists()? && self.sql().get::<String>(values::ACCOUNT)?.is_some();
+            self.object.is_known.set(known);
+        }
+        Ok(self.object.is_known.get())
     }
 
     fn settings(&self) -> Result<AccountSettings, Failure> {

@@ -1,8 +1,8 @@
 //! The worker's side of connecting: reads what browsers and admins send, asks the account's object, writes pages.
 
-use crate::account::ACCOUNT_BINDING;
 use crate::account::connect::state_key;
 use crate::account::wire::{AccountRequest, CompleteRequest, OpenRequest, OpenResponse, ServiceKeyRequest};
+use crate::account::{ACCOUNT_BINDING, object_path};
 use crate::entry::Surroundings;
 use crate::oauth::browser::{clear_cookie, cookie_of, page, set_cookie};
 use crate::oauth::state::{InvalidState, State};
@@ -24,7 +24,7 @@ const PARAMETER_LENGTH_MAX: usize = 2048;
 /// `POST /oauth/initiate`.
 pub async fn initiate(around: &Surroundings<'_>, body: &[u8]) -> Answer {
     match named_account(body) {
-        Ok(account) => ask(around, &account, "/oauth/begin", b"{}").await,
+        Ok(account) => ask(around, &account, "oauth/begin", b"{}").await,
         Err(answer) => answer,
     }
 }
@@ -35,7 +35,7 @@ pub async fn open(around: &Surroundings<'_>, query: &[(String, String)]) -> Answ
     let Some((account, ticket)) = parts else { return refused(&broken_link()) };
     let Ok(account) = AccountId::parse(account) else { return refused(&broken_link()) };
     let request = OpenRequest { ticket: ticket.to_owned() };
-    match call::<_, OpenResponse>(around, &account, "/oauth/open", &request).await {
+    match call::<_, OpenResponse>(around, &account, "oauth/open", &request).await {
         Ok(opened) => Answer::redirect(&opened.auth_url)
             .with_header("set-cookie", &set_cookie(&opened.cookie, is_https(around))),
         Err(failure) => refused(&failure),
@@ -90,14 +90,14 @@ async fn finish(
         invalid("this browser did not begin the attempt: open the link from keapsync in the browser you use for Keap")
     })?;
     let request = CompleteRequest { nonce: state.nonce, cookie: cookie.to_owned(), code: Secret::new(code) };
-    let _: Value = call(around, &state.account, "/oauth/complete", &request).await?;
+    let _: Value = call(around, &state.account, "oauth/complete", &request).await?;
     Ok(state.account)
 }
 
 /// `GET /oauth/status?keap_account_id=`.
 pub async fn status(around: &Surroundings<'_>, query: &[(String, String)]) -> Answer {
     match parameter(query, "keap_account_id").map(AccountId::parse) {
-        Some(Ok(account)) => ask(around, &account, "/oauth/status", b"{}").await,
+        Some(Ok(account)) => ask(around, &account, "oauth/status", b"{}").await,
         Some(Err(error)) => Answer::bad_request(&error.to_string()),
         None => Answer::bad_request("name the account by ?keap_account_id="),
     }
@@ -115,7 +115,7 @@ pub async fn on_account(around: &Surroundings<'_>, body: &[u8], path: &'static s
 pub async fn service_key(around: &Surroundings<'_>, body: &[u8]) -> Answer {
     // serde's message could quote the key.
     match serde_json::from_slice::<ServiceKeyRequest>(body) {
-        Ok(request) => ask(around, &request.keap_account_id, "/oauth/service-key", body).await,
+        Ok(request) => ask(around, &request.keap_account_id, "oauth/service-key", body).await,
         Err(_) => Answer::bad_request("give keap_account_id (a-z, 0-9 and '-') and service_key"),
     }
 }
@@ -159,13 +159,12 @@ async fn send(
     path: &str,
     body: &[u8],
 ) -> Result<ObjectAnswer, Failure> {
-    let object_name = account.object_name();
+    let (object_name, path) = (account.object_name(), object_path(account, path));
     ObjectRequest {
         binding: ACCOUNT_BINDING,
         object_name: &object_name,
-        account: account.as_str(),
         method: Method::Post,
-        path,
+        path: &path,
         body,
     }
     .send(around.env)
