@@ -205,13 +205,15 @@ $$;
 comment on function public.keapsync_assemble(text, text, jsonb, jsonb) is
     'A slots or map field made of its parts, some of them replaced; null removes one.';
 
--- Records are given as one array per column. Fields that both sides write alike never reach the canonical form.
+-- Records are given as one array per column. Fields that both sides write alike never reach the canonical form. Compiling the
+-- statement (jit) would take longer than running it.
 create function public.keapsync_reconcile(keys text[], entity_types text[], bases jsonb[], keaps jsonb[], supabases jsonb[],
         keap_changed_ats timestamptz[], supabase_changed_ats timestamptz[], policies jsonb[])
     returns table (key text, merge jsonb)
     language plpgsql
     immutable parallel safe
     set search_path = ''
+    set jit = off
 as $$
 begin
     return query
@@ -241,21 +243,23 @@ begin
             jsonb_object_agg(merged.field, merged.outcome -> 'row') filter (where merged.outcome ? 'row') as to_supabase,
             jsonb_object_agg(merged.field, merged.outcome -> 'keap') filter (where merged.outcome ? 'keap') as to_keap,
             jsonb_object_agg(merged.field, merged.outcome -> 'base') filter (where merged.outcome ? 'base') as base_kept,
-            jsonb_agg(merged.outcome -> 'refused' order by merged.position) filter (where merged.outcome ? 'refused') as refused,
-            (select jsonb_agg(conflict.value order by one.position, conflict.line)
-             from merged one
-             cross join jsonb_array_elements(one.outcome -> 'conflicts') with ordinality as conflict (value, line)
-             where one.line = merged.line) as conflicts
+            jsonb_agg(merged.outcome -> 'refused' order by merged.position) filter (where merged.outcome ? 'refused') as refused
         from merged
         where merged.outcome is not null
+        group by merged.line
+    ), in_conflict as (
+        select merged.line, jsonb_agg(conflict.value order by merged.position, conflict.line) as conflicts
+        from merged
+        cross join jsonb_array_elements(merged.outcome -> 'conflicts') with ordinality as conflict (value, line)
         group by merged.line
     )
     select input.key, jsonb_build_object(
         'to_supabase', coalesce(summed.to_supabase, '{}'), 'to_keap', coalesce(summed.to_keap, '{}'),
-        'base_kept', coalesce(summed.base_kept, '{}'), 'conflicts', coalesce(summed.conflicts, '[]'),
+        'base_kept', coalesce(summed.base_kept, '{}'), 'conflicts', coalesce(in_conflict.conflicts, '[]'),
         'refused', coalesce(summed.refused, '[]'))
     from input
     left join summed on summed.line = input.line
+    left join in_conflict on in_conflict.line = input.line
     order by input.line;
 end
 $$;

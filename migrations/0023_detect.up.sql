@@ -77,6 +77,7 @@ create function public.detect_sync_conflicts(account text, entity_type text, rec
     returns table (entity_id uuid, conflict_id uuid, conflict_fields text[])
     language plpgsql
     set search_path = ''
+    set jit = off
 as $$
 declare
     entity constant text := entity_type;

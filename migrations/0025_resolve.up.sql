@@ -392,6 +392,7 @@ create function public.resolve_sync_conflicts(conflict_ids uuid[], strategy text
     language plpgsql
     security definer
     set search_path = ''
+    set jit = off
 as $$
 declare
     -- What one call takes: a screen of decisions, many times over.

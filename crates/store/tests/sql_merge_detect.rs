@@ -7,6 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use support::{TestDatabase, with_account};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 async fn json_of(client: &Client, query: &str) -> Value {
     let row = client
@@ -162,7 +163,7 @@ async fn unknown_rows_and_accounts_are_named() {
         ("select detect_sync_conflict('demo', 'contact', (select id from sync_contacts), '[]')", "22023"),
     ] {
         let error = engine.batch_execute(statement).await.expect_err(statement);
-        assert_eq!(error.code().map(|code| code.code()), Some(code), "{statement}: {error:?}");
+        assert_eq!(error.code().map(SqlState::code), Some(code), "{statement}: {error:?}");
     }
     // Another account's row is not this one's.
     engine
@@ -177,5 +178,5 @@ async fn unknown_rows_and_accounts_are_named() {
         )
         .await
         .expect_err("the row is of demo");
-    assert_eq!(error.code().map(|code| code.code()), Some("P0002"));
+    assert_eq!(error.code().map(SqlState::code), Some("P0002"));
 }

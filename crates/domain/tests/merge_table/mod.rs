@@ -91,7 +91,7 @@ fn read_case(mut case: Map<String, Value>) -> (MergeCase, Value) {
         case.remove("expect").and_then(|value| value.as_object().cloned()).expect("a case expects something");
     for (key, value) in given {
         assert!(expected.get(&key).is_some(), "a case expects {key}, which no merge has");
-        expected[key] = value;
+        expected.as_object_mut().expect("the outcome is an object").insert(key, value);
     }
     let mut taken = |key: &str| case.remove(key).unwrap_or_default();
     let time = |value: Value| {
