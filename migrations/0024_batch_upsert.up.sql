@@ -7,7 +7,7 @@
 
 -- Each record as the merge wants it, or what is wrong with it.
 create function public.keapsync_checked_records(entity_type text, records jsonb[])
-    returns table (line bigint, keap_id text, record jsonb, extra jsonb, updated_ms bigint, created_ms bigint, problem text)
+    returns table (line bigint, keap_id text, record jsonb, extra jsonb, updated_ms bigint, created_ms bigint, row_id uuid, problem text)
     language plpgsql
     immutable
     set search_path = ''
@@ -15,7 +15,7 @@ create function public.keapsync_checked_records(entity_type text, records jsonb[
 as $$
 declare
     entity constant text := entity_type;
-    known_keys constant text[] := array['keap_id', 'keap_updated_at', 'keap_created_at', 'extra']
+    known_keys constant text[] := array['keap_id', 'keap_updated_at', 'keap_created_at', 'extra', 'row_id']
         || array(select schema.field from public.keapsync_fields() as schema where schema.entity_type = entity);
 begin
     return query
@@ -85,6 +85,8 @@ begin
         case when jsonb_typeof(input.object -> 'keap_id') in ('string', 'number') then input.object ->> 'keap_id' end,
         absent.record || coalesce(record.record, '{}'), nullif(input.object -> 'extra', 'null'),
         input.updated_ms, input.created_ms,
+        -- People can edit the field that carries it: whatever is no id of a row names none.
+        case when input.object ->> 'row_id' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then (input.object ->> 'row_id')::uuid end,
         case
             when input.record is null or jsonb_typeof(input.record) <> 'object' then 'the record is no JSON object'
             when input.object ->> 'keap_id' is null or input.object ->> 'keap_id' !~ '^[0-9]{1,19}$'
@@ -108,7 +110,7 @@ comment on function public.keapsync_checked_records(text, jsonb[]) is
 
 -- Applies checked records of different Keap ids. lost: ids that others wrote meanwhile, to be applied again.
 create function public.keapsync_apply_records(account text, entity_type text, policies jsonb, keap_ids text[], records jsonb[],
-        extras jsonb[], updated_mss bigint[], created_mss bigint[], out conflicts integer, out lost text[])
+        extras jsonb[], updated_mss bigint[], created_mss bigint[], row_ids uuid[], out conflicts integer, out lost text[])
     language plpgsql
     set search_path = ''
     set jit = off
@@ -120,8 +122,9 @@ declare
     assignments text;
     typed text;
 begin
-    execute format('select from %s mirrored where mirrored.account_id = $1 and mirrored.keap_id = any ($2) order by mirrored.id for no key update', mirrored)
-        using account, keap_ids;
+    execute format('select from %s mirrored where mirrored.account_id = $1 and (mirrored.keap_id = any ($2) or mirrored.id = any ($3))
+        order by mirrored.id for no key update', mirrored)
+        using account, keap_ids, row_ids;
 
     select string_agg(quote_ident(schema.field), ', ' order by schema.position),
         string_agg(format('%I = typed.%1$I', schema.field), ', ' order by schema.position),
@@ -132,8 +135,9 @@ begin
 
     execute format($statement$
         with input as materialized (
-            select * from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::bigint[], $6::bigint[])
-                as input (keap_id, record, extra, updated_ms, created_ms)
+            select given.*, row_number() over (partition by given.row_id order by length(given.keap_id), given.keap_id) = 1 as first_of_row
+            from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::bigint[], $6::bigint[], $8::uuid[])
+                as given (keap_id, record, extra, updated_ms, created_ms, row_id)
         ), known as materialized (
             select input.*, row.*, status.has_base, status.base as delta_before,
                 coalesce(status.base, '{}') ? 'deleted_at' as deleted_here,
@@ -145,7 +149,11 @@ begin
                 select mirrored.id, mirrored.version, mirrored.deleted_at, mirrored.updated_at as changed_at, mirrored.extra as row_extra,
                     (extract(epoch from mirrored.keap_updated_at) * 1000)::bigint as row_updated_ms, %2$s as row_record
                 from %3$s mirrored
-                where mirrored.keap_id = input.keap_id and mirrored.account_id = $1
+                -- The row with the record's id; else the one that the record was made from, while it has no other.
+                where mirrored.account_id = $1 and mirrored.id = coalesce(
+                    (select linked.id from %3$s linked where linked.keap_id = input.keap_id and linked.account_id = $1),
+                    (select made.id from %3$s made where made.id = input.row_id and made.account_id = $1 and made.keap_id is null
+                        and input.first_of_row))
                 offset 0
             ) as row
             left join lateral (
@@ -228,7 +236,7 @@ begin
                 or judged.row_updated_ms is null and judged.updated_ms is not null or judged.updated_ms > judged.row_updated_ms
         ), updated as (
             update %3$s mirrored
-            set %5$s, extra = coalesce(decided.extra, mirrored.extra), sync_status = decided.state, sync_error = decided.reason,
+            set keap_id = decided.keap_id, %5$s, extra = coalesce(decided.extra, mirrored.extra), sync_status = decided.state, sync_error = decided.reason,
                 last_synced_at = now(), deleted_at = null,
                 keap_updated_at = coalesce(to_timestamp(decided.updated_ms::double precision / 1000), mirrored.keap_updated_at)
             from decided
@@ -237,7 +245,7 @@ begin
             returning mirrored.id, mirrored.keap_id
         ), touched as (
             update %3$s mirrored
-            set sync_status = decided.state, sync_error = decided.reason, last_synced_at = now(),
+            set keap_id = decided.keap_id, sync_status = decided.state, sync_error = decided.reason, last_synced_at = now(),
                 keap_updated_at = coalesce(to_timestamp(decided.updated_ms::double precision / 1000), mirrored.keap_updated_at)
             from decided
             where mirrored.id = decided.id and mirrored.version = decided.version and decided.operation is null
@@ -333,10 +341,10 @@ begin
             )
     $statement$, entity, public.keapsync_record_sql(entity, 'mirrored'), mirrored, columns, assignments, typed)
     into conflicts, lost
-    using account, keap_ids, records, extras, updated_mss, created_mss, policies;
+    using account, keap_ids, records, extras, updated_mss, created_mss, policies, row_ids;
 end
 $$;
-comment on function public.keapsync_apply_records(text, text, jsonb, text[], jsonb[], jsonb[], bigint[], bigint[]) is
+comment on function public.keapsync_apply_records(text, text, jsonb, text[], jsonb[], jsonb[], bigint[], bigint[], uuid[]) is
     'Merges checked records of Keap into their rows and inserts the unknown ones; answers how many conflicts there were and which ids others wrote meanwhile.';
 
 -- Why Postgres refused a record, without the values that its own messages quote.
@@ -383,6 +391,7 @@ declare
     extras jsonb[];
     updated_mss bigint[];
     created_mss bigint[];
+    row_ids uuid[];
     bad_ids text[];
     bad_reasons text[];
     wanted text[];
@@ -419,13 +428,14 @@ begin
             array_agg(latest.record order by length(latest.keap_id), latest.keap_id) as contents,
             array_agg(latest.extra order by length(latest.keap_id), latest.keap_id) as extras,
             array_agg(latest.updated_ms order by length(latest.keap_id), latest.keap_id) as updated_mss,
-            array_agg(latest.created_ms order by length(latest.keap_id), latest.keap_id) as created_mss
+            array_agg(latest.created_ms order by length(latest.keap_id), latest.keap_id) as created_mss,
+            array_agg(latest.row_id order by length(latest.keap_id), latest.keap_id) as row_ids
         from latest
     ), bad as (
         select array_agg(checked.keap_id) as ids, array_agg(checked.problem) as reasons from checked where checked.problem is not null
     )
-    select good.ids, good.contents, good.extras, good.updated_mss, good.created_mss, bad.ids, bad.reasons
-    into keap_ids, contents, extras, updated_mss, created_mss, bad_ids, bad_reasons
+    select good.ids, good.contents, good.extras, good.updated_mss, good.created_mss, good.row_ids, bad.ids, bad.reasons
+    into keap_ids, contents, extras, updated_mss, created_mss, row_ids, bad_ids, bad_reasons
     from good, bad;
 
     conflicts := 0;
@@ -447,14 +457,15 @@ begin
                 into found_conflicts, lost
                 from (
                     select array_agg(given.keap_id) as ids, array_agg(given.content) as contents, array_agg(given.extra) as extras,
-                        array_agg(given.updated_ms) as updated_mss, array_agg(given.created_ms) as created_mss
+                        array_agg(given.updated_ms) as updated_mss, array_agg(given.created_ms) as created_mss,
+                        array_agg(given.row_id) as row_ids
                     from unnest(keap_ids[first_line:last_line], contents[first_line:last_line], extras[first_line:last_line],
-                        updated_mss[first_line:last_line], created_mss[first_line:last_line])
-                        as given (keap_id, content, extra, updated_ms, created_ms)
+                        updated_mss[first_line:last_line], created_mss[first_line:last_line], row_ids[first_line:last_line])
+                        as given (keap_id, content, extra, updated_ms, created_ms, row_id)
                     where attempt = 1 or given.keap_id = any (wanted)
                 ) as part
                 cross join lateral public.keapsync_apply_records(account, entity, policies, part.ids, part.contents, part.extras,
-                    part.updated_mss, part.created_mss) as applied;
+                    part.updated_mss, part.created_mss, part.row_ids) as applied;
                 exit when cardinality(lost) = 0;
                 wanted := lost;
             end loop;
@@ -528,7 +539,7 @@ begin
     end loop;
     foreach signature in array array[
         'keapsync_checked_records(text, jsonb[])',
-        'keapsync_apply_records(text, text, jsonb, text[], jsonb[], jsonb[], bigint[], bigint[])',
+        'keapsync_apply_records(text, text, jsonb, text[], jsonb[], jsonb[], bigint[], bigint[], uuid[])',
         'keapsync_refusal(text, text, text)', 'keapsync_batch_upsert(text, text, jsonb[])', 'batch_upsert_contacts(text, jsonb[])',
         'batch_upsert_orders(text, jsonb[])', 'batch_upsert_tags(text, jsonb[])', 'batch_upsert_subscriptions(text, jsonb[])']
     loop
@@ -537,3 +548,6 @@ begin
     end loop;
 end
 $$;
+
+comment on column public.sync_audit_log.sync_source is 'supabase (a person''s edit), or how Keap''s record came: hook, poll, full_sync, outbox (its answer to our write), batch_upsert.';
+comment on column public.sync_activity.source is 'What made the sync look: hook, poll, full_sync, outbox, batch_upsert.';

@@ -35,3 +35,8 @@ begin
     return new;
 end
 $$;
+
+comment on column public.sync_audit_log.operation is 'create, update, delete, undelete, conflict.';
+comment on column public.sync_audit_log.new_data is 'Values that were overridden and are kept nowhere else, keyed by field; mostly null.';
+comment on column public.sync_conflicts.winner is 'Whose value stands; null while open.';
+comment on column public.sync_conflicts.resolution_strategy is 'Policy that applied: newest_wins, keap_wins, supabase_wins, merge, manual.';

@@ -525,3 +525,8 @@ begin
     end loop;
 end
 $$;
+
+comment on column public.sync_audit_log.operation is 'create, update, delete, undelete, conflict, resolve.';
+comment on column public.sync_audit_log.new_data is 'Values that were overridden and are kept nowhere else, keyed by field, in a resolution by field and side; mostly null.';
+comment on column public.sync_conflicts.winner is 'Whose value stands: keap, supabase, merged (neither''s as it was); null while open.';
+comment on column public.sync_conflicts.resolution_strategy is 'Policy that applied, or that will: newest_wins, keap_wins, supabase_wins, manual; once a person decided, their strategy: keap_wins, supabase_wins, merge, manual.';

@@ -23,7 +23,7 @@ const ENTITIES: [EntityType; 4] =
 const SLOT_KINDS: [SlotKind; 4] = [SlotKind::Email, SlotKind::Phone, SlotKind::Address, SlotKind::Item];
 
 /// Random merges per run; each in a few statements.
-const RANDOM_MERGES: usize = 6_000;
+const RANDOM_MERGES: usize = 4_000;
 
 /// Merges per statement.
 const PAGE: usize = 1_000;

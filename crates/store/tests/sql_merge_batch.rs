@@ -427,6 +427,47 @@ async fn orders_tags_and_subscriptions_take_their_own_values() {
 }
 
 #[tokio::test]
+async fn a_record_finds_the_row_it_was_made_from() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    with_account(&engine).await;
+    let row_id: String = person
+        .query_one(
+            "insert into sync_contacts (account_id, first_name, company, tags) values ('demo', 'Ann', 'Mine', '[\"1\"]') returning id::text",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    // The create carried the name, not the company and the tags; two records that name one row are still two.
+    let made = json!({"keap_id": "7", "row_id": row_id.to_uppercase(), "first_name": "Ann", "tags": ["2"]});
+    let copied = json!({"keap_id": "8", "row_id": row_id, "first_name": "Copy"});
+    let odd = json!({"keap_id": "9", "row_id": "no id", "first_name": "Odd"});
+    let records = [copied, made, odd];
+    assert_eq!(upsert(&engine, "contacts", &records).await, (3, 0, 0));
+    let found = json_of(
+        &engine,
+        "select keap_id, first_name, company, tags, sync_status, source_system from sync_contacts order by keap_id",
+    )
+    .await;
+    assert_eq!(
+        found,
+        json!([
+            {"keap_id": "7", "first_name": "Ann", "company": null, "tags": ["1", "2"], "sync_status": "error", "source_system": "supabase"},
+            {"keap_id": "8", "first_name": "Copy", "company": null, "tags": null, "sync_status": "completed", "source_system": "keap"},
+            {"keap_id": "9", "first_name": "Odd", "company": null, "tags": null, "sync_status": "completed", "source_system": "keap"},
+        ])
+    );
+    assert_eq!(
+        json_of(&engine, "select keap_id, has_base, base from sync_status where keap_id = '7'").await,
+        json!([{"keap_id": "7", "has_base": true, "base": {"tags": ["2"]}}])
+    );
+    // Once linked, a row is found by its Keap id alone.
+    assert_eq!(upsert(&engine, "contacts", &records).await, (3, 0, 0));
+    assert_eq!(json_of(&engine, "select count(*) from sync_contacts").await, json!([{"count": 3}]));
+}
+
+#[tokio::test]
 async fn a_thousand_records_go_in_one_call() {
     let database = TestDatabase::migrated().await;
     let (engine, person) = (database.engine().await, database.person().await);
