@@ -72,12 +72,14 @@ grant execute on function public.keapsync_account_policies(text) to keapsync_eng
 
 -- Records are objects: entity_id, keap_data (Keap's whole record, keyed by field; what is missing is absent), and where they are
 -- known supabase_data (else the row as it is) and keap_changed_at. Every conflict is recorded as open, whatever the policy: the next
--- sync settles those that a policy can settle. Rows that are not there are left out of the answer.
+-- sync settles those that a policy can settle. Rows that are not there are left out of the answer. Rows are looked up by index
+-- (enable_seqscan), however little is known of the tables' sizes.
 create function public.detect_sync_conflicts(account text, entity_type text, records jsonb[])
     returns table (entity_id uuid, conflict_id uuid, conflict_fields text[])
     language plpgsql
     set search_path = ''
     set jit = off
+    set enable_seqscan = off
 as $$
 declare
     entity constant text := entity_type;

@@ -108,12 +108,14 @@ $$;
 comment on function public.keapsync_checked_records(text, jsonb[]) is
     'Records of Keap in column form as the merge wants them, each with what is wrong with it, if anything is.';
 
--- Applies checked records of different Keap ids. lost: ids that others wrote meanwhile, to be applied again.
+-- Applies checked records of different Keap ids. lost: ids that others wrote meanwhile, to be applied again. Rows are looked up by index
+-- (enable_seqscan), however little is known of the tables' sizes: a first load comes before any statistics.
 create function public.keapsync_apply_records(account text, entity_type text, policies jsonb, keap_ids text[], records jsonb[],
         extras jsonb[], updated_mss bigint[], created_mss bigint[], row_ids uuid[], out conflicts integer, out lost text[])
     language plpgsql
     set search_path = ''
     set jit = off
+    set enable_seqscan = off
 as $$
 declare
     entity constant text := entity_type;
@@ -122,9 +124,21 @@ declare
     assignments text;
     typed text;
 begin
-    execute format('select from %s mirrored where mirrored.account_id = $1 and (mirrored.keap_id = any ($2) or mirrored.id = any ($3))
-        order by mirrored.id for no key update', mirrored)
-        using account, keap_ids, row_ids;
+    execute format($statement$
+        with wanted as materialized (
+            select linked.id
+            from unnest($2::text[]) as given (keap_id)
+            cross join lateral (
+                select mirrored.id from %1$s mirrored where mirrored.keap_id = given.keap_id and mirrored.account_id = $1 offset 0
+            ) as linked
+            union
+            select given.id from unnest($3::uuid[]) as given (id) where given.id is not null
+        )
+        select from (select wanted.id from wanted order by wanted.id) as wanted
+        cross join lateral (
+            select from %1$s mirrored where mirrored.id = wanted.id and mirrored.account_id = $1 for no key update
+        ) as locked
+    $statement$, mirrored) using account, keap_ids, row_ids;
 
     select string_agg(quote_ident(schema.field), ', ' order by schema.position),
         string_agg(format('%I = typed.%1$I', schema.field), ', ' order by schema.position),
@@ -144,7 +158,6 @@ begin
                 row.row_record || (coalesce(status.base, '{}') - 'deleted_at')
                     || case when status.has_base then '{}' else public.keapsync_never_agreed(%1$L) end as base
             from input
-            -- Lookups by index, however little is known of the tables' sizes.
             cross join lateral (
                 select mirrored.id, mirrored.version, mirrored.deleted_at, mirrored.updated_at as changed_at, mirrored.extra as row_extra,
                     (extract(epoch from mirrored.keap_updated_at) * 1000)::bigint as row_updated_ms, %2$s as row_record
