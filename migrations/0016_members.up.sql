@@ -129,7 +129,7 @@ create function public.keapsync_keep_last_admin() returns trigger
 as $$
 begin
     -- One at a time: two admins who demote each other would both find the other one.
-    perform from public.sync_accounts account where account.account_id = old.account_id for update;
+    perform from public.sync_accounts account where account.account_id = old.account_id for no key update;
     if not exists (
         select from public.sync_account_members other
         where other.account_id = old.account_id and other.role = 'admin' and other.user_id <> old.user_id

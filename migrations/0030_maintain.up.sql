@@ -1,5 +1,6 @@
 -- What time asks of the database: partitions ahead, what is past its retention removed, counts folded, links repaired, and advice where
--- a table needs vacuum. Each call does a bounded amount, so that it ends well within any proxy's limit; what is left waits for the next.
+-- a table needs vacuum. Each call does a bounded amount, so that it ends well within the minute that proxies allow; what is left waits
+-- for the next call, and a call that did nothing is cheap.
 --
 -- Retention is in sync_accounts.settings where an account sets it: {"retention": {"deleted_days": 90, "queue_days": 30,
 -- "activity_days": 90, "runs_days": 365}}. The audit log is shared by all accounts and partitioned by month: it is kept for as many
@@ -60,7 +61,7 @@ comment on function public.keapsync_drop_audit_partitions(integer) is
     'Drops the audit log''s partitions that ended more than this many months before the current one; answers their names.';
 select public.keapsync_protect_function('public.keapsync_drop_audit_partitions(integer)');
 
-create function public.sync_maintain(rows_max integer default 5000) returns table (task text, detail text, rows bigint)
+create function public.sync_maintain(rows_max integer default 20000) returns table (task text, detail text, rows bigint)
     language plpgsql
     security definer
     set search_path = ''
@@ -259,7 +260,7 @@ begin
 end
 $$;
 comment on function public.sync_maintain(integer) is
-    'Daily upkeep: partitions ahead, what is past its retention removed, counts folded, links repaired, advice on vacuum. Does at most rows_max rows of each task; answers what it did.';
+    'Daily upkeep: partitions ahead, what is past its retention removed, counts folded, links repaired, advice on vacuum. Does at most rows_max rows of each task; answers what it did. Call it again while a task does as many.';
 select public.keapsync_protect_function('public.sync_maintain(integer)');
 grant execute on function public.sync_maintain(integer) to keapsync_engine;
 do $$
@@ -299,7 +300,8 @@ begin
     if not exists (select from pg_catalog.pg_extension where extname = 'pg_cron') then
         return false;
     end if;
-    perform cron.schedule('keapsync-maintain', '17 3 * * *', 'select * from public.sync_maintain()');
+    -- No proxy limits this call: it may do more than the workers' own.
+    perform cron.schedule('keapsync-maintain', '17 3 * * *', 'select * from public.sync_maintain(100000)');
     return true;
 exception
     when insufficient_privilege then
