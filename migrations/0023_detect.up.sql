@@ -97,8 +97,14 @@ begin
     end if;
 
     -- Rows are locked in order of id, as every writer does; the statement after this one sees what the last writer left.
-    execute format('select from %s mirrored where mirrored.account_id = $1 and mirrored.id = any ($2) order by mirrored.id for no key update', mirrored)
-        using account, array(select (record ->> 'entity_id')::uuid from unnest(records) as record);
+    execute format($statement$
+        select from (
+            select distinct (record ->> 'entity_id')::uuid as id from unnest($2::jsonb[]) as record order by 1
+        ) as wanted
+        cross join lateral (
+            select from %1$s mirrored where mirrored.id = wanted.id and mirrored.account_id = $1 for no key update
+        ) as locked
+    $statement$, mirrored) using account, records;
 
     return query execute format($statement$
         with input as materialized (
@@ -166,16 +172,15 @@ begin
             left join recorded on recorded.entity_id = conflict.id and recorded.path = conflict.path
             left join lateral (
                 select known.id from public.sync_conflicts known
-                where known.entity_id = conflict.id and known.entity_type = %1$L and known.account_id = $1
-                    and known.resolved_at is null and known.conflict_fields = array[conflict.path]
+                where known.entity_id = conflict.id and known.entity_type = %1$L and known.resolved_at is null
+                    and known.conflict_fields = array[conflict.path]
             ) as open on true
             group by conflict.id
         ), shown as (
             update %3$s mirrored
             set sync_status = 'conflict', sync_error = summed.reason
             from summed
-            where mirrored.id = summed.id and mirrored.account_id = $1
-                and (mirrored.sync_status, mirrored.sync_error) is distinct from ('conflict', summed.reason)
+            where mirrored.id = summed.id and (mirrored.sync_status, mirrored.sync_error) is distinct from ('conflict', summed.reason)
         ), marked as (
             insert into public.sync_status as status (account_id, entity_type, entity_id, keap_id, conflict_status, last_sync_status,
                 last_sync_error)

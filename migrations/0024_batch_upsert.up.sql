@@ -109,7 +109,8 @@ comment on function public.keapsync_checked_records(text, jsonb[]) is
     'Records of Keap in column form as the merge wants them, each with what is wrong with it, if anything is.';
 
 -- Applies checked records of different Keap ids. lost: ids that others wrote meanwhile, to be applied again. Rows are looked up by index
--- (enable_seqscan), however little is known of the tables' sizes: a first load comes before any statistics.
+-- (enable_seqscan), however little is known of the tables' sizes: a first load comes before any statistics. For the same reason nothing is
+-- looked up by account where an id says enough.
 create function public.keapsync_apply_records(account text, entity_type text, policies jsonb, keap_ids text[], records jsonb[],
         extras jsonb[], updated_mss bigint[], created_mss bigint[], row_ids uuid[], out conflicts integer, out lost text[])
     language plpgsql
@@ -219,7 +220,7 @@ begin
             select conflict.id from conflict
             where conflict.winner is not null or not exists (
                 select from public.sync_conflicts open
-                where open.entity_id = conflict.id and open.entity_type = %1$L and open.account_id = $1 and open.resolved_at is null
+                where open.entity_id = conflict.id and open.entity_type = %1$L and open.resolved_at is null
                     and open.conflict_fields = array[conflict.path] and open.keap_data -> conflict.path = conflict.keap
                     and open.supabase_data -> conflict.path = conflict.supabase)
         ), judged as materialized (
@@ -333,7 +334,7 @@ begin
                 union all
                 select written.id, null, null from written where written.state = 'completed' and written.operation is distinct from 'create'
             ) as settled
-            where open.account_id = $1 and open.entity_type = %1$L and open.entity_id = settled.id and open.resolved_at is null
+            where open.entity_id = settled.id and open.entity_type = %1$L and open.resolved_at is null
                 and (settled.path is null or open.conflict_fields = array[settled.path])
         ), rejections_closed as (
             -- A record that could not be applied before is applied now.
