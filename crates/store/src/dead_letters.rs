@@ -19,7 +19,7 @@ const LIST: &str = "
 /// Edits are queued again; records that could not be applied are taken off the list, because reading them again decides.
 const REPLAY: &str = "
     with chosen as materialized (
-        select item.id, item.operation, item.keap_id
+        select item.id, item.operation, item.entity_type, item.keap_id
         from public.sync_queue item
         where item.account_id = $1 and item.status = 'failed'
             and ($2::text[] is null or item.id::text = any($2::text[]))
@@ -39,7 +39,7 @@ const REPLAY: &str = "
         where item.id = chosen.id and chosen.operation = 'sync'
         returning item.id
     )
-    select operation, keap_id from chosen
+    select operation, entity_type, keap_id from chosen
     where (select count(*) from queued) + (select count(*) from taken_off) >= 0";
 
 /// A failed item.
@@ -70,6 +70,8 @@ pub struct FailedItem {
 pub struct ReplayedItem {
     /// As in [`FailedItem`]. The record of a `sync` is to be read from Keap again, by the caller.
     pub operation: String,
+    /// Kind of record.
+    pub entity: String,
     /// Keap's id, where known.
     pub keap_id: Option<String>,
 }
@@ -93,7 +95,9 @@ impl Store<'_> {
         let parameters: [Parameter<'_>; 3] =
             [(&account.as_str(), Type::TEXT), (&ids, Type::TEXT_ARRAY), (&cause, Type::TEXT)];
         let rows = self.query(REPLAY, &parameters).await?;
-        let read = |row: &Row| Ok(ReplayedItem { operation: row.try_get(0)?, keap_id: row.try_get(1)? });
+        let read = |row: &Row| {
+            Ok(ReplayedItem { operation: row.try_get(0)?, entity: row.try_get(1)?, keap_id: row.try_get(2)? })
+        };
         let items: Result<Vec<ReplayedItem>, tokio_postgres::Error> = rows.iter().map(read).collect();
         items.map_err(|error| failure(&error))
     }

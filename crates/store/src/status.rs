@@ -27,7 +27,8 @@ pub struct MirrorCounts {
 }
 
 /// Live rows are added up from what every statement noted of them, the others come from small indexes: nothing here reads the
-/// whole table. `{table}` and `{entity}` are filled in.
+/// whole table. What is deleted is left out by the sums: as a condition it would make the index of all live rows look good where there
+/// are no statistics. `{table}` and `{entity}` are filled in.
 const COUNTS: &str = "
     select live.total, open.pending, open.conflicts, open.errors, open.paused, deleted.total
     from (
@@ -35,12 +36,12 @@ const COUNTS: &str = "
         from public.sync_record_counts count
         where count.account_id = $1 and count.entity_type = '{entity}'
     ) as live, (
-        select count(*) filter (where sync_status = 'pending') as pending,
-               count(*) filter (where sync_status = 'conflict') as conflicts,
-               count(*) filter (where sync_status = 'error') as errors,
-               count(*) filter (where sync_status = 'paused') as paused
+        select count(*) filter (where sync_status = 'pending' and deleted_at is null) as pending,
+               count(*) filter (where sync_status = 'conflict' and deleted_at is null) as conflicts,
+               count(*) filter (where sync_status = 'error' and deleted_at is null) as errors,
+               count(*) filter (where sync_status = 'paused' and deleted_at is null) as paused
         from {table}
-        where account_id = $1 and sync_status <> 'completed' and deleted_at is null
+        where account_id = $1 and sync_status <> 'completed'
     ) as open, (
         select count(*) as total from {table} where account_id = $1 and deleted_at is not null
     ) as deleted";

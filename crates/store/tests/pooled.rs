@@ -3,7 +3,11 @@
 //! The other tests of the store go through the same pooler, one client at a time; here clients take turns on each server session
 //! statement by statement.
 
-#![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 
 mod support;
 

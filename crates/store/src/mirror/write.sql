@@ -39,7 +39,7 @@ updated as (
     from input
     join current on current.id = input.id
     where mirrored.id = current.id and input.has_record
-    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at
+    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at, input.state
 ),
 touched as (
     update {table} mirrored
@@ -49,7 +49,7 @@ touched as (
     from input
     join current on current.id = input.id
     where mirrored.id = current.id and not input.has_record
-    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at
+    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at, input.state
 ),
 inserted as (
     insert into {table} (id, account_id, keap_id, extra, source_system, sync_status, sync_error, last_synced_at,
@@ -134,16 +134,27 @@ conflicts_written as (
 -- An open conflict ends when its field is settled, or when the whole record is in step again.
 conflicts_closed as (
     update public.sync_conflicts known
-    set resolved_at = now(), updated_at = now(), winner = settled.winner,
+    set resolved_at = now(), updated_at = now(), winner = closed.winner,
         resolution_notes = coalesce(known.resolution_notes, 'settled by the sync')
     from (
-        select id, field, winner from conflict where winner is not null
-        union all
-        select written.id, null, null from written join input on input.keap_id = written.keap_id
-        where input.state = 'completed' and input.id is not null
-    ) as settled
-    where known.account_id = $1 and known.entity_type = '{entity}' and known.entity_id = settled.id
-        and known.resolved_at is null and (settled.field is null or known.conflict_fields = array[settled.field])
+        select open.id, settled.winner
+        from (
+            select id, field, winner from conflict where winner is not null
+            union all
+            select id, null, null from updated where state = 'completed'
+            union all
+            select id, null, null from touched where state = 'completed'
+        ) as settled
+        cross join lateral (
+            select known.id from public.sync_conflicts known
+            -- The row is of this account. Without a word about the account no index looks good but the record's own.
+            where known.entity_id = settled.id and known.entity_type = '{entity}'
+                and known.resolved_at is null and (settled.field is null or known.conflict_fields = array[settled.field])
+            -- A lookup by index, as in known.sql.
+            offset 0
+        ) as open
+    ) as closed
+    where known.id = closed.id
 ),
 -- One row per page. Keap's answers to our own writes are counted where their queue items are completed.
 activity_written as (
@@ -158,11 +169,24 @@ activity_written as (
     where $2 <> 'outbox'
     having count(*) > 0
 ),
--- A record that could not be applied before is applied now.
+-- A record that could not be applied before is applied now. Mostly there is none, which one look tells.
 rejections_closed as (
     update public.sync_queue rejection
     set status = 'completed', completed_at = now(), updated_at = now()
-    where rejection.account_id = $1 and rejection.entity_type = '{entity}' and rejection.operation = 'sync'
-        and rejection.status = 'failed' and rejection.keap_id in (select keap_id from written)
+    from (
+        select open.id
+        from written
+        cross join lateral (
+            select known.id from public.sync_queue known
+            where known.account_id = $1 and known.entity_type = '{entity}' and known.keap_id = written.keap_id
+                and known.operation = 'sync' and known.status = 'failed'
+            offset 0
+        ) as open
+        where exists (
+            select from public.sync_queue known
+            where known.account_id = $1 and known.entity_type = '{entity}' and known.operation = 'sync' and known.status = 'failed'
+        )
+    ) as closed
+    where rejection.id = closed.id
 )
 select keap_id from written
