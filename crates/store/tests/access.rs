@@ -1,6 +1,10 @@
 //! Who may do what, role by role and table by table, as Supabase's API runs a request: a role is set, and the token's claims with it.
 
-#![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 
 mod support;
 

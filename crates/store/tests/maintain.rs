@@ -1,6 +1,10 @@
 //! The upkeep: what it removes and what it must not, and what happens with and without the extensions it can use.
 
-#![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 
 mod support;
 
@@ -274,7 +278,7 @@ async fn only_the_engine_and_the_service_role_run_the_upkeep() {
     }
 }
 
-/// Stands in for pg_net and Supabase's Vault, with the functions and views that the trigger uses.
+/// Stands in for `pg_net` and Supabase's Vault, with the functions and views that the trigger uses.
 const NET_STAND_IN: &str = "
     create schema net;
     create table net.requests (url text, body jsonb, headers jsonb, timeout_milliseconds integer);
