@@ -16,7 +16,7 @@ begin
             case schema.kind
                 when 'text' then 'to_jsonb(%s.%I::text)'
                 when 'money' then 'to_jsonb(trim_scale(%s.%I)::text)'
-                when 'instant' then 'to_jsonb(public.keapsync_instant_text((extract(epoch from %s.%I) * 1000)::bigint))'
+                when 'instant' then 'to_jsonb(public.keapsync_instant_text(trunc(extract(epoch from %s.%I) * 1000)::bigint))'
                 else 'to_jsonb(%s.%I)'
             end, alias, schema.field), ', ' order by schema.position) || ')'
         from public.keapsync_fields() as schema

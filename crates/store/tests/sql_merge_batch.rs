@@ -2,20 +2,14 @@
 
 #![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
+mod sql_merge_support;
 mod support;
 
 use serde_json::{Value, json};
+use sql_merge_support::json_of;
 use support::{TestDatabase, with_account};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-
-async fn json_of(client: &Client, query: &str) -> Value {
-    let row = client
-        .query_one(&format!("select coalesce(jsonb_agg(to_jsonb(x)), '[]')::text from ({query}) x"), &[])
-        .await
-        .expect("the query is right");
-    serde_json::from_str(row.get(0)).expect("Postgres writes JSON")
-}
 
 /// (succeeded, failed, conflicts)
 async fn upsert(engine: &Client, kind: &str, records: &[Value]) -> (i32, i32, i32) {

@@ -2,32 +2,14 @@
 
 #![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
+mod sql_merge_support;
 mod support;
 
 use serde_json::{Value, json};
+use sql_merge_support::{json_of, upserted};
 use support::{TestDatabase, with_account};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-
-async fn json_of(client: &Client, query: &str) -> Value {
-    let row = client
-        .query_one(&format!("select coalesce(jsonb_agg(to_jsonb(x)), '[]')::text from ({query}) x"), &[])
-        .await
-        .expect("the query is right");
-    serde_json::from_str(row.get(0)).expect("Postgres writes JSON")
-}
-
-async fn upserted(engine: &Client, record: &Value) {
-    let failed: i32 = engine
-        .query_one(
-            "select failed from batch_upsert_contacts('demo', array[$1::text::jsonb])",
-            &[&record.to_string()],
-        )
-        .await
-        .expect("the record is taken")
-        .get(0);
-    assert_eq!(failed, 0);
-}
 
 /// Asks for the conflict of the contact with Keap id 7.
 async fn detected(engine: &Client, keap: &Value) -> Option<String> {

@@ -1,117 +1,14 @@
-//! Conflicts settled by people: each strategy, each role, undo, and two at once.
+//! Conflicts settled: each strategy, undo, records that Keap deleted.
 
 #![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
+mod sql_merge_support;
 mod support;
 
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use sql_merge_support::{code, conflict_of, in_conflict, json_of, resolve, upserted};
 use support::{TestDatabase, with_account};
-use tokio_postgres::{Client, Error};
-
-const USER: &str = "11111111-1111-4111-8111-111111111111";
-
-async fn json_of(client: &Client, query: &str) -> Value {
-    let row = client
-        .query_one(&format!("select coalesce(jsonb_agg(to_jsonb(x)), '[]')::text from ({query}) x"), &[])
-        .await
-        .expect("the query is right");
-    serde_json::from_str(row.get(0)).expect("Postgres writes JSON")
-}
-
-/// One contact whose fields are changed on both sides to other values under the policy manual.
-async fn in_conflict(database: &TestDatabase) -> (Client, Client) {
-    let (engine, person) = (database.engine().await, database.person().await);
-    with_account(&engine).await;
-    engine
-        .batch_execute("update sync_accounts set settings = '{\"policies\": {\"default\": \"manual\"}}'")
-        .await
-        .expect("the policy is set");
-    let base = json!({
-        "keap_id": "7", "keap_updated_at": "2026-03-01T10:00:00Z", "first_name": "Ann", "last_name": "Lee", "email": "ann@example.com",
-        "addresses": [{"field": "BILLING", "line1": "1 Main", "locality": "Mesa"}, {"field": "OTHER", "line1": "9 Back"}],
-        "custom_fields": {"12": ["a", "b"], "13": "x"},
-    });
-    let keap = json!({
-        "keap_id": "7", "keap_updated_at": "2026-03-02T10:00:00Z", "first_name": "Keap", "last_name": "Lee", "email": "ann@example.com",
-        "addresses": [{"field": "BILLING", "line1": "2 Main", "locality": "Mesa"}, {"field": "OTHER", "line1": "9 Back"}],
-        "custom_fields": {"12": ["a", "c"], "13": "x"},
-    });
-    upsert(&engine, &base).await;
-    person
-        .batch_execute(
-            "update sync_contacts set first_name = 'Row', job_title = 'Boss',
-                addresses = '[{\"field\": \"BILLING\", \"line1\": \"1 Main\", \"locality\": \"Tempe\"}, {\"field\": \"OTHER\", \"line1\": \"9 Back\"}]',
-                custom_fields = '{\"12\": [\"b\", \"d\"], \"13\": \"x\"}'",
-        )
-        .await
-        .expect("a person edits");
-    upsert(&engine, &keap).await;
-    // The edit's own item is on its way; what comes after is the resolution's.
-    engine.batch_execute("update sync_queue set status = 'completed'").await.expect("the queue is emptied");
-    assert_eq!(
-        json_of(
-            &engine,
-            "select conflict_fields[1] as field from sync_conflicts where resolved_at is null order by 1"
-        )
-        .await,
-        json!([{"field": "addresses.BILLING"}, {"field": "custom_fields.12"}, {"field": "first_name"}])
-    );
-    (engine, person)
-}
-
-async fn upsert(engine: &Client, record: &Value) {
-    let failed: i32 = engine
-        .query_one(
-            "select failed from batch_upsert_contacts('demo', array[$1::text::jsonb])",
-            &[&record.to_string()],
-        )
-        .await
-        .expect("the record is taken")
-        .get(0);
-    assert_eq!(failed, 0);
-}
-
-async fn conflict_of(client: &Client, field: &str) -> String {
-    client
-        .query_one("select id::text from sync_conflicts where conflict_fields = array[$1]", &[&field])
-        .await
-        .expect("there is one conflict of the field")
-        .get(0)
-}
-
-async fn resolve(client: &Client, id: &str, strategy: &str, values: Option<Value>) -> Result<Value, Error> {
-    let values = values.map(|values| values.to_string());
-    let row = client
-        .query_one(
-            "select resolve_sync_conflict($1::text::uuid, $2, $3::text::jsonb, 'said so')::text",
-            &[&id, &strategy, &values],
-        )
-        .await?;
-    Ok(serde_json::from_str(row.get(0)).expect("Postgres writes JSON"))
-}
-
-fn code(error: &Error) -> (&str, bool) {
-    let error = error.as_db_error().expect("the server refused");
-    (error.code().code(), error.hint().is_some())
-}
-
-/// A session as Supabase's API makes one for a signed-in user.
-async fn signed_in(database: &TestDatabase, user: &str, app_metadata: Value) -> Client {
-    let client = database.person().await;
-    let superuser = database.superuser().await;
-    superuser
-        .batch_execute("grant authenticated to keapsync_test_owner")
-        .await
-        .expect("the owner may act as authenticated");
-    let claims = json!({"sub": user, "role": "authenticated", "app_metadata": app_metadata}).to_string();
-    client
-        .execute("select set_config('request.jwt.claims', $1, false)", &[&claims])
-        .await
-        .expect("the token is set");
-    client.batch_execute("set role authenticated").await.expect("the role is taken");
-    client
-}
+use tokio_postgres::Client;
 
 #[tokio::test]
 async fn keap_wins_by_the_sync() {
@@ -336,102 +233,6 @@ async fn several_at_once_are_all_settled_or_none() {
 }
 
 #[tokio::test]
-async fn an_operator_settles_conflicts_of_their_account_only() {
-    let database = TestDatabase::migrated().await;
-    let (engine, person) = in_conflict(&database).await;
-    let id = conflict_of(&engine, "first_name").await;
-    let viewer = "22222222-2222-4222-8222-222222222222";
-    let stranger = "33333333-3333-4333-8333-333333333333";
-    person
-        .batch_execute(&format!(
-            "insert into sync_accounts (account_id, name, status) values ('other', 'Other', 'active');
-             insert into sync_account_members (account_id, user_id, role)
-             values ('demo', '{USER}', 'operator'), ('demo', '{viewer}', 'viewer'), ('other', '{stranger}', 'admin')"
-        ))
-        .await
-        .expect("members are made");
-    for user in [viewer, stranger, "not a user"] {
-        let client = signed_in(&database, user, json!({})).await;
-        let error = resolve(&client, &id, "keap_wins", None).await.expect_err(user);
-        assert_eq!(code(&error), ("P0002", true), "{user}");
-    }
-    let anonymous = database.superuser().await;
-    anonymous.batch_execute("set role anon").await.expect("the role is taken");
-    let error = resolve(&anonymous, &id, "keap_wins", None).await.expect_err("nobody");
-    assert_eq!(code(&error).0, "42501");
-
-    let operator = signed_in(&database, USER, json!({})).await;
-    let done = resolve(&operator, &id, "keap_wins", None).await.expect("an operator settles it");
-    assert_eq!((&done["winner"], &done["owed_to_keap"]), (&json!("keap"), &json!(false)));
-    assert_eq!(
-        json_of(&engine, "select first_name, sync_status, sync_error, updated_by from sync_contacts").await,
-        json!([{
-            "first_name": "Keap", "sync_status": "conflict", "sync_error": "conflict: decide about addresses.BILLING, custom_fields.12",
-            "updated_by": USER,
-        }])
-    );
-    assert_eq!(
-        json_of(&engine, "select base -> 'first_name' as base from sync_status").await,
-        json!([{"base": null}])
-    );
-    assert_eq!(
-        json_of(&engine, "select resolved_by, winner from sync_conflicts where resolved_at is not null")
-            .await,
-        json!([{"resolved_by": USER, "winner": "keap"}])
-    );
-    assert_eq!(
-        json_of(&engine, "select user_id, old_data from sync_audit_log where operation = 'resolve'").await,
-        json!([{"user_id": USER, "old_data": {"first_name": "Row"}}])
-    );
-    // Keap has this value: the edit that was captured on the way is done.
-    assert_eq!(json_of(&engine, "select * from sync_queue where status = 'pending'").await, json!([]));
-
-    // What a person decides against Keap goes out first, once.
-    let id = conflict_of(&engine, "custom_fields.12").await;
-    resolve(&operator, &id, "manual", Some(json!({"custom_fields.12": ["z"]})))
-        .await
-        .expect("an operator settles it");
-    assert_eq!(
-        json_of(
-            &engine,
-            "select operation, priority, payload -> 'new' as new from sync_queue where status = 'pending'"
-        )
-        .await,
-        json!([{"operation": "update", "priority": 2, "new": {"custom_fields": {"12": ["z"], "13": "x"}}}])
-    );
-    // A person cannot write the sync's columns with the setting that the resolution uses.
-    operator
-        .batch_execute("set keapsync.resolving = 'on'; update sync_contacts set sync_status = 'completed', last_name = 'Li'")
-        .await
-        .expect("an edit as any");
-    assert_eq!(
-        json_of(&engine, "select sync_status from sync_contacts").await,
-        json!([{"sync_status": "pending"}])
-    );
-    // By a claim of the token that only the project's owner can set, a user is operator everywhere.
-    let everywhere =
-        signed_in(&database, "44444444-4444-4444-8444-444444444444", json!({"keapsync_role": "operator"}))
-            .await;
-    let id = conflict_of(&engine, "addresses.BILLING").await;
-    resolve(&everywhere, &id, "supabase_wins", None).await.expect("an operator of all accounts settles it");
-}
-
-#[tokio::test]
-async fn the_service_role_settles_any() {
-    let database = TestDatabase::migrated().await;
-    let (engine, _) = in_conflict(&database).await;
-    let id = conflict_of(&engine, "first_name").await;
-    let service = database.superuser().await;
-    service.batch_execute("set role service_role").await.expect("the role is taken");
-    resolve(&service, &id, "supabase_wins", None).await.expect("it is settled");
-    assert_eq!(
-        json_of(&engine, "select payload -> 'new' as new, priority from sync_queue where status = 'pending'")
-            .await,
-        json!([{"new": {"first_name": "Row"}, "priority": 2}])
-    );
-}
-
-#[tokio::test]
 async fn a_later_edit_is_kept_and_goes_to_keap() {
     let database = TestDatabase::migrated().await;
     let (engine, person) = in_conflict(&database).await;
@@ -477,104 +278,11 @@ async fn a_resolution_is_undone_from_the_audit_log() {
     );
 }
 
-#[tokio::test]
-async fn what_is_settled_or_unknown_stays_as_it_is() {
-    let database = TestDatabase::migrated().await;
-    let (engine, _) = in_conflict(&database).await;
-    let id = conflict_of(&engine, "first_name").await;
-    resolve(&engine, &id, "keap_wins", None).await.expect("it is settled");
-    let before = json_of(&engine, "select (select version from sync_contacts) as version, (select count(*) from sync_audit_log) as audit").await;
-    let error = resolve(&engine, &id, "supabase_wins", None).await.expect_err("settled already");
-    assert_eq!(code(&error), ("55000", true));
-    let error = resolve(&engine, "99999999-9999-4999-8999-999999999999", "keap_wins", None)
-        .await
-        .expect_err("no such conflict");
-    assert_eq!(code(&error), ("P0002", true));
-    let error = engine
-        .batch_execute("select resolve_sync_conflicts('{}', 'keap_wins')")
-        .await
-        .expect_err("none named");
-    assert_eq!(code(&error), ("22023", true));
-    assert_eq!(
-        json_of(&engine, "select (select version from sync_contacts) as version, (select count(*) from sync_audit_log) as audit").await,
-        before
-    );
-}
-
-/// Waits until a session waits for a lock.
-async fn until_blocked(observer: &Client) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let waiting: i64 = observer
-            .query_one("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'", &[])
-            .await
-            .expect("the activity is read")
-            .get(0);
-        if waiting > 0 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "nobody waits for a lock");
-    }
-}
-
-#[tokio::test]
-async fn of_two_people_at_once_one_is_told() {
-    let database = TestDatabase::migrated().await;
-    let (engine, first) = in_conflict(&database).await;
-    let (second, observer) = (database.person().await, database.superuser().await);
-    let id = conflict_of(&engine, "first_name").await;
-    first.batch_execute("begin").await.expect("a transaction begins");
-    resolve(&first, &id, "keap_wins", None).await.expect("the first settles it");
-    let (outcome, ()) = tokio::join!(resolve(&second, &id, "supabase_wins", None), async {
-        until_blocked(&observer).await;
-        first.batch_execute("commit").await.expect("the first commits");
-    });
-    let error = outcome.expect_err("the second is told");
-    assert_eq!(code(&error), ("55000", true));
-    assert_eq!(
-        json_of(&engine, "select first_name from sync_contacts").await,
-        json!([{"first_name": "Keap"}])
-    );
-    assert_eq!(
-        json_of(&engine, "select count(*) from sync_audit_log where operation = 'resolve'").await,
-        json!([{"count": 1}])
-    );
-}
-
-#[tokio::test]
-async fn an_edit_that_comes_first_is_kept_by_the_resolution_that_waited() {
-    let database = TestDatabase::migrated().await;
-    let (engine, editor) = in_conflict(&database).await;
-    let observer = database.superuser().await;
-    let id = conflict_of(&engine, "first_name").await;
-    editor
-        .batch_execute("begin; update sync_contacts set first_name = 'Meanwhile', last_name = 'Li'")
-        .await
-        .expect("a person edits");
-    let (outcome, ()) = tokio::join!(resolve(&engine, &id, "keap_wins", None), async {
-        until_blocked(&observer).await;
-        editor.batch_execute("commit").await.expect("the edit is committed");
-    });
-    assert_eq!(outcome.expect("it is settled")["kept_later_edit"], json!(true));
-    assert_eq!(
-        json_of(&engine, "select first_name, last_name from sync_contacts").await,
-        json!([{"first_name": "Meanwhile", "last_name": "Li"}])
-    );
-    assert_eq!(
-        json_of(
-            &engine,
-            "select base ->> 'first_name' as first_name, base ->> 'last_name' as last_name from sync_status"
-        )
-        .await,
-        json!([{"first_name": "Keap", "last_name": "Lee"}])
-    );
-}
-
 /// A contact that Keap deleted while an edit waited, as the sync leaves it.
 async fn deleted_in_keap(database: &TestDatabase) -> (Client, Client, String) {
     let (engine, person) = (database.engine().await, database.person().await);
     with_account(&engine).await;
-    upsert(&engine, &json!({"keap_id": "7", "first_name": "Ann"})).await;
+    upserted(&engine, &json!({"keap_id": "7", "first_name": "Ann"})).await;
     person.batch_execute("update sync_contacts set first_name = 'Anna'").await.expect("a person edits");
     engine
         .batch_execute(
