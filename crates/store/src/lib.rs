@@ -12,8 +12,10 @@
 //! the schema (the migrations).
 
 mod accounts;
+mod conflicts;
 mod contacts;
 mod dead_letters;
+mod maintain;
 mod mirror;
 mod orders;
 mod paired;
@@ -24,7 +26,9 @@ mod status;
 mod subscriptions;
 mod tags;
 
+pub use conflicts::{ConflictRow, Resolution};
 pub use dead_letters::{FailedItem, ReplayedItem};
+pub use maintain::UpkeepReport;
 pub use paired::PairedStore;
 pub use runs::RunRow;
 pub use status::MirrorCounts;

@@ -125,7 +125,7 @@ fn text(value: &Value) -> Option<String> {
 type Shared = Rc<Vec<Vec<String>>>;
 
 /// One person: edits, inserts, deletes and undeletes, one statement each; now and then several rows by one statement or in one
-/// transaction, in order of their ids as the README tells programs to.
+/// transaction, in order of their ids as the README advises.
 async fn person(client: Client, mut dice: Dice, shared: Shared, log: Log, deadline: Instant) {
     let mut own: Vec<(usize, String)> = Vec::new();
     let mut number = 0;
