@@ -16,6 +16,7 @@ mod outages;
 mod outbound;
 mod pooler;
 mod tokens;
+mod upkeep;
 
 use anyhow::Result;
 use keapsync_e2e::stage::{Access, Stage};
@@ -78,6 +79,7 @@ fn all_tests() -> Vec<Test> {
         outages::a_run_survives_the_death_of_the_sync_worker,
         pooler::the_pooler_keeps_no_session,
         pooler::a_pooler_that_restarts_loses_nothing,
+        upkeep::the_daily_cron_removes_what_is_past_its_retention,
     ];
     peaceful.into_iter().chain(disturbing).collect()
 }

@@ -4,6 +4,7 @@ mod request;
 mod routes;
 mod schedule;
 mod unit;
+mod upkeep;
 
 use keapsync_platform::config::SyncConfig;
 use keapsync_platform::log::{Level, Log};

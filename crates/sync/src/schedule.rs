@@ -1,9 +1,11 @@
-//! What the clock brings: a watchdog every minute, an incremental run every half hour, a full one every day.
+//! What the clock brings: a watchdog every minute, an incremental run every half hour, a full one and the database's upkeep every
+//! day.
 //!
 //! Nothing here may end in an error: the platform drops the outcome of a scheduled handler, so each failure is logged and
 //! the next account goes on.
 
 use crate::routes::list_accounts;
+use crate::upkeep;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::{Direction, RunKind};
@@ -12,11 +14,14 @@ use keapsync_platform::config::SyncConfig;
 use keapsync_platform::coordinator_client::CoordinatorClient;
 use worker::Env;
 
+/// The daily cron.
+const DAILY: &str = "0 3 * * *";
+
 /// What a cron expression calls for; an unknown one only wakes.
 fn kind_of(cron: &str) -> Option<RunKind> {
     match cron {
         "*/30 * * * *" => Some(RunKind::Incremental),
-        "0 3 * * *" => Some(RunKind::Full),
+        DAILY => Some(RunKind::Full),
         _ => None,
     }
 }
@@ -24,6 +29,9 @@ fn kind_of(cron: &str) -> Option<RunKind> {
 /// Does what `cron` calls for, account by account.
 pub(crate) async fn run(cron: &str, env: &Env, config: &SyncConfig) {
     let log = config.common.log;
+    if cron == DAILY {
+        upkeep::run(env, config).await;
+    }
     let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
     let accounts = match list_accounts(&coordinator).await {
         Ok(accounts) => accounts,
