@@ -20,8 +20,8 @@ pub struct CopyTable {
 }
 
 impl CopyTable {
-    /// Reads the account's rows and makes the table.
-    pub async fn make(client: Client, account: &str) -> Result<Self> {
+    /// Makes the table, without rows.
+    pub async fn empty(client: Client) -> Result<Self> {
         client
             .batch_execute(&format!(
                 "drop table if exists {TABLE};
@@ -31,17 +31,41 @@ impl CopyTable {
             ))
             .await
             .context("the table for COPY cannot be made")?;
+        Ok(Self { client, rows: Vec::new() })
+    }
+
+    /// Makes the table and reads the account's rows.
+    pub async fn make(client: Client, account: &str) -> Result<Self> {
+        let mut table = Self::empty(client).await?;
         // An account's name is of a-z, 0-9 and -: nothing in it needs quoting. COPY takes no parameters.
-        let sql =
-            format!("copy (select * from public.sync_contacts where account_id = '{account}') to stdout");
-        let rows = client.copy_out(&sql).await.context("the rows cannot be read by COPY")?;
-        let rows = rows.map_ok(|row| row.to_vec()).try_collect().await.context("the rows broke off")?;
-        Ok(Self { client, rows })
+        table.read(&format!("select * from public.sync_contacts where account_id = '{account}'")).await?;
+        Ok(table)
+    }
+
+    /// Copies the mirror's rows that the table does not have yet; tells how many, and how long it took.
+    pub async fn copy_what_is_new(&mut self) -> Result<(u64, Duration)> {
+        self.read(&format!(
+            "select * from public.sync_contacts mirrored
+             where not exists (select from {TABLE} known where known.id = mirrored.id)"
+        ))
+        .await?;
+        self.copy_rows().await
+    }
+
+    async fn read(&mut self, query: &str) -> Result<()> {
+        let sql = format!("copy ({query}) to stdout");
+        let rows = self.client.copy_out(&sql).await.context("the rows cannot be read by COPY")?;
+        self.rows = rows.map_ok(|row| row.to_vec()).try_collect().await.context("the rows broke off")?;
+        Ok(())
     }
 
     /// Empties the table and copies all rows into it; tells how many, and how long it took until they were committed.
     pub async fn copy(&self) -> Result<(u64, Duration)> {
         self.client.batch_execute(&format!("truncate {TABLE}")).await?;
+        self.copy_rows().await
+    }
+
+    async fn copy_rows(&self) -> Result<(u64, Duration)> {
         let rows: Vec<_> = self.rows.iter().cloned().map(Cursor::new).collect();
         let started = Instant::now();
         let mut sink = pin!(self.client.copy_in(&format!("copy {TABLE} from stdin")).await?);
