@@ -98,22 +98,24 @@ grant select on public.sync_orders to keapsync_reader;
 select public.keapsync_grant_service_role('select, insert, update, delete', 'public.sync_orders');
 
 -- The capture of 0011, with two additions that these tables need: amounts are kept as texts of plain decimals and times in UTC,
--- whatever the session's time zone, as the merge compares them.
+-- whatever the session's time zone, as the merge compares them. And with one that all need: what the sync could not read back is
+-- refused here, while the person is there to mend it. Later it would hold up whatever is read together with it.
 create or replace function public.keapsync_capture() returns trigger
     language plpgsql
     security definer
     set search_path = ''
-    set timezone = 'UTC'
 as $$
 declare
     entity constant text := tg_argv[0];
     amounts constant text[] := '{total_amount,paid_amount,due_amount,refund_amount,amount}';
+    times constant text[] := '{order_date,deleted_at}';
     new_row constant jsonb := to_jsonb(new);
     old_row jsonb;
     old_values jsonb;
     new_values jsonb;
     fields text[];
     amount text;
+    moment text;
     action text;
     user_agent text;
     address text;
@@ -141,6 +143,22 @@ begin
             else 'update'
         end;
     end if;
+    if new_values @? 'strict $.**{100}' then
+        raise exception 'a value of % nests deeper than 100 levels', tg_table_name
+            using errcode = 'invalid_parameter_value', hint = 'Flatten the JSON.';
+    end if;
+    if new_values @? 'lax $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308))' then
+        raise exception 'a number in the JSON of % is larger than JSON readers take', tg_table_name
+            using errcode = 'numeric_value_out_of_range', hint = 'Numbers go up to 1e308; write it as a text.';
+    end if;
+    foreach moment in array times loop
+        if new_values ? moment and jsonb_typeof(new_values -> moment) = 'string' then
+            new_values[moment] := to_jsonb((to_jsonb((new_values ->> moment)::timestamptz at time zone 'UTC') #>> '{}') || '+00:00');
+        end if;
+        if old_values ? moment and jsonb_typeof(old_values -> moment) = 'string' then
+            old_values[moment] := to_jsonb((to_jsonb((old_values ->> moment)::timestamptz at time zone 'UTC') #>> '{}') || '+00:00');
+        end if;
+    end loop;
     if entity in ('order', 'subscription') then
         foreach amount in array amounts loop
             if jsonb_typeof(new_values -> amount) = 'number' then

@@ -92,7 +92,9 @@ left join public.sync_orders orders on conflict.entity_type = 'order' and orders
 left join public.sync_tags tag on conflict.entity_type = 'tag' and tag.id = conflict.entity_id
 left join public.sync_subscriptions subscription
     on conflict.entity_type = 'subscription' and subscription.id = conflict.entity_id
-left join public.sync_contacts owner on owner.id = coalesce(contact.id, orders.contact_id, subscription.contact_id)
+-- Not coalesce: under policies the planner would not look the contact up by it, but read all of them.
+left join public.sync_contacts owner on owner.id = case conflict.entity_type
+    when 'contact' then contact.id when 'order' then orders.contact_id when 'subscription' then subscription.contact_id end
 where conflict.resolved_at is null;
 comment on view public.keap_open_conflicts is 'Conflicts that wait for a person, one row per field, with what each side has.';
 comment on column public.keap_open_conflicts.record_name is 'Name of the contact or tag, title or number of the order, product of the subscription.';

@@ -20,15 +20,6 @@ begin
     if woken = '*' then
         return null;
     end if;
-    -- Looked up now and not when this was migrated: extensions come and go.
-    if not exists (
-        select from pg_catalog.pg_proc function
-        join pg_catalog.pg_namespace namespace on namespace.oid = function.pronamespace
-        where namespace.nspname = 'net' and function.proname = 'http_post'
-    ) then
-        perform set_config('keapsync.woken', '*', true);
-        return null;
-    end if;
     for account in
         select distinct queued.account_id from queued
         where queued.operation <> 'sync' and position(',' || queued.account_id || ',' in woken) = 0
@@ -60,6 +51,9 @@ comment on function public.keapsync_wake() is
     'After people''s edits are queued: asks the workers, through pg_net where it is installed, to send them now.';
 select public.keapsync_protect_function('public.keapsync_wake()');
 
+-- Whether pg_net is there is looked up with every edit and not when this is migrated, because extensions come and go; its schema is
+-- found in a cache, so that the look costs an edit nothing that could be measured.
 create trigger wake after insert on public.sync_queue
     referencing new table as queued
-    for each statement when (session_user <> 'keapsync_engine') execute function public.keapsync_wake();
+    for each statement when (session_user <> 'keapsync_engine' and to_regnamespace('net') is not null)
+    execute function public.keapsync_wake();

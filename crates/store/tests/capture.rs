@@ -244,6 +244,40 @@ async fn a_request_whose_headers_make_no_sense_is_captured_all_the_same() {
     );
 }
 
+/// One such value would stop the reading of every record that is read together with it.
+#[tokio::test]
+async fn an_edit_that_could_not_be_read_back_is_refused() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    let deep = format!(r#"{{"7": {}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    for (value, code) in [
+        (deep.as_str(), SqlState::INVALID_PARAMETER_VALUE),
+        (r#"{"7": 1e400}"#, SqlState::NUMERIC_VALUE_OUT_OF_RANGE),
+        (r#"{"7": [{"x": -1e309}]}"#, SqlState::NUMERIC_VALUE_OUT_OF_RANGE),
+    ] {
+        for edit in [
+            "update sync_contacts set custom_fields = $1::text::jsonb where keap_id = '7'",
+            "insert into sync_contacts (account_id, custom_fields) values ('demo', $1::text::jsonb)",
+        ] {
+            let refused = person.execute(edit, &[&value]).await.expect_err("the edit is refused");
+            assert_eq!(refused.code(), Some(&code), "{refused:?}");
+            assert!(refused.as_db_error().is_some_and(|error| error.hint().is_some()), "{refused:?}");
+        }
+    }
+    assert_eq!(count(&engine, "sync_queue").await, 0);
+    let fits = format!(r#"{{"7": {}1.5e300{}}}"#, "[".repeat(90), "]".repeat(90));
+    let edit = "update sync_contacts set custom_fields = $1::text::jsonb where keap_id = '7'";
+    assert_eq!(person.execute(edit, &[&fits]).await.expect("the edit is captured"), 1);
+    let rows = Store::new(&engine)
+        .claim(&account(), 10, 60_000, "test")
+        .await
+        .expect("the item is claimed");
+    let ids = vec![rows[0].entity_id.clone()];
+    let read = Store::new(&engine).read_rows(&account(), EntityType::Contact, &ids).await;
+    assert_eq!(read.expect("the row is read").len(), 1);
+}
+
 #[tokio::test]
 async fn a_rolled_back_edit_leaves_nothing() {
     let database = TestDatabase::migrated().await;
