@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod conflicts;
 mod connect;
 mod echo;
 mod inbound;
@@ -65,6 +66,9 @@ fn all_tests() -> Vec<Test> {
         outbound::edits_on_both_sides_combine,
         outbound::a_refused_edit_becomes_a_dead_letter_and_can_be_replayed,
         outbound::a_delete_stays_here_until_the_owner_lets_it_through,
+        conflicts::a_person_lets_the_row_win,
+        conflicts::a_person_lets_keap_win,
+        conflicts::a_person_gives_a_third_value,
         echo::after_quiescence_there_is_silence,
         tokens::a_crowd_around_expiry_refreshes_once,
         tokens::a_revoked_account_says_so_and_keeps_everything,

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod conflicts;
 mod request;
 mod routes;
 mod schedule;

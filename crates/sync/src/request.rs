@@ -1,5 +1,6 @@
 //! What a request asks for, checked before anything is done.
 
+use crate::conflicts::is_uuid;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::{Direction, RunKind};
 use keapsync_domain::wire::StartRunRequest;
@@ -16,6 +17,12 @@ pub(crate) enum Path {
     Status,
     Runs,
     Run(String),
+    /// Open conflicts.
+    Conflicts,
+    /// One conflict.
+    Conflict(String),
+    /// A decision about a conflict.
+    Resolve(String),
     /// An entity that exists in Keap and is not mirrored.
     NotSynced(String),
     Unknown,
@@ -32,7 +39,10 @@ impl Path {
             ["sync", "full"] => Self::Start(RunKind::Full, EntityType::SYNCED.to_vec()),
             ["sync", "status"] => Self::Status,
             ["sync", "runs"] => Self::Runs,
-            ["sync", "runs", id] if is_run_id(id) => Self::Run((*id).to_owned()),
+            ["conflicts"] => Self::Conflicts,
+            ["conflicts", id] if is_uuid(id) => Self::Conflict((*id).to_owned()),
+            ["conflicts", id, "resolve"] if is_uuid(id) => Self::Resolve((*id).to_owned()),
+            ["sync", "runs", id] if is_uuid(id) => Self::Run((*id).to_owned()),
             ["sync", name] => match EntityType::from_plural(name) {
                 Some(entity) if EntityType::SYNCED.contains(&entity) => {
                     let incremental = query.get("kind") == Some("incremental");
@@ -44,10 +54,6 @@ impl Path {
             _ => Self::Unknown,
         }
     }
-}
-
-fn is_run_id(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// The query of a request.
@@ -103,7 +109,13 @@ mod tests {
             Path::Start(RunKind::Incremental, vec![EntityType::Contact])
         );
         assert_eq!(Path::parse("/sync/orders", &none), Path::NotSynced("orders".to_owned()));
-        for odd in ["/", "/sync", "/sync/planets", "/sync/runs/../x", "/sync/runs/1'--", "/healthy"] {
+        let id = "018f3f6e-0000-4000-8000-00000000abcd";
+        assert_eq!(Path::parse("/conflicts", &none), Path::Conflicts);
+        assert_eq!(Path::parse(&format!("/conflicts/{id}"), &none), Path::Conflict(id.to_owned()));
+        assert_eq!(Path::parse(&format!("/conflicts/{id}/resolve"), &none), Path::Resolve(id.to_owned()));
+        for odd in
+            ["/", "/conflicts/x", "/sync", "/sync/planets", "/sync/runs/../x", "/sync/runs/1'--", "/healthy"]
+        {
             assert_eq!(Path::parse(odd, &none), Path::Unknown, "{odd}");
         }
     }

@@ -1,5 +1,6 @@
 //! Routes: who may ask, what is asked, what is answered.
 
+use crate::conflicts;
 use crate::request::{Path, Query};
 use crate::unit;
 use keapsync_domain::failure::{Failure, FailureClass};
@@ -22,6 +23,9 @@ use worker::{Context, Env, Method, Request};
 
 /// Longest order of a unit, in bytes: settings and a token, no records.
 const ORDER_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest decision about a conflict, in bytes: a field's value, and a note.
+const DECISION_BYTES_MAX: usize = 256 * 1024;
 
 /// Answers a request.
 pub(crate) async fn route(request: Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
@@ -55,10 +59,18 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
             return order(&mut request, env, context, config).await;
         }
         Path::Unknown => return Answer::not_found("there is nothing at this path"),
-        Path::Health | Path::Metrics | Path::Status | Path::Runs | Path::Run(_) if !is_read => {
+        Path::Health
+        | Path::Metrics
+        | Path::Status
+        | Path::Runs
+        | Path::Run(_)
+        | Path::Conflicts
+        | Path::Conflict(_)
+            if !is_read =>
+        {
             return Answer::method_not_allowed("GET");
         }
-        Path::Units | Path::Start(..) | Path::NotSynced(_) if !is_write => {
+        Path::Units | Path::Start(..) | Path::NotSynced(_) | Path::Resolve(_) if !is_write => {
             return Answer::method_not_allowed("POST");
         }
         _ => {}
@@ -76,11 +88,39 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         Path::Status => show(&coordinator, &query, "status").await,
         Path::Runs => show(&coordinator, &query, "runs").await,
         Path::Run(id) => show(&coordinator, &query, &format!("runs/{id}")).await,
+        Path::Conflicts | Path::Conflict(_) | Path::Resolve(_) => {
+            decide(&mut request, env, &coordinator, &query, &path).await
+        }
         Path::Health | Path::Units | Path::Unknown => {
             return Answer::not_found("there is nothing at this path");
         }
     };
     outcome.unwrap_or_else(|failure| Answer::failure(&failure))
+}
+
+async fn decide(
+    request: &mut Request,
+    env: &Env,
+    coordinator: &CoordinatorClient,
+    query: &Query,
+    path: &Path,
+) -> Result<Answer, Failure> {
+    let account = match account_of(coordinator, query).await? {
+        Ok(account) => account,
+        Err(reason) => return Ok(Answer::bad_request(&reason)),
+    };
+    match path {
+        Path::Conflict(id) => conflicts::show(env, &account, id).await,
+        Path::Resolve(id) => {
+            let body = match read_body(request, DECISION_BYTES_MAX).await {
+                Ok(body) => body,
+                Err(error) => return Ok(Answer::too_large(&error.to_string())),
+            };
+            let settled = conflicts::resolve(env, coordinator, &account, id, &body).await;
+            Ok(settled.unwrap_or_else(|failure| conflicts::answer_of(&failure)))
+        }
+        _ => conflicts::list(env, &account, query).await,
+    }
 }
 
 async fn start(
