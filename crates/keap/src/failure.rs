@@ -38,6 +38,18 @@ pub fn failure_of(response: &Response, what: &str) -> Failure {
         .with_retry_after_ms(wait)
 }
 
+/// A refusal of which we know what it is about: nothing helps until somebody does what `advice` says. Keap answers such
+/// a call with 400 or with 409, so both count as the record's fault here; other failures stay as they are.
+#[must_use]
+pub fn clarified(failure: Failure, advice: &str) -> Failure {
+    match failure.class {
+        FailureClass::Invalid | FailureClass::Conflict => {
+            Failure::new(FailureClass::Invalid, format!("{advice} ({})", failure.message))
+        }
+        _ => failure,
+    }
+}
+
 /// A body that is not what the contract says.
 #[must_use]
 pub fn malformed(what: &str, reason: &serde_json::Error) -> Failure {

@@ -5,11 +5,23 @@
 
 #![expect(async_fn_in_trait, reason = "the workers run on one thread: no future here needs to be Send")]
 
+pub mod caller;
 pub mod contacts;
+mod custom_fields;
 pub mod failure;
 pub mod hooks;
+pub mod model;
+pub mod money;
+pub mod names;
 pub mod oauth;
+pub mod orders;
+pub mod page;
+pub mod products;
 pub mod query;
 pub mod quota;
+#[cfg(test)]
+mod recorded;
+pub mod subscriptions;
 pub mod tags;
 pub mod transport;
+mod wire;

@@ -12,13 +12,20 @@
 //!
 //! Nothing is stored twice and nothing is dropped: [`contact_to_wire`] gives back what [`contact_from_wire`] read.
 
+use crate::custom_fields;
+use crate::wire::{
+    extra_object, insert_filled, insert_present, is_blank, is_date, items_of, object_of, pair, take_time,
+    text_at, text_of,
+};
 use keapsync_domain::canonical::{content_hash, set_elements};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::schema::{FieldKind, WriteAccess, fields};
 use keapsync_domain::timestamp::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+pub use crate::custom_fields::Link;
 
 /// Texts that only have another name on the wire.
 const RENAMED: [(&str, &str); 8] = [
@@ -52,8 +59,8 @@ pub fn contact_from_wire(
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
     wire.remove("id");
-    let updated_at = time(&mut wire, "update_time");
-    let created_at = time(&mut wire, "create_time");
+    let updated_at = take_time(&mut wire, "update_time");
+    let created_at = take_time(&mut wire, "create_time");
     sort_lists(&mut wire);
     let wire = Value::Object(wire);
     let content_hash = content_hash(&wire);
@@ -99,22 +106,7 @@ pub fn contact_from_wire(
     }
     set_list(&mut record, "phones", others);
     set_list(&mut record, "addresses", items_of(wire.remove("addresses"), "addresses")?);
-    let mut row_id = None;
-    let mut custom_fields = Map::new();
-    for item in items_of(wire.remove("custom_fields"), "custom_fields")? {
-        let id = item.get("id").cloned().map_or(Ok(None), |id| text_of(id, "custom_fields.id"))?;
-        let id = id.ok_or("custom_fields holds an item without an id")?;
-        let content = item.get("content").cloned().unwrap_or(Value::Null);
-        if link_field_id == Some(id.as_str()) {
-            row_id = content.as_str().map(str::trim).filter(|text| is_uuid(text)).map(str::to_lowercase);
-            if row_id.is_some() || is_blank(&content) {
-                continue;
-            }
-        }
-        if !is_blank(&content) {
-            custom_fields.insert(id, content);
-        }
-    }
+    let (custom_fields, row_id) = custom_fields::read(wire.remove("custom_fields"), link_field_id)?;
     if !custom_fields.is_empty() {
         record.set_by_name("custom_fields", Value::Object(custom_fields));
     }
@@ -153,20 +145,8 @@ pub fn contact_to_wire(record: &Record, extra: &Map<String, Value>) -> Map<Strin
     insert_list(&mut wire, "phone_numbers", "PHONE1", first, record.get_by_name("phones"));
     insert_present(&mut wire, "addresses", record.get_by_name("addresses"));
     insert_present(&mut wire, "tag_ids", record.get_by_name("tags"));
-    if let Some(entries) = record.get_by_name("custom_fields").as_object() {
-        let list: Value = entries.iter().map(|(id, content)| json!({"id": id, "content": content})).collect();
-        insert_present(&mut wire, "custom_fields", &list);
-    }
+    custom_fields::write(&mut wire, record.get_by_name("custom_fields"));
     wire
-}
-
-/// Our row's id and the field that carries it.
-#[derive(Clone, Copy, Debug)]
-pub struct Link<'a> {
-    /// Keap's id of the custom field.
-    pub field_id: &'a str,
-    /// The row's id.
-    pub row_id: &'a str,
 }
 
 /// The properties of the write model named in `properties`, as `record` is to be in Keap. Lists are whole, because Keap
@@ -189,7 +169,7 @@ pub fn write_body(
                 kept_keys(list.as_ref(), &["number", "field", "extension", "type"], "number")
             }
             ("addresses", list) => without_key(list, "country"),
-            ("custom_fields", list) => with_link(list, link),
+            ("custom_fields", list) => custom_fields::with_link(list, link),
             (_, Some(value)) => value,
             (_, None) => Value::String(String::new()),
         };
@@ -230,16 +210,6 @@ pub fn too_long(record: &Record) -> Vec<(&'static str, usize)> {
         .collect()
 }
 
-fn pair((key, value): (&String, &Value)) -> (String, Value) {
-    (key.clone(), value.clone())
-}
-
-fn time(wire: &mut Map<String, Value>, property: &str) -> Option<Timestamp> {
-    let parsed = wire.get(property).and_then(Value::as_str).and_then(Timestamp::parse_rfc3339)?;
-    wire.remove(property);
-    Some(parsed)
-}
-
 /// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.
 fn sort_lists(wire: &mut Map<String, Value>) {
     for (property, key) in [
@@ -254,36 +224,6 @@ fn sort_lists(wire: &mut Map<String, Value>) {
     }
     if let Some(Value::Array(tags)) = wire.get_mut("tag_ids") {
         tags.sort_by(|left, right| left.as_str().cmp(&right.as_str()));
-    }
-}
-
-fn text_at<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn text_of(value: Value, property: &str) -> Result<Option<String>, String> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) if text.is_empty() => Ok(None),
-        Value::String(text) => Ok(Some(text)),
-        Value::Number(number) => Ok(Some(number.to_string())),
-        _ => Err(format!("{property} is not a text")),
-    }
-}
-
-fn object_of(value: Value, property: &str) -> Result<Map<String, Value>, String> {
-    match value {
-        Value::Null => Ok(Map::new()),
-        Value::Object(object) => Ok(object),
-        _ => Err(format!("{property} is not an object")),
-    }
-}
-
-fn items_of(value: Option<Value>, property: &str) -> Result<Vec<Value>, String> {
-    match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) if items.iter().all(Value::is_object) => Ok(items),
-        Some(_) => Err(format!("{property} is not a list of objects")),
     }
 }
 
@@ -317,18 +257,6 @@ fn set_list(record: &mut Record, name: &str, items: Vec<Value>) {
     }
 }
 
-fn insert_filled(target: &mut Map<String, Value>, key: &str, object: Map<String, Value>) {
-    if !object.is_empty() {
-        target.insert(key.to_owned(), Value::Object(object));
-    }
-}
-
-fn insert_present(target: &mut Map<String, Value>, key: &str, value: &Value) {
-    if !is_blank(value) {
-        target.insert(key.to_owned(), value.clone());
-    }
-}
-
 fn insert_list(
     wire: &mut Map<String, Value>,
     property: &str,
@@ -344,10 +272,6 @@ fn insert_list(
     }
     items.extend(others.as_array().into_iter().flatten().cloned());
     insert_present(wire, property, &Value::Array(items));
-}
-
-fn extra_object(extra: &Map<String, Value>, key: &str) -> Map<String, Value> {
-    extra.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 fn kept_keys(list: Option<&Value>, keys: &[&str], required: &str) -> Value {
@@ -368,41 +292,4 @@ fn without_key(list: Option<Value>, key: &str) -> Value {
         }
     }
     list
-}
-
-fn with_link(list: Option<Value>, link: Option<Link<'_>>) -> Value {
-    let mut items = match list {
-        Some(Value::Array(items)) => items,
-        _ => Vec::new(),
-    };
-    if let Some(link) = link {
-        items.retain(|item| text_at(item, "id") != link.field_id);
-        items.push(json!({"id": link.field_id, "content": link.row_id}));
-    }
-    Value::Array(items)
-}
-
-fn is_blank(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(object) => object.is_empty(),
-        _ => false,
-    }
-}
-
-fn is_date(text: &str) -> bool {
-    let day = text.split_once('T').map_or(text, |(day, _)| day);
-    day.len() == 10
-        && Timestamp::parse_rfc3339(&format!("{day}T00:00:00Z")).is_some()
-        && !day.starts_with("0000")
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(position, byte)| match position {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }

@@ -1,5 +1,7 @@
 use super::convert::{Link, contact_to_wire, create_body, write_body};
 use super::*;
+use crate::page::{parse_page, parse_record};
+use crate::transport::{Request, Response};
 use serde_json::json;
 use std::cell::RefCell;
 
@@ -28,7 +30,9 @@ fn link_field() -> LinkField {
 }
 
 fn parse(value: &Value) -> Result<RemoteRecord, RejectedRecord> {
-    parse_contact(&value.to_string(), Some(&link_field()), Timestamp(7))
+    let link_field = link_field();
+    let read = reader(Some(&link_field), Timestamp(7));
+    parse_record(&value.to_string(), &Reading::new(EntityType::Contact, &read))
 }
 
 #[test]
@@ -71,15 +75,10 @@ fn a_broken_contact_is_named_and_the_page_passes() {
         wire(), {"id": "13", "given_name": {"first": "x"}}, "nonsense", {"given_name": "no id"},
         {"id": "14", "family_name": "nul\u{0}"}, {"id": "15", "custom_fields": {"5": "x"}}, {"id": "16"},
     ], "next_page_token": ""});
-    let response = Response { status: 200, headers: Vec::new(), body: body.to_string().into_bytes() };
-    let secret = Secret::new("t");
-    let api = ContactsApi {
-        transport: &Canned::default(),
-        base_url: "http://k/crm",
-        access_token: &secret,
-        link_field: None,
-    };
-    let page = api.parse_page(&response, Timestamp(0)).unwrap();
+    let read = reader(None, Timestamp(0));
+    let page = ContactPage::from(
+        parse_page(body.to_string().as_bytes(), &Reading::new(EntityType::Contact, &read)).unwrap(),
+    );
     assert_eq!(page.length, 7);
     assert_eq!(page.next_page_token, None);
     assert_eq!(page.last_id.as_deref(), Some("16"));

@@ -1,0 +1,116 @@
+//! Custom field values: Keap's list `[{id, content}]` as an object keyed by id, and the one among them that carries the
+//! id of our row.
+//!
+//! Contacts say that what a write does not list is removed; orders and subscriptions do not say. So a write lists
+//! everything, and where a value was cleared, its field with blank content too: right under either rule.
+
+use crate::wire::{insert_present, is_blank, items_of, text_at, text_of};
+use serde_json::{Map, Value, json};
+
+/// Our row's id and the field that carries it.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    /// Keap's id of the custom field.
+    pub field_id: &'a str,
+    /// The row's id.
+    pub row_id: &'a str,
+}
+
+/// Reads the list: its filled values by id, and our row's id when the link field holds one.
+pub(crate) fn read(
+    list: Option<Value>,
+    link_field_id: Option<&str>,
+) -> Result<(Map<String, Value>, Option<String>), String> {
+    let mut row_id = None;
+    let mut values = Map::new();
+    for item in items_of(list, "custom_fields")? {
+        let id = item.get("id").cloned().map_or(Ok(None), |id| text_of(id, "custom_fields.id"))?;
+        let id = id.ok_or("custom_fields holds an item without an id")?;
+        let content = item.get("content").cloned().unwrap_or(Value::Null);
+        if link_field_id == Some(id.as_str()) {
+            row_id = content.as_str().map(str::trim).filter(|text| is_uuid(text)).map(str::to_lowercase);
+            if row_id.is_some() || is_blank(&content) {
+                continue;
+            }
+        }
+        if !is_blank(&content) {
+            values.insert(id, content);
+        }
+    }
+    Ok((values, row_id))
+}
+
+/// Puts the values back into Keap's list.
+pub(crate) fn write(wire: &mut Map<String, Value>, values: &Value) {
+    if let Some(entries) = values.as_object() {
+        let list: Value = entries.iter().map(|(id, content)| json!({"id": id, "content": content})).collect();
+        insert_present(wire, "custom_fields", &list);
+    }
+}
+
+/// The list with our row's id in it.
+pub(crate) fn with_link(list: Option<Value>, link: Option<Link<'_>>) -> Value {
+    let mut items = match list {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    };
+    if let Some(link) = link {
+        items.retain(|item| text_at(item, "id") != link.field_id);
+        items.push(json!({"id": link.field_id, "content": link.row_id}));
+    }
+    Value::Array(items)
+}
+
+/// The list that turns `remote` into `wanted`: everything wanted, blanks for what is gone, and our row's id.
+pub(crate) fn replacing(wanted: &Value, remote: &Value, link: Option<Link<'_>>) -> Value {
+    let (wanted, remote) = (wanted.as_object(), remote.as_object());
+    let mut items: Vec<Value> = wanted
+        .into_iter()
+        .flatten()
+        .filter(|(_, content)| !is_blank(content))
+        .map(|(id, content)| json!({"id": id, "content": content}))
+        .collect();
+    for (id, content) in remote.into_iter().flatten() {
+        if wanted.and_then(|values| values.get(id)).is_none_or(is_blank) {
+            let blank = if content.is_array() { json!([]) } else { json!("") };
+            items.push(json!({"id": id, "content": blank}));
+        }
+    }
+    with_link(Some(Value::Array(items)), link)
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(position, byte)| match position {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cleared_is_listed_blank_and_the_row_stays_linked() {
+        let link = Link { field_id: "7", row_id: "row" };
+        assert_eq!(
+            replacing(
+                &json!({"1": "a", "2": ""}),
+                &json!({"1": "b", "2": "x", "3": ["y"], "7": "old"}),
+                Some(link)
+            ),
+            json!([
+                {"id": "1", "content": "a"}, {"id": "2", "content": ""}, {"id": "3", "content": []},
+                {"id": "7", "content": "row"}])
+        );
+        assert_eq!(replacing(&Value::Null, &json!({"1": true}), None), json!([{"id": "1", "content": ""}]));
+    }
+
+    #[test]
+    fn a_link_field_that_holds_something_else_is_a_custom_field() {
+        let list = json!([{"id": "7", "content": "typed by hand"}]);
+        let (values, row_id) = read(Some(list), Some("7")).unwrap();
+        assert_eq!((values.get("7"), row_id), (Some(&json!("typed by hand")), None));
+    }
+}

@@ -1,0 +1,132 @@
+//! Lists of records: what a page holds, and how it is read.
+//!
+//! Records are read one by one: a broken one is reported and the others pass.
+
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::{EntityType, is_keap_id};
+use keapsync_domain::remote::{RejectedRecord, RemoteRecord};
+use keapsync_domain::run::Cursor;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// A page of a list.
+#[derive(Debug, Default)]
+pub struct RecordPage {
+    /// Records that could be read.
+    pub records: Vec<RemoteRecord>,
+    /// Records that could not.
+    pub rejected: Vec<RejectedRecord>,
+    /// How many records the page held, readable or not.
+    pub length: usize,
+    /// The largest id on the page.
+    pub last_id: Option<String>,
+    /// Keap's token of the next page; none on the last.
+    pub next_page_token: Option<String>,
+    /// Where to go on behind this page; `None` when it was the last. Set by the calls that take a cursor.
+    pub next: Option<Cursor>,
+}
+
+/// Reads one record's JSON object; the error names the property that has another shape than the contract says.
+type ReadRecord<'a> = dyn Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> + 'a;
+
+/// How the records of one answer are read.
+pub(crate) struct Reading<'a> {
+    /// What they are.
+    pub(crate) entity: EntityType,
+    /// Reads one.
+    pub(crate) record: &'a ReadRecord<'a>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads records of `entity` by `record`.
+    pub(crate) fn new(
+        entity: EntityType,
+        record: &'a impl Fn(String, Map<String, Value>) -> Result<RemoteRecord, String>,
+    ) -> Self {
+        Self { entity, record }
+    }
+}
+
+#[derive(Deserialize)]
+struct ListResponse<'a> {
+    #[serde(borrow, default, alias = "contacts", alias = "orders", alias = "tags", alias = "subscriptions")]
+    items: Vec<&'a RawValue>,
+    #[serde(default)]
+    next_page_token: Option<String>,
+}
+
+/// Reads a list; fails only when the list itself is broken.
+pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPage, serde_json::Error> {
+    let list: ListResponse<'_> = serde_json::from_slice(body)?;
+    let mut page = RecordPage {
+        length: list.items.len(),
+        next_page_token: list.next_page_token.filter(|token| !token.is_empty()),
+        records: Vec::with_capacity(list.items.len()),
+        ..RecordPage::default()
+    };
+    let mut last_id: Option<u64> = None;
+    for raw in list.items {
+        let id = match parse_record(raw.get(), reading) {
+            Ok(record) => {
+                let id = record.keap_id.parse().ok();
+                page.records.push(record);
+                id
+            }
+            Err(rejected) => {
+                let id = rejected.keap_id.as_ref().and_then(|id| id.parse().ok());
+                page.rejected.push(rejected);
+                id
+            }
+        };
+        last_id = last_id.max(id);
+    }
+    page.last_id = last_id.map(|id| id.to_string());
+    Ok(page)
+}
+
+/// Reads the only record of an answer.
+pub(crate) fn parse_single(body: &[u8], reading: &Reading<'_>, what: &str) -> Result<RemoteRecord, Failure> {
+    let text = std::str::from_utf8(body).map_err(|_| {
+        Failure::new(FailureClass::Unexpected, format!("Keap's answer to {what} is not UTF-8 text"))
+    })?;
+    parse_record(text, reading).map_err(|rejected| {
+        Failure::new(FailureClass::Unexpected, format!("Keap's answer to {what}: {}", rejected.reason))
+    })
+}
+
+/// Reads one record's JSON.
+pub(crate) fn parse_record(text: &str, reading: &Reading<'_>) -> Result<RemoteRecord, RejectedRecord> {
+    let name = reading.entity.as_str();
+    let value: Value = serde_json::from_str(text).map_err(|error| RejectedRecord {
+        keap_id: None,
+        reason: format!("the {name} is not valid JSON (line {}, column {})", error.line(), error.column()),
+    })?;
+    let keap_id = match value.get("id") {
+        Some(Value::String(id)) if is_keap_id(id) => Some(id.clone()),
+        Some(Value::Number(id)) if is_keap_id(&id.to_string()) => Some(id.to_string()),
+        _ => None,
+    };
+    let rejected = |reason: String| RejectedRecord { keap_id: keap_id.clone(), reason };
+    // Postgres stores no NUL; the search of the text spares the walk in all but the rarest case.
+    if text.contains("\\u0000") && holds_nul(&value) {
+        return Err(rejected(
+            "a text holds a NUL character, which Postgres cannot store: remove it in Keap".to_owned(),
+        ));
+    }
+    let Value::Object(mut object) = value else {
+        return Err(rejected(format!("the {name} is not a JSON object")));
+    };
+    let Some(id) = keap_id.clone() else { return Err(rejected(format!("the {name} has no numeric id"))) };
+    object.remove("id");
+    (reading.record)(id, object).map_err(rejected)
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(object) => object.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        _ => false,
+    }
+}

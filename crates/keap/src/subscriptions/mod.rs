@@ -1,0 +1,157 @@
+//! Subscriptions (API v2): lists, single reads, creates, updates, and their end.
+//!
+//! Keap filters them by no time and deletes none. What changed is found by reading from the newest change backwards; a
+//! record that changes while its pages are read moves to the front, so that pages behind can repeat others but miss
+//! none, and the record itself is the next poll's. Nothing here bills: `:invoice` is never called.
+
+pub mod convert;
+
+use crate::caller::{Caller, ListQuery, masked};
+use crate::names::NameCache;
+use crate::page::{Reading, RecordPage};
+use crate::transport::{Method, Transport};
+use convert::subscription_from_wire;
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::remote::RemoteRecord;
+use keapsync_domain::timestamp::Timestamp;
+use serde_json::{Map, Value};
+
+const PATH: &str = "/rest/v2/subscriptions";
+
+/// Calls to the subscriptions API.
+pub struct SubscriptionsApi<'a, T> {
+    /// Sends the requests.
+    pub caller: Caller<'a, T>,
+    /// Names of products.
+    pub names: &'a NameCache,
+}
+
+impl<T: Transport> SubscriptionsApi<'_, T> {
+    async fn list(&self, query: ListQuery<'_>, observed_at: Timestamp) -> Result<RecordPage, Failure> {
+        let read = reader(observed_at);
+        let url = self.caller.list_url(PATH, query);
+        let mut page = self.caller.read_page(url, &Reading::new(EntityType::Subscription, &read)).await?;
+        self.names.join_subscriptions(&self.caller, &mut page.records).await?;
+        Ok(page)
+    }
+
+    async fn joined(&self, remote: RemoteRecord) -> Result<RemoteRecord, Failure> {
+        let mut records = [remote];
+        self.names.join_subscriptions(&self.caller, &mut records).await?;
+        let [remote] = records;
+        Ok(remote)
+    }
+
+    /// Subscriptions with ids above `after_id`, in order of id: one page.
+    pub async fn list_after(
+        &self,
+        after_id: Option<&str>,
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        let filter = after_id.map(|id| format!("id>{id}"));
+        let query = ListQuery { filter: filter.as_deref(), order_by: Some("id asc"), page_token: None };
+        self.list(query, observed_at).await
+    }
+
+    /// Subscriptions that changed at `since` or later, those changed last first: one page, without a token when what
+    /// is behind it is older. Ones of which Keap tells no time count as changed.
+    pub async fn list_changed(
+        &self,
+        since: Timestamp,
+        page_token: Option<&str>,
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        let read = reader(observed_at);
+        let query = ListQuery { filter: None, order_by: Some("modification_time desc"), page_token };
+        let url = self.caller.list_url(PATH, query);
+        let reading = Reading::new(EntityType::Subscription, &read);
+        let mut page = self.caller.read_page(url, &reading).await?;
+        let read_count = page.records.len();
+        page.records.retain(|subscription| subscription.updated_at.is_none_or(|changed| changed >= since));
+        if page.records.len() < read_count {
+            page.next_page_token = None;
+        }
+        self.names.join_subscriptions(&self.caller, &mut page.records).await?;
+        Ok(page)
+    }
+
+    /// Subscriptions of the given ids, at most 1000. Ids without a subscription are absent from the answer.
+    pub async fn list_ids(&self, ids: &[String], observed_at: Timestamp) -> Result<RecordPage, Failure> {
+        let filter = format!("ids=={}", ids.join(","));
+        self.list(ListQuery { filter: Some(&filter), ..ListQuery::default() }, observed_at).await
+    }
+
+    /// A contact's subscriptions to a plan.
+    pub async fn list_of_contact(
+        &self,
+        contact_id: &str,
+        plan_id: &str,
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        let filter = format!("contact_id=={contact_id};subscription_plan_id=={plan_id}");
+        self.list(ListQuery { filter: Some(&filter), ..ListQuery::default() }, observed_at).await
+    }
+
+    /// One subscription; `None` when Keap says that it does not exist.
+    pub async fn get(&self, id: &str, observed_at: Timestamp) -> Result<Option<RemoteRecord>, Failure> {
+        let read = reader(observed_at);
+        match self
+            .caller
+            .read_one(
+                self.caller.url(&format!("{PATH}/{id}")),
+                &Reading::new(EntityType::Subscription, &read),
+            )
+            .await?
+        {
+            Some(remote) => self.joined(remote).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a subscription. Keap refuses one that is identical to another of the contact, and is to go on doing so:
+    /// `allow_duplicate` is never sent.
+    pub async fn create(
+        &self,
+        body: Map<String, Value>,
+        observed_at: Timestamp,
+    ) -> Result<RemoteRecord, Failure> {
+        let read = reader(observed_at);
+        self.joined(
+            self.caller
+                .post_record(self.caller.url(PATH), body, &Reading::new(EntityType::Subscription, &read))
+                .await?,
+        )
+        .await
+    }
+
+    /// Changes the properties named in `mask`, and no others.
+    pub async fn update(
+        &self,
+        id: &str,
+        mask: &[&str],
+        body: Map<String, Value>,
+        observed_at: Timestamp,
+    ) -> Result<RemoteRecord, Failure> {
+        let read = reader(observed_at);
+        let url = masked(self.caller.url(&format!("{PATH}/{id}")), mask);
+        self.joined(
+            self.caller.patch_record(url, body, &Reading::new(EntityType::Subscription, &read)).await?,
+        )
+        .await
+    }
+
+    /// Ends a subscription; one that has ended already stays so.
+    pub async fn deactivate(&self, id: &str, reason: &str) -> Result<(), Failure> {
+        let body = Map::from_iter([("reason".to_owned(), Value::from(reason))]);
+        let url = self.caller.url(&format!("{PATH}/{id}:deactivate"));
+        self.caller.send_json(Method::Post, url, body, "the end of a subscription").await.map(|_| ())
+    }
+}
+
+fn reader(observed_at: Timestamp) -> impl Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> {
+    move |id, wire| subscription_from_wire(id, wire, observed_at)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Pieces of Keap's JSON, read and written with the same rules for every entity.
+//!
+//! Absent, `null`, `""`, `[]` and `{}` mean the same to Keap, so blank values are neither kept nor sent, except where a
+//! write clears something. Errors name the property and hold no value of the record.
+
+use keapsync_domain::timestamp::Timestamp;
+use serde_json::{Map, Value};
+
+/// Takes a time out of a record when it can be read; an unreadable one stays where it is.
+pub(crate) fn take_time(wire: &mut Map<String, Value>, property: &str) -> Option<Timestamp> {
+    let parsed = wire.get(property).and_then(Value::as_str).and_then(Timestamp::parse_rfc3339)?;
+    wire.remove(property);
+    Some(parsed)
+}
+
+/// The text at a key of an object; empty when there is none.
+pub(crate) fn text_at<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A text, or a number as text.
+pub(crate) fn text_of(value: Value, property: &str) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        _ => Err(format!("{property} is not a text")),
+    }
+}
+
+/// A whole number.
+pub(crate) fn integer_of(value: &Value, property: &str) -> Result<Option<i64>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Number(number) => {
+            number.as_i64().map(Some).ok_or_else(|| format!("{property} is not a whole number"))
+        }
+        _ => Err(format!("{property} is not a number")),
+    }
+}
+
+/// True or false.
+pub(crate) fn boolean_of(value: &Value, property: &str) -> Result<Option<bool>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Bool(truth) => Ok(Some(*truth)),
+        _ => Err(format!("{property} is neither true nor false")),
+    }
+}
+
+/// An object; an absent one is empty.
+pub(crate) fn object_of(value: Value, property: &str) -> Result<Map<String, Value>, String> {
+    match value {
+        Value::Null => Ok(Map::new()),
+        Value::Object(object) => Ok(object),
+        _ => Err(format!("{property} is not an object")),
+    }
+}
+
+/// A list of objects; an absent one is empty.
+pub(crate) fn items_of(value: Option<Value>, property: &str) -> Result<Vec<Value>, String> {
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) if items.iter().all(Value::is_object) => Ok(items),
+        Some(_) => Err(format!("{property} is not a list of objects")),
+    }
+}
+
+/// Keeps an object that holds something.
+pub(crate) fn insert_filled(target: &mut Map<String, Value>, key: &str, object: Map<String, Value>) {
+    if !object.is_empty() {
+        target.insert(key.to_owned(), Value::Object(object));
+    }
+}
+
+/// Keeps a value that is not blank.
+pub(crate) fn insert_present(target: &mut Map<String, Value>, key: &str, value: &Value) {
+    if !is_blank(value) {
+        target.insert(key.to_owned(), value.clone());
+    }
+}
+
+/// A copy of an object within `extra`; empty when there is none.
+pub(crate) fn extra_object(extra: &Map<String, Value>, key: &str) -> Map<String, Value> {
+    extra.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+/// A copy of an object's entry.
+pub(crate) fn pair((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+/// Whether a value says nothing.
+pub(crate) fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether a text is a calendar day, with or without a time behind it, that Postgres can hold.
+pub(crate) fn is_date(text: &str) -> bool {
+    let day = text.split_once('T').map_or(text, |(day, _)| day);
+    day.len() == 10
+        && Timestamp::parse_rfc3339(&format!("{day}T00:00:00Z")).is_some()
+        && !day.starts_with("0000")
+}
+
+/// A value of a record as text, however a person spelled it: `"7"` and `7` are one id.
+pub(crate) fn plain_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
