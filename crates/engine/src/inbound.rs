@@ -26,7 +26,7 @@ use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::contacts::convert::wire_property;
 use keapsync_keap::transport::Transport;
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The key under which a delete stands in base deltas, audit entries and conflicts.
 pub const DELETED_AT: &str = "deleted_at";
@@ -108,14 +108,15 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
     let mut refetched = Refetched::default();
     for chunk in ids.chunks(PAGE_RECORDS_MAX) {
         let page = world.keap.list_ids(chunk, world.clock.now()).await?;
-        let mut missing: HashSet<&str> = chunk.iter().map(String::as_str).collect();
+        // Ordered, so that the same pass makes the same calls.
+        let mut missing: BTreeSet<&str> = chunk.iter().map(String::as_str).collect();
         for contact in &page.contacts {
             missing.remove(contact.keap_id.as_str());
         }
         for id in page.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()) {
             missing.remove(id);
         }
-        let mut failed: HashMap<String, Failure> = HashMap::new();
+        let mut failed: BTreeMap<String, Failure> = BTreeMap::new();
         let mut found = page.contacts;
         for id in missing {
             // A list without the id may be a filter's doing; only a 404 for the record itself is a delete.
@@ -393,7 +394,8 @@ fn state_of(merge: &Merge, delta: &Map<String, Value>) -> (RowState, Option<Stri
 }
 
 fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp) -> Option<RowWrite> {
-    let deleted_here = row.base_delta.contains_key(DELETED_AT);
+    // A row that was deleted and is back has the key as well: then the return is an edit that waits.
+    let deleted_here = row.deleted_at.is_some() && row.base_delta.contains_key(DELETED_AT);
     if row.deleted_at.is_some() && !deleted_here {
         return None;
     }

@@ -14,6 +14,8 @@ pub mod paced;
 pub mod ports;
 pub mod quota;
 pub mod runs;
+#[cfg(any(test, feature = "test-support"))]
+pub mod simulation;
 pub mod token;
 pub mod unit;
 pub mod world;

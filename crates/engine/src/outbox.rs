@@ -310,9 +310,7 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     if row.keap_hash.as_deref() != Some(remote.content_hash.as_str()) {
         // Keap changed too. Merging it in first records what is in conflict while all three values are at hand.
         finish(world, remote.clone()).await?;
-        let rows =
-            world.store.read_rows(world.account, EntityType::Contact, std::slice::from_ref(&row.id)).await?;
-        match rows.into_iter().next() {
+        match reread(world, &row).await? {
             Some(merged) => row = merged,
             None => return Ok(()),
         }
@@ -332,6 +330,15 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     };
     let settled = carry_tags(world, &wanted, answer).await?;
     finish(world, settled).await
+}
+
+/// The row as it is now; `None` when it was purged.
+async fn reread<T, S: MirrorStore, C>(
+    world: &World<'_, T, S, C>,
+    row: &LocalRow,
+) -> Result<Option<LocalRow>, Failure> {
+    let ids = std::slice::from_ref(&row.id);
+    Ok(world.store.read_rows(world.account, EntityType::Contact, ids).await?.into_iter().next())
 }
 
 /// Applies what Keap holds now, so that it becomes the base.
@@ -405,8 +412,13 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
         .enumerate()
         .any(|(position, field)| !same(field.kind, base.get(position), remote.record.get(position)));
     if edited_there {
-        // A delete against an edit: the edit survives, and the apply records the conflict.
-        return finish(world, remote.clone()).await;
+        // A delete against an edit: the edit survives, and the apply records the conflict. What was edited here before the
+        // delete is still on its way.
+        finish(world, remote.clone()).await?;
+        return match reread(world, row).await? {
+            Some(row) if row.deleted_at.is_none() => update(world, &row, remote.clone()).await,
+            _ => Ok(()),
+        };
     }
     if !world.settings.delete_in_keap {
         // The tombstone stays on our side only; the account's owner has not let deletes through.

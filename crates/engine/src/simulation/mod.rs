@@ -1,0 +1,44 @@
+//! The deterministic simulator: the engine's real code against both sides in memory, under a seeded scheduler.
+//!
+//! One seed is one history: a story of people's edits and faults, and one of the many orders in which everything may
+//! happen. The same seed gives the same history, byte for byte. The invariants are checked while it runs and at its end. See
+//! [`simulate`].
+//!
+//! An *operation* is whatever has an effect: a request that Keap serves, a statement, a refresh, a lease taken or given back,
+//! a unit ordered or reported, a hook that arrives, a line of the story. Looks that find nothing are not counted.
+//!
+//! It does not simulate what no code is there for yet: the blast guard, the daily sweep (ids that one side has and the other
+//! has not are named to the event queue at the end instead) and purges. A tag has no value of its own, so tags are checked for
+//! convergence, not for lost updates.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "JSON values are indexed by key, which is total; the one vector is grown to the index before"
+)]
+
+mod cells;
+mod coverage;
+mod keap_side;
+mod ledger;
+mod mirror_side;
+mod mutation;
+mod object;
+mod random;
+mod history;
+mod schedule;
+mod shrink;
+mod stage;
+mod story;
+mod trace;
+mod unit_orders;
+mod verdict;
+
+pub use coverage::Coverage;
+pub use history::{History, replay, simulate};
+pub use mutation::Mutation;
+pub use shrink::shrunk;
+pub use story::Story;
+pub use verdict::{Invariant, Violation};
+
+#[cfg(test)]
+mod tests;

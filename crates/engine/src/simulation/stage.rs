@@ -1,0 +1,566 @@
+//! The stage: both sides, the object's storage, what is about to go wrong, and the ports through which the engine sees it all.
+//!
+//! Each call of a port waits, has its effect at one moment, and waits again; what goes wrong, goes wrong at that moment. A request
+//! that was sent arrives even when its sender is gone by then, as in life.
+
+use super::cells::Cells;
+use super::coverage::Coverage;
+use super::keap_side::{KeapSide, answer};
+use super::ledger::Ledger;
+use super::mirror_side::MirrorSide;
+use super::mutation::Mutation;
+use super::object::Storage;
+use super::random::Random;
+use super::schedule::{Group, Schedule, Wait, Waiter};
+use super::story::{HookFault, RequestFault, Setting, StatementFault};
+use super::trace::Trace;
+use super::verdict::{Invariant, Violation};
+use crate::ports::{
+    Clock, KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
+    WriteBatch, WriteOutcome,
+};
+use crate::quota::{QuotaLimits, QuotaState};
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::merge::Side;
+use keapsync_domain::settings::AccountSettings;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::LinkField;
+use keapsync_keap::transport::{Credential, Request, Response, Transport};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+/// Where time begins: 2026-01-01.
+pub(super) const BEGINNING_MS: i64 = 1_767_225_600_000;
+
+/// Wait of a client that gets no answer, in milliseconds.
+const TIMEOUT_MS: i64 = 25_000;
+
+/// What happens besides the ends of waits.
+pub(super) enum Event {
+    /// A request arrives at Keap.
+    Request(Box<Flight>),
+    /// A delivery of hooks arrives.
+    Hook(Vec<u64>),
+    /// A line of the story.
+    Line(usize),
+    /// The object starts again, unless it has been started since: the incarnation that went before.
+    Restart(Group),
+    /// Somebody connects the account again.
+    Reconnect,
+}
+
+/// A request on its way.
+pub(super) struct Flight {
+    request: Request,
+    /// The pass that sent it.
+    pass: u64,
+    reply: Rc<Reply>,
+}
+
+#[derive(Default)]
+struct Reply {
+    waiter: Rc<Waiter>,
+    response: RefCell<Option<Result<Response, Failure>>>,
+}
+
+/// What is about to go wrong.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Of the coming requests.
+    pub requests: VecDeque<RequestFault>,
+    /// Keap answers this status until then.
+    pub keap_down: Option<(u16, i64)>,
+    /// Of the coming statements.
+    pub statements: VecDeque<StatementFault>,
+    /// Of the coming hooks.
+    pub hooks: VecDeque<HookFault>,
+    /// No hook is sent until then.
+    pub hooks_inactive_until_ms: i64,
+    /// The account is paused until then.
+    pub paused_until_ms: i64,
+    /// Steps to the eviction of the object, and whether its alarm is lost.
+    pub evict: Option<(u64, bool)>,
+    /// Steps to the death of all workers on units.
+    pub units_die: Option<u64>,
+    /// Reports of units to be lost.
+    pub reports_lost: u32,
+}
+
+/// All that is shared.
+pub(super) struct Stage {
+    pub schedule: Schedule<Event>,
+    pub keap: RefCell<KeapSide>,
+    pub mirror: RefCell<MirrorSide>,
+    pub ledger: RefCell<Ledger>,
+    pub storage: RefCell<Storage>,
+    pub quota: RefCell<QuotaState>,
+    pub limits: QuotaLimits,
+    pub faults: RefCell<Faults>,
+    pub coverage: RefCell<Coverage>,
+    pub trace: RefCell<Trace>,
+    pub setting: Setting,
+    pub settings: AccountSettings,
+    pub account: AccountId,
+    pub link_field: LinkField,
+    pub mutation: Mutation,
+    pub violation: RefCell<Option<Violation>>,
+    /// Counts what has an effect: each port call, line, hook.
+    pub steps: Cell<u64>,
+    /// The object's incarnation.
+    pub incarnation: Cell<Group>,
+    /// Whether the object is evicted and not yet started again.
+    pub is_down: Cell<bool>,
+    /// Groups of the workers on units.
+    pub units: RefCell<Vec<Group>>,
+    /// Requests on their way.
+    pub in_flight: Cell<u32>,
+    /// Hooks on their way.
+    pub hooks_in_flight: Cell<u32>,
+    /// Who waits for hooks to arrive.
+    pub arrivals: RefCell<Vec<Rc<Waiter>>>,
+    /// When a pass last read a contact, by steps.
+    reads: RefCell<HashMap<(u64, u64), u64>>,
+    passes: Cell<u64>,
+    second: RefCell<VecDeque<i64>>,
+    minute: RefCell<VecDeque<i64>>,
+}
+
+impl Stage {
+    pub(super) fn new(setting: &Setting, mutation: Mutation, seed: u64, is_told: bool) -> Self {
+        let settings = AccountSettings {
+            policies: setting.policies.clone(),
+            delete_in_keap: setting.delete_in_keap,
+            incremental_interval_minutes: 3,
+        };
+        Self {
+            schedule: Schedule::new(BEGINNING_MS, Random::new(seed, 2)),
+            keap: RefCell::new(KeapSide::new(setting.time_grain_ms, setting.tags_move_time)),
+            mirror: RefCell::default(),
+            ledger: RefCell::default(),
+            storage: RefCell::default(),
+            quota: RefCell::default(),
+            limits: QuotaLimits { per_second: setting.calls.0, per_minute: setting.calls.1, per_day: 50_000 },
+            faults: RefCell::default(),
+            coverage: RefCell::default(),
+            trace: RefCell::new(Trace::new(is_told)),
+            setting: setting.clone(),
+            settings,
+            account: AccountId::parse("simulated").unwrap_or_else(|_| unreachable!("the name is valid")),
+            link_field: LinkField {
+                id: super::cells::LINK_FIELD_ID.to_owned(),
+                field_name: "keapsyncrowid".to_owned(),
+            },
+            mutation,
+            violation: RefCell::default(),
+            steps: Cell::new(0),
+            incarnation: Cell::new(0),
+            is_down: Cell::new(false),
+            units: RefCell::default(),
+            in_flight: Cell::new(0),
+            hooks_in_flight: Cell::new(0),
+            arrivals: RefCell::default(),
+            reads: RefCell::default(),
+            passes: Cell::new(0),
+            second: RefCell::default(),
+            minute: RefCell::default(),
+        }
+    }
+
+    /// Notes a broken invariant; the first one counts.
+    pub(super) fn judge(&self, verdict: Result<(), Violation>) {
+        if let Err(violation) = verdict {
+            self.tell(|| format!("BROKEN: {violation}"));
+            self.violation.borrow_mut().get_or_insert(violation);
+        }
+    }
+
+    /// Adds to the trace.
+    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+        self.trace.borrow_mut().tell(self.schedule.now_ms() - BEGINNING_MS, line);
+    }
+
+    /// Counts a step, and lets what is due after so many steps happen.
+    pub(super) fn step(&self, kind: u64, detail: u64) -> u64 {
+        let step = self.steps.get() + 1;
+        self.steps.set(step);
+        self.trace.borrow_mut().note(self.schedule.now_ms(), kind, detail);
+        step
+    }
+
+    pub(super) fn keap_now(&self) -> Timestamp {
+        Timestamp(self.schedule.now_ms() + self.setting.keap_skew_ms)
+    }
+
+    pub(super) fn postgres_now(&self) -> Timestamp {
+        Timestamp(self.schedule.now_ms() + self.setting.postgres_skew_ms)
+    }
+
+    pub(super) fn object_now(&self) -> Timestamp {
+        Timestamp(self.schedule.now_ms())
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.faults.borrow().paused_until_ms > self.schedule.now_ms()
+    }
+
+    fn latency_ms(&self) -> i64 {
+        self.schedule.draw(|random| match random.below(100) {
+            0..60 => random.between(0, 10),
+            60..97 => random.between(5, 120),
+            _ => random.between(100, 3_000),
+        })
+    }
+
+    /// Waits as long as a message takes.
+    pub(super) async fn pause(&self) {
+        self.schedule.sleep(self.latency_ms()).await;
+    }
+
+    /// Runs one statement.
+    async fn statement<R>(
+        &self,
+        kind: u64,
+        run: impl FnOnce(&mut MirrorSide, Timestamp) -> R,
+    ) -> Result<R, Failure> {
+        self.pause().await;
+        self.step(kind, 0);
+        let fault = self.faults.borrow_mut().statements.pop_front();
+        let away = || Failure::new(FailureClass::Unavailable, "Postgres is away");
+        if fault == Some(StatementFault::Refused) {
+            self.coverage.borrow_mut().count("statement refused");
+            self.tell(|| "Postgres: a statement is refused".to_owned());
+            return Err(away());
+        }
+        let result = run(&mut self.mirror.borrow_mut(), self.postgres_now());
+        if fault == Some(StatementFault::AnswerLost) {
+            self.coverage.borrow_mut().count("statement committed, its answer lost");
+            self.tell(|| "Postgres: a statement is committed, its answer is lost".to_owned());
+            self.pause().await;
+            return Err(away());
+        }
+        self.pause().await;
+        Ok(result)
+    }
+
+    /// A request arrives at Keap.
+    pub(super) fn arrive(&self, flight: &Flight) {
+        let step = self.step(1, 0);
+        self.in_flight.set(self.in_flight.get() - 1);
+        let now_ms = self.schedule.now_ms();
+        let (fault, down) = {
+            let mut faults = self.faults.borrow_mut();
+            (faults.requests.pop_front(), faults.keap_down.filter(|(_, until_ms)| *until_ms > now_ms))
+        };
+        let no_answer = || Failure::new(FailureClass::Unavailable, "Keap could not be reached");
+        let status = match (fault, down) {
+            (_, Some((status, _))) | (Some(RequestFault::Status(status)), None) => Some(status),
+            _ => None,
+        };
+        let described = || {
+            let url = flight.request.url.split("&fields=").next().unwrap_or_default();
+            let url = url.split("?fields=").next().unwrap_or_default().replace("http://keap/rest/v2", "");
+            format!("{} {url}", flight.request.method.as_str())
+        };
+        if let Some(status) = status {
+            self.coverage.borrow_mut().count(if status == 429 { "429" } else { "5xx" });
+            self.tell(|| format!("Keap: {} -> {status}", described()));
+            self.reply(flight, Ok(answer(status, "{\"message\":\"fault\"}".to_owned())), self.latency_ms());
+            return;
+        }
+        if fault == Some(RequestFault::Lost) {
+            self.coverage.borrow_mut().count("request lost");
+            self.tell(|| format!("Keap: {} is lost", described()));
+            let wait_ms = if step % 2 == 0 { TIMEOUT_MS } else { 50 };
+            self.reply(flight, Err(no_answer()), wait_ms);
+            return;
+        }
+        let is_authorised = match &flight.request.credential {
+            Credential::Bearer(token) => token.reveal() == self.keap.borrow().access_token,
+            Credential::Basic(_) => false,
+        };
+        if !is_authorised {
+            self.coverage.borrow_mut().count("401");
+            self.reply(flight, Ok(answer(401, "{\"message\":\"token\"}".to_owned())), self.latency_ms());
+            return;
+        }
+        let served = self.keap.borrow_mut().serve(&flight.request, self.keap_now());
+        self.tell(|| format!("Keap: {} -> {}", described(), served.response.status));
+        if let Some(change) = &served.change {
+            let read_at = self.reads.borrow().get(&(flight.pass, change.id)).copied();
+            self.tell(|| format!("  contact {} now {:?}", change.id, change.after));
+            let verdict = self.ledger.borrow_mut().engine_wrote_keap(change, read_at);
+            self.judge(verdict);
+            if let Some(row) = self.keap.borrow_mut().twice.take() {
+                self.judge(Err(Violation::new(
+                    Invariant::OneEffect,
+                    format!("row {row} was made a contact twice"),
+                )));
+            }
+            self.send_hook(change.id);
+        }
+        for id in served.shown {
+            self.reads.borrow_mut().insert((flight.pass, id), step);
+        }
+        if fault == Some(RequestFault::AnswerLost) {
+            self.coverage.borrow_mut().count("answer lost");
+            self.tell(|| "  its answer is lost".to_owned());
+            let wait_ms = if step % 2 == 0 { TIMEOUT_MS } else { 50 };
+            self.reply(flight, Err(no_answer()), wait_ms);
+            return;
+        }
+        let slow_ms = match fault {
+            Some(RequestFault::Slow(delay_ms)) => {
+                self.coverage.borrow_mut().count("slow answer");
+                delay_ms
+            }
+            _ => 0,
+        };
+        self.reply(flight, Ok(served.response), self.latency_ms() + slow_ms);
+    }
+
+    fn reply(&self, flight: &Flight, response: Result<Response, Failure>, delay_ms: i64) {
+        *flight.reply.response.borrow_mut() = Some(response);
+        self.schedule.fire_after(delay_ms, Rc::clone(&flight.reply.waiter));
+    }
+
+    /// Keap sends a hook for a contact.
+    pub(super) fn send_hook(&self, id: u64) {
+        let mut faults = self.faults.borrow_mut();
+        let mut coverage = self.coverage.borrow_mut();
+        if faults.hooks_inactive_until_ms > self.schedule.now_ms() {
+            coverage.count("hook not sent");
+            return;
+        }
+        let delay_ms = self.schedule.draw(|random| if random.chance(80) { random.between(20, 900) } else { random.between(500, 8_000) });
+        let (copies, delay_ms) = match faults.hooks.pop_front() {
+            Some(HookFault::Dropped) => {
+                coverage.count("hook dropped");
+                (0, 0)
+            }
+            Some(HookFault::Doubled) => {
+                coverage.count("hook doubled");
+                (2, delay_ms)
+            }
+            Some(HookFault::Delayed(extra_ms)) => {
+                coverage.count("hook delayed");
+                (1, delay_ms + extra_ms)
+            }
+            None => (1, delay_ms),
+        };
+        for copy in 0..copies {
+            self.hooks_in_flight.set(self.hooks_in_flight.get() + 1);
+            self.schedule.after(delay_ms + copy * 700, Event::Hook(vec![id]));
+        }
+    }
+
+    /// Counts a call at the moment it is sent.
+    fn count_call(&self) {
+        let now_ms = self.schedule.now_ms();
+        for (window, length_ms, limit, name) in [
+            (&self.second, 1_000, self.limits.per_second, "second"),
+            (&self.minute, 60_000, self.limits.per_minute, "minute"),
+        ] {
+            let mut calls = window.borrow_mut();
+            while calls.front().is_some_and(|sent| now_ms - sent >= length_ms) {
+                calls.pop_front();
+            }
+            calls.push_back(now_ms);
+            if calls.len() > limit as usize {
+                self.judge(Err(Violation::new(
+                    Invariant::Quota,
+                    format!("{} calls within one {name}, where {limit} are allowed", calls.len()),
+                )));
+            }
+        }
+    }
+
+    /// A person's change of a row, with all it brings.
+    pub(super) fn person_wrote_row(&self, change: Option<super::mirror_side::RowChange>) {
+        let Some(change) = change else { return };
+        let before = change.before.as_ref().map(|row| Cells::of_record(&row.record));
+        let after = Cells::of_record(&change.after.record);
+        let step = self.steps.get();
+        self.ledger.borrow_mut().person_wrote(Side::Supabase, before.as_ref(), &after, step);
+    }
+}
+
+/// The clock of one worker.
+pub(super) struct SimulatedClock {
+    pub stage: Rc<Stage>,
+    pub skew_ms: i64,
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.stage.schedule.now_ms() + self.skew_ms)
+    }
+
+    async fn sleep_ms(&self, delay_ms: i64) {
+        self.stage.schedule.sleep(delay_ms).await;
+    }
+}
+
+/// The network to Keap.
+pub(super) struct SimulatedTransport {
+    stage: Rc<Stage>,
+    pass: Cell<u64>,
+}
+
+impl SimulatedTransport {
+    pub(super) fn new(stage: &Rc<Stage>) -> Self {
+        let transport = Self { stage: Rc::clone(stage), pass: Cell::new(0) };
+        transport.begin_pass();
+        transport
+    }
+
+    /// What is read from now on belongs together.
+    pub(super) fn begin_pass(&self) {
+        let pass = self.stage.passes.get() + 1;
+        self.stage.passes.set(pass);
+        self.pass.set(pass);
+    }
+}
+
+impl Transport for SimulatedTransport {
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let stage = &self.stage;
+        stage.count_call();
+        let reply = Rc::new(Reply::default());
+        let flight = Flight { request, pass: self.pass.get(), reply: Rc::clone(&reply) };
+        stage.in_flight.set(stage.in_flight.get() + 1);
+        stage.schedule.after(stage.latency_ms(), Event::Request(Box::new(flight)));
+        Wait(Rc::clone(&reply.waiter)).await;
+        let response = reply.response.borrow_mut().take();
+        response.unwrap_or_else(|| Err(Failure::new(FailureClass::Unavailable, "no answer")))
+    }
+}
+
+/// The database, as the engine sees it.
+pub(super) struct SimulatedStore {
+    pub stage: Rc<Stage>,
+}
+
+impl MirrorStore for SimulatedStore {
+    async fn read_known(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        keys: &[RemoteKey],
+    ) -> Result<Vec<KnownRow>, Failure> {
+        let known = self.stage.statement(2, |mirror, _| mirror.read_known(keys)).await?;
+        Ok(known.into_iter().map(|known| self.stage.mutation.of_known(known)).collect())
+    }
+
+    async fn read_rows(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        ids: &[String],
+    ) -> Result<Vec<LocalRow>, Failure> {
+        let rows = self.stage.statement(3, |mirror, _| mirror.read_rows(ids)).await?;
+        Ok(rows.into_iter().map(|row| self.stage.mutation.of_row(row)).collect())
+    }
+
+    async fn write(&self, _: &AccountId, _: EntityType, batch: &WriteBatch) -> Result<WriteOutcome, Failure> {
+        let stage = &self.stage;
+        stage
+            .statement(4, |mirror, now| {
+                let (outcome, changes) = mirror.write(&batch.rows, now, stage.mutation);
+                let mut coverage = stage.coverage.borrow_mut();
+                coverage.add("row merged again", outcome.skipped.len() as u64);
+                for change in &changes {
+                    let Some(write) = batch
+                        .rows
+                        .iter()
+                        .find(|write| change.after.keap_id.as_deref() == Some(&write.keap_id))
+                    else {
+                        continue;
+                    };
+                    for conflict in &write.conflicts {
+                        coverage.conflict(conflict);
+                    }
+                    stage.tell(|| {
+                        format!(
+                            "  row of contact {} written ({:?}): {:?} delta {:?} deleted {:?}",
+                            write.keap_id,
+                            batch.source,
+                            Cells::of_record(&change.after.record),
+                            change.after.base_delta.keys().collect::<Vec<_>>(),
+                            change.after.deleted_at.is_some(),
+                        )
+                    });
+                    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write));
+                    if change.before.is_none() {
+                        stage.judge(check_new_row(stage, mirror, &write.keap_id));
+                    }
+                }
+                outcome
+            })
+            .await
+    }
+
+    async fn record_rejections(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        rejected: &[RejectedRecord],
+    ) -> Result<(), Failure> {
+        self.stage.statement(5, |mirror, _| mirror.rejected += rejected.len() as u64).await
+    }
+}
+
+/// A contact that was made from a row is that row's alone.
+fn check_new_row(stage: &Stage, mirror: &MirrorSide, keap_id: &str) -> Result<(), Violation> {
+    let keap = stage.keap.borrow();
+    let link = keap_id.parse().ok().and_then(|id: u64| keap.contacts.get(&id)?.link.clone());
+    match link.filter(|row| mirror.rows.get(row).is_some_and(|row| row.row.keap_id.is_none())) {
+        None => Ok(()),
+        Some(row) => Err(Violation::new(
+            Invariant::OneEffect,
+            format!("contact {keap_id} was made from row {row}, and became a second row"),
+        )),
+    }
+}
+
+impl OutboxStore for SimulatedStore {
+    async fn claim(
+        &self,
+        _: &AccountId,
+        limit: usize,
+        lease_ms: i64,
+        _: &str,
+    ) -> Result<Vec<OutboxItem>, Failure> {
+        let items = self.stage.statement(6, |mirror, now| mirror.claim(limit, lease_ms, now)).await?;
+        let again = items.iter().filter(|item| item.claims > 1).count() as u64;
+        self.stage.coverage.borrow_mut().add("edit claimed again", again);
+        Ok(items.into_iter().map(|item| self.stage.mutation.of_item(item)).collect())
+    }
+
+    async fn complete(&self, _: &AccountId, ids: &[String]) -> Result<(), Failure> {
+        self.stage.statement(7, |mirror, _| mirror.complete(ids)).await
+    }
+
+    async fn retry_later(
+        &self,
+        _: &AccountId,
+        ids: &[String],
+        delay_ms: i64,
+        _: &Failure,
+        counts: bool,
+    ) -> Result<(), Failure> {
+        self.stage.statement(8, |mirror, now| mirror.retry_later(ids, delay_ms, counts, now)).await
+    }
+
+    async fn fail(&self, _: &AccountId, ids: &[String], failure: &Failure) -> Result<(), Failure> {
+        self.stage.coverage.borrow_mut().count("dead letter");
+        self.stage.tell(|| format!("outbox: dead letter: {failure}"));
+        self.stage.statement(9, |mirror, _| mirror.fail(ids, &failure.message)).await
+    }
+
+    async fn depth(&self, _: &AccountId) -> Result<OutboxDepth, Failure> {
+        // A look that finds nothing is no operation worth counting, and nothing to interleave with.
+        Ok(self.stage.mirror.borrow().depth())
+    }
+}

@@ -1,0 +1,163 @@
+//! Runs: ordered unit by unit to workers of their own, which live and die apart from the object.
+
+use super::object::{Part, begin_run, entropy, incremental_due, live_token, may_work, note, note_rejection, take_lease, world_of};
+use super::stage::{SimulatedClock, SimulatedStore, SimulatedTransport, Stage};
+use crate::paced::PacedTransport;
+use crate::quota::Priority;
+use crate::runs::TrackedRun;
+use crate::unit::run_unit;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::run::RunKind;
+use keapsync_domain::wire::{KeapGrant, UnitOrder, UnitReport};
+use keapsync_keap::contacts::ContactsApi;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Calls of one unit.
+const UNIT_CALLS_MAX: u32 = 300;
+
+/// The most calls per second that a unit can use.
+const UNIT_CALLS_PER_SECOND_MAX: u32 = 50;
+
+/// Groups of workers on units begin here, far from the object's incarnations.
+const UNIT_GROUPS_FROM: u64 = 1 << 32;
+
+/// Orders what is due.
+pub(super) async fn runs_loop(stage: Rc<Stage>, refreshing: Rc<Cell<bool>>) {
+    loop {
+        if may_work(&stage, Part::Runs) {
+            let outcome = order_units(&stage, &refreshing).await;
+            note(&stage, Part::Runs, &outcome);
+        }
+        stage.schedule.sleep(1_000).await;
+    }
+}
+
+async fn order_units(stage: &Rc<Stage>, refreshing: &Rc<Cell<bool>>) -> Result<(), Failure> {
+    if incremental_due(stage).is_some_and(|due| due <= stage.object_now()) {
+        begin_run(stage, RunKind::Incremental);
+    }
+    let active = stage.storage.borrow().runs.clone();
+    for tracked in active {
+        let tracked = match tracked.expired(stage.object_now()) {
+            Some(expired) => {
+                stage.coverage.borrow_mut().count("unit vanished");
+                write_run(stage, &expired);
+                expired
+            }
+            None => tracked,
+        };
+        if tracked.next_order_at().is_some_and(|at| at <= stage.object_now()) {
+            order_unit(stage, refreshing, &tracked).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps an active run; a final one leaves only what it brought.
+fn write_run(stage: &Stage, next: &TrackedRun) {
+    let mut storage = stage.storage.borrow_mut();
+    storage.runs.retain(|known| known.run.id != next.run.id);
+    if !next.run.state.is_final() {
+        storage.runs.push(next.clone());
+        return;
+    }
+    if let Some(watermark) = next.watermark() {
+        storage.watermark = storage.watermark.max(Some(watermark));
+        storage.completed_since.push((next.run.kind, watermark));
+    } else {
+        stage.coverage.borrow_mut().count("run given up");
+    }
+}
+
+async fn order_unit(
+    stage: &Rc<Stage>,
+    refreshing: &Rc<Cell<bool>>,
+    tracked: &TrackedRun,
+) -> Result<(), Failure> {
+    let (token, generation) = live_token(stage, refreshing).await?;
+    let priority =
+        if tracked.run.kind == RunKind::Full { Priority::Backfill } else { Priority::Poll };
+    let lease_id = format!("{}-{}", tracked.run.id, tracked.unit + 1);
+    let lease =
+        match take_lease(stage, priority, UNIT_CALLS_MAX, UNIT_CALLS_PER_SECOND_MAX, Some(lease_id.clone()))
+            .await
+        {
+            Ok(lease) => lease,
+            Err(failure) if failure.class == FailureClass::RateLimited => {
+                let until = stage.object_now().plus_ms(failure.retry_after_ms.unwrap_or(1_000));
+                write_run(stage, &tracked.postponed(until));
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+    let Some(ordered) = tracked.ordered(stage.object_now(), Some(lease_id)) else { return Ok(()) };
+    write_run(stage, &ordered);
+    let order = UnitOrder {
+        account: stage.account.clone(),
+        run_id: ordered.run.id.clone(),
+        unit: ordered.unit,
+        kind: ordered.run.kind,
+        entity: EntityType::Contact,
+        cursor: ordered.run.cursor.clone(),
+        grant: KeapGrant {
+            access_token: token,
+            calls_max: lease.permits,
+            calls_per_second_max: lease.calls_per_second_max,
+            link_field: Some(stage.link_field.clone()),
+        },
+        settings: stage.settings.clone(),
+    };
+    stage.pause().await;
+    let group = UNIT_GROUPS_FROM + stage.step(13, u64::from(ordered.unit));
+    stage.units.borrow_mut().push(group);
+    stage.coverage.borrow_mut().count("unit ordered");
+    stage.tell(|| format!("unit {} of {} ordered ({:?})", order.unit, order.run_id, order.kind));
+    stage.schedule.spawn(group, work_on_unit(Rc::clone(stage), order, generation));
+    Ok(())
+}
+
+/// A worker's invocation: the unit, then its report.
+async fn work_on_unit(stage: Rc<Stage>, order: UnitOrder, generation: u64) {
+    let clock = SimulatedClock { stage: Rc::clone(&stage), skew_ms: stage.setting.unit_skew_ms };
+    let (transport, store) = (SimulatedTransport::new(&stage), SimulatedStore { stage: Rc::clone(&stage) });
+    let grant = &order.grant;
+    let paced = PacedTransport::new(&transport, &clock, grant.calls_max, grant.calls_per_second_max);
+    let api = ContactsApi {
+        transport: &paced,
+        base_url: "http://keap",
+        access_token: &grant.access_token,
+        link_field: grant.link_field.as_ref(),
+    };
+    let report = run_unit(&world_of(&stage, &api, &store, &clock), &order).await;
+    stage.pause().await;
+    stage.step(14, u64::from(report.unit));
+    {
+        let mut faults = stage.faults.borrow_mut();
+        if faults.reports_lost > 0 {
+            faults.reports_lost -= 1;
+            stage.coverage.borrow_mut().count("report lost");
+            return;
+        }
+    }
+    stage.tell(|| format!("unit {} of {} reports {:?} {:?}", report.unit, report.run_id, report.finished, report.failure));
+    take_report(&stage, &report, generation);
+}
+
+fn take_report(stage: &Stage, report: &UnitReport, generation: u64) {
+    let known = stage.storage.borrow().runs.iter().find(|known| known.run.id == report.run_id).cloned();
+    let now = stage.object_now();
+    let next = known.as_ref().and_then(|known| known.reported(report, now, entropy(stage)));
+    let (Some(known), Some(next)) = (known, next) else {
+        stage.coverage.borrow_mut().count("report too late");
+        return;
+    };
+    write_run(stage, &next);
+    if report.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::Unauthorized) {
+        note_rejection(stage, generation);
+    }
+    if let Some(lease_id) = &known.lease_id {
+        stage.quota.borrow_mut().release(lease_id, report.calls, now);
+    }
+}
