@@ -5,7 +5,8 @@
 //! sees them, and harm nobody else.
 //!
 //! What makes it atomic: [`MirrorStore::write`] is one statement. What keeps old news out: a remote record that is older
-//! than the state applied last (by Keap's time of change, then by the time our request was sent) is dropped.
+//! than the state applied last is dropped: by Keap's time of change, and where that is the same, by when it was read. An answer is of
+//! some moment between its request and its arrival, so what was asked for before the last answer had arrived is read again.
 
 use crate::ports::{
     Clock, ConflictRecord, KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, RowState, RowWrite,
@@ -36,7 +37,7 @@ pub const DELETED_AT: &str = "deleted_at";
 pub struct Applied {
     /// How many records became what.
     pub counts: Counts,
-    /// Keap ids that kept losing to concurrent edits: to be tried again later.
+    /// Keap ids that kept losing to concurrent edits, or whose reading is not clearly the newest: to be read again later.
     pub unsettled: Vec<String>,
 }
 
@@ -72,14 +73,16 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
     applied.counts.read = (remotes.len() + rejected.len()) as u64;
     let mut refused = rejected;
     let mut open = newest_of_each(remotes);
+    let arrived_at = world.clock.now();
     for _ in 0..REMERGE_MAX {
         if open.is_empty() {
             break;
         }
         let keys: Vec<RemoteKey> = open.iter().map(|remote| key_of(remote, origin.source)).collect();
         let known = world.store.read_known(world.account, entity, &keys).await?;
-        let plan = plan_page(&open, known, &world.settings.policies);
+        let plan = plan_page(&open, known, arrived_at, &world.settings.policies);
         applied.counts.unchanged += plan.unchanged;
+        applied.unsettled.extend(plan.unclear);
         if plan.rows.is_empty() {
             open.clear();
             break;
@@ -91,7 +94,7 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
         let skipped: HashSet<String> = outcome.skipped.into_iter().collect();
         open.retain(|remote| skipped.contains(&remote.keap_id));
     }
-    applied.unsettled = open.into_iter().map(|remote| remote.keap_id).collect();
+    applied.unsettled.extend(open.into_iter().map(|remote| remote.keap_id));
     applied.counts.rejected = refused.len() as u64;
     if !refused.is_empty() {
         world.store.record_rejections(world.account, entity, &refused).await?;
@@ -157,6 +160,7 @@ pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
 ) -> Result<bool, Failure> {
     let entity = EntityType::Contact;
     let key = RemoteKey { keap_id: keap_id.to_owned(), keap_hash: String::new(), row_id: None };
+    let arrived_at = world.clock.now();
     for _ in 0..REMERGE_MAX {
         let known = world.store.read_known(world.account, entity, std::slice::from_ref(&key)).await?;
         let Some(row) = known.into_iter().find_map(|known| known.row) else { return Ok(false) };
@@ -164,6 +168,7 @@ pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
             return Ok(false);
         }
         let Some(write) = plan_delete(&row, keap_id, observed_at) else { return Ok(false) };
+        let write = RowWrite { keap_observed_at: arrived_at, ..write };
         let deletes = write.audit_operation == Some("delete");
         let batch = WriteBatch { run_id: origin.run_id.clone(), source: origin.source, rows: vec![write] };
         let outcome = world.store.write(world.account, entity, &batch).await?;
@@ -219,9 +224,16 @@ fn count_written(counts: &mut Counts, batch: &WriteBatch, written: &[String]) {
 struct PagePlan {
     rows: Vec<RowWrite>,
     unchanged: u64,
+    /// Keap ids to be read again.
+    unclear: Vec<String>,
 }
 
-fn plan_page(remotes: &[RemoteRecord], known: Vec<KnownRow>, policies: &Policies) -> PagePlan {
+fn plan_page(
+    remotes: &[RemoteRecord],
+    known: Vec<KnownRow>,
+    arrived_at: Timestamp,
+    policies: &Policies,
+) -> PagePlan {
     let mut known: HashMap<String, Option<LocalRow>> =
         known.into_iter().map(|row| (row.keap_id, row.row)).collect();
     let mut plan = PagePlan::default();
@@ -229,10 +241,17 @@ fn plan_page(remotes: &[RemoteRecord], known: Vec<KnownRow>, policies: &Policies
         let write = match known.remove(&remote.keap_id) {
             None => Some(plan_insert(remote)),
             Some(None) => None,
-            Some(Some(row)) => plan_update(remote, &row, policies),
+            Some(Some(row)) => match age_of(remote, &row) {
+                Age::Older => None,
+                Age::Newer => plan_update(remote, &row, policies),
+                Age::Unclear => {
+                    plan.unclear.push(remote.keap_id.clone());
+                    continue;
+                }
+            },
         };
         match write {
-            Some(write) => plan.rows.push(write),
+            Some(write) => plan.rows.push(RowWrite { keap_observed_at: arrived_at, ..write }),
             None => plan.unchanged += 1,
         }
     }
@@ -275,11 +294,29 @@ fn write_of(remote: &RemoteRecord) -> RowWrite {
     }
 }
 
-/// Whether the remote record is older than what was applied last.
-fn is_stale(remote: &RemoteRecord, row: &LocalRow) -> bool {
+/// How a reading stands to the state applied last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// It is old news.
+    Older,
+    /// Keap's times are the same, and the reading was on its way while the other arrived: reading again tells.
+    Unclear,
+    /// It is at least as new.
+    Newer,
+}
+
+fn age_of(remote: &RemoteRecord, row: &LocalRow) -> Age {
+    let is_seen_before = row.keap_observed_at.is_some_and(|seen| seen > remote.observed_at);
+    // Ids are not given again, so a record that was gone stays gone, however new a reading from before it was.
+    if is_seen_before && row.deleted_at.is_some() && !row.base_delta.contains_key(DELETED_AT) {
+        return Age::Older;
+    }
     match (remote.updated_at, row.keap_updated_at) {
-        (Some(remote_at), Some(row_at)) if remote_at != row_at => remote_at < row_at,
-        _ => row.keap_observed_at.is_some_and(|seen| seen > remote.observed_at),
+        (Some(remote_at), Some(row_at)) if remote_at < row_at => Age::Older,
+        (Some(remote_at), Some(row_at)) if remote_at > row_at => Age::Newer,
+        _ if !is_seen_before => Age::Newer,
+        _ if row.keap_hash.as_deref() == Some(remote.content_hash.as_str()) => Age::Older,
+        _ => Age::Unclear,
     }
 }
 
@@ -314,20 +351,43 @@ pub fn merge_of(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> M
     reconcile(&sides, policies)
 }
 
+/// Whether somebody changed the record in Keap since the base. What equals the row does not count: our own write may have
+/// landed without our knowing.
+#[must_use]
+pub fn is_edited_in_keap(remote: &Record, row: &LocalRow) -> bool {
+    let base = base_of(row);
+    fields(base.entity()).iter().enumerate().any(|(position, field)| {
+        let there = remote.get(position);
+        !same(field.kind, base.get(position), there) && !same(field.kind, row.record.get(position), there)
+    })
+}
+
+/// Moves the base of a row that was deleted here and not there: edits made before the delete may have arrived.
+fn plan_tombstone(remote: &RemoteRecord, row: &LocalRow) -> Option<RowWrite> {
+    let mut delta = base_delta(&remote.record, &row.record);
+    delta.insert(DELETED_AT.to_owned(), row.base_delta.get(DELETED_AT).cloned().unwrap_or(Value::Null));
+    let keap_unchanged = row.keap_hash.as_deref() == Some(remote.content_hash.as_str());
+    (!keap_unchanged || delta != row.base_delta).then(|| RowWrite {
+        id: Some(row.id.clone()),
+        expected_version: row.version,
+        base_hash: record_hash(&remote.record),
+        base_delta: delta,
+        deleted_at: row.deleted_at,
+        ..write_of(remote)
+    })
+}
+
 fn plan_update(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Option<RowWrite> {
-    if is_stale(remote, row) {
-        return None;
-    }
     let deleted_here = row.base_delta.contains_key(DELETED_AT);
     let undeletes = match row.deleted_at {
         None => false,
         // Deleted in Supabase: the tombstone holds unless somebody edited the record in Keap since. An edit survives.
-        Some(_) if deleted_here => !all_same(&base_of(row), &remote.record),
+        Some(_) if deleted_here => is_edited_in_keap(&remote.record, row),
         // Deleted in Keap, and now read from it again by a later request: it is back.
         Some(_) => true,
     };
     if row.deleted_at.is_some() && !undeletes {
-        return None;
+        return plan_tombstone(remote, row);
     }
     let merge = merge_of(remote, row, policies);
     let after = merge.row_after(&row.record);
@@ -466,11 +526,4 @@ fn changed_values(before: &Record, after: &Record) -> Map<String, Value> {
         .filter(|(position, _)| before.get(*position) != after.get(*position))
         .map(|(position, field)| (field.name.to_owned(), before.get(position).clone()))
         .collect()
-}
-
-fn all_same(left: &Record, right: &Record) -> bool {
-    fields(left.entity())
-        .iter()
-        .enumerate()
-        .all(|(position, field)| same(field.kind, left.get(position), right.get(position)))
 }

@@ -7,12 +7,12 @@
 //!
 //! Each record fails alone. An outage is no fault of a record: its items wait and the attempt does not count.
 
-use crate::inbound::{DELETED_AT, Origin, apply, apply_delete, base_of, merge_of};
+use crate::inbound::{DELETED_AT, Origin, apply, apply_delete, is_edited_in_keap, merge_of};
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
 use keapsync_domain::backoff::{DELAY_MAX_MS, delay_ms};
-use keapsync_domain::canonical::{same, set_elements};
+use keapsync_domain::canonical::set_elements;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{EntityType, is_keap_id};
 use keapsync_domain::limits::{ATTEMPTS_MAX, OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS};
@@ -406,12 +406,7 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
     row: &LocalRow,
     remote: &RemoteRecord,
 ) -> Result<(), Failure> {
-    let base = base_of(row);
-    let edited_there = fields(EntityType::Contact)
-        .iter()
-        .enumerate()
-        .any(|(position, field)| !same(field.kind, base.get(position), remote.record.get(position)));
-    if edited_there {
+    if is_edited_in_keap(&remote.record, row) {
         // A delete against an edit: the edit survives, and the apply records the conflict. What was edited here before the
         // delete is still on its way.
         finish(world, remote.clone()).await?;
@@ -421,8 +416,8 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
         };
     }
     if !world.settings.delete_in_keap {
-        // The tombstone stays on our side only; the account's owner has not let deletes through.
-        return Ok(());
+        // The tombstone stays on our side only; the account's owner has not let deletes through. Edits made before it go on.
+        return if row.base_delta.len() > 1 { update(world, row, remote.clone()).await } else { Ok(()) };
     }
     world.keap.delete(&remote.keap_id).await?;
     apply_delete(world, &origin(), &remote.keap_id, world.clock.now()).await.map(|_| ())

@@ -56,7 +56,7 @@ pub struct LocalRow {
     pub updated_at: Timestamp,
     /// Keap's own time of the last applied change.
     pub keap_updated_at: Option<Timestamp>,
-    /// When the request was sent whose answer was applied last.
+    /// When the answer had arrived that was applied last.
     pub keap_observed_at: Option<Timestamp>,
     /// When the row was deleted, on either side.
     pub deleted_at: Option<Timestamp>,
@@ -122,7 +122,7 @@ pub struct RowWrite {
     pub keap_created_at: Option<Timestamp>,
     /// Keap's time of change.
     pub keap_updated_at: Option<Timestamp>,
-    /// When the request was sent whose answer this is.
+    /// When the answer had arrived that this is written from.
     pub keap_observed_at: Timestamp,
     /// Content hash of the Keap record.
     pub keap_hash: String,

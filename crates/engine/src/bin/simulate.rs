@@ -3,7 +3,7 @@
 //! `--seeds N [--first-seed S]`, `--minutes M [--first-seed S]` or `--seed S`; `--mutation NAME` runs a known-bad engine.
 //! Ends with failure when an invariant was broken.
 
-use keapsync_engine::simulation::{Coverage, Mutation, Story, replay, shrunk, simulate};
+use keapsync_engine::simulation::{Coverage, Mutation, Shrunk, Story, replay, shrunk, simulate};
 use std::cell::Cell;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -82,8 +82,8 @@ fn show(seed: u64, mutation: Mutation) -> ExitCode {
 }
 
 fn tell_shrunk(seed: u64, mutation: Mutation) {
-    let Some((story, history)) = shrunk(seed, mutation) else { return };
-    println!("The shortest story that breaks it:\n{story}");
+    let Some(Shrunk { story, schedule, history }) = shrunk(seed, mutation) else { return };
+    println!("The shortest story found that breaks it, under schedule {schedule}:\n{story}");
     println!("What happened:");
     history.lines.iter().for_each(|line| println!("{line}"));
     if let Some(violation) = &history.violation {

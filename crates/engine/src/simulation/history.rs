@@ -12,7 +12,6 @@ use super::story::{Action, Story};
 use super::verdict::{Invariant, Violation};
 use crate::inbound::DELETED_AT;
 use crate::ports::RowState;
-use keapsync_domain::merge::Side;
 use keapsync_domain::run::RunKind;
 use std::rc::Rc;
 
@@ -129,6 +128,10 @@ fn sweep(stage: &Rc<Stage>) {
     };
     stage.tell(|| format!("sweep names {ids:?}"));
     stage.storage.borrow_mut().push(&ids, stage.object_now());
+    if !stage.setting.tags_move_time {
+        // A tag whose hook was lost shows in no update time: only a full run finds it.
+        begin_run(stage, RunKind::Full);
+    }
 }
 
 /// Runs until `is_done`; that it takes longer than `until_ms` breaks the bound.
@@ -227,9 +230,7 @@ fn happen(stage: &Rc<Stage>, story: &Story, event: Event) {
 
 fn person_wrote_keap(stage: &Stage, change: Option<KeapChange>) {
     let Some(change) = change else { return };
-    let after = change.after.unwrap_or_default();
-    let step = stage.steps.get();
-    stage.ledger.borrow_mut().person_wrote(Side::Keap, change.before.as_ref(), &after, step);
+    stage.ledger.borrow_mut().person_wrote_keap(&change, stage.steps.get());
     stage.send_hook(change.id);
 }
 

@@ -62,9 +62,7 @@ pub(super) struct KeapSide {
     pub short_pages: u32,
     /// Calls that changed something for the engine.
     pub writes: u64,
-    /// Links ever given by a create, with the contact: a second contact of one row is a violation.
-    pub created_for: BTreeMap<String, u64>,
-    /// A row for which a second contact was made.
+    /// A row for which a contact was made while it had one.
     pub twice: Option<String>,
 }
 
@@ -81,7 +79,6 @@ impl KeapSide {
             tokens: 0,
             short_pages: 0,
             writes: 0,
-            created_for: BTreeMap::new(),
             twice: None,
         }
     }
@@ -94,10 +91,9 @@ impl KeapSide {
     pub(super) fn add(&mut self, cells: Cells, link: Option<String>, now: Timestamp) -> KeapChange {
         let id = self.next_id;
         self.next_id += 1;
-        if let Some(row) = &link
-            && self.created_for.insert(row.clone(), id).is_some()
-        {
-            self.twice = Some(row.clone());
+        // One that was deleted before its row learnt of it may be made again.
+        if link.is_some() && self.contacts.values().any(|contact| contact.link == link) {
+            self.twice.clone_from(&link);
         }
         let updated_at = self.grained(now);
         self.contacts.insert(id, Contact { cells, link, updated_at, wire: None });

@@ -16,7 +16,7 @@ use super::verdict::{Invariant, Violation};
 use crate::inbound::DELETED_AT;
 use crate::ports::{LocalRow, RowWrite};
 use keapsync_domain::merge::Side;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of one value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +36,8 @@ pub(super) struct Ledger {
     fates: Vec<Fate>,
     /// Contacts whose deletion has reached the mirror.
     deletions_applied: BTreeSet<u64>,
+    /// When somebody cleared a cell in Keap, by contact and cell: nothing has no number to follow.
+    cleared_at_step: BTreeMap<(u64, usize), u64>,
     /// Values written in Keap that no read could have seen before our write replaced them.
     pub unobservable: u64,
 }
@@ -81,8 +83,22 @@ impl Ledger {
         self.show(side, before, after);
     }
 
-    /// The engine wrote a row.
-    pub(super) fn engine_wrote_row(&mut self, change: &RowChange, write: &RowWrite) -> Result<(), Violation> {
+    /// A person wrote in Keap.
+    pub(super) fn person_wrote_keap(&mut self, change: &KeapChange, step: u64) {
+        let (before, after) = (change.before.unwrap_or_default(), change.after.unwrap_or_default());
+        for cell in (0..CELLS).filter(|cell| after.get(*cell) == 0 && before.get(*cell) != 0) {
+            self.cleared_at_step.insert((change.id, cell), step);
+        }
+        self.person_wrote(Side::Keap, change.before.as_ref(), &after, step);
+    }
+
+    /// The engine wrote a row. `there`: what Keap holds at this moment; a value that Keap shows now is no old one.
+    pub(super) fn engine_wrote_row(
+        &mut self,
+        change: &RowChange,
+        write: &RowWrite,
+        there: &Cells,
+    ) -> Result<(), Violation> {
         let mut recorded = Vec::new();
         for conflict in &write.conflicts {
             for value in [&conflict.base, &conflict.keap, &conflict.supabase] {
@@ -97,7 +113,7 @@ impl Ledger {
         let after = Cells::of_record(&change.after.record);
         let keap_id: u64 = write.keap_id.parse().unwrap_or(0);
         if let (Some(row), Some(cells)) = (&change.before, &before) {
-            self.check_overwritten(row, cells, &after, &change.after, write)?;
+            self.check_overwritten((row, cells), (&change.after, &after), write, there)?;
             check_audit(row, cells, &change.after, write)?;
             let was_deleted_there = row.deleted_at.is_some() && self.deletions_applied.contains(&keap_id);
             if was_deleted_there && change.after.deleted_at.is_none() {
@@ -106,8 +122,8 @@ impl Ledger {
                     format!("row of contact {keap_id} was deleted with it, and came back by an old reading"),
                 ));
             }
-            let dies = row.deleted_at.is_none() && change.after.deleted_at.is_some();
-            if dies || (row.base_delta.contains_key(DELETED_AT) && write.base_delta.is_empty() && row.deleted_at.is_some()) {
+            let is_agreed = change.after.deleted_at.is_some() && change.after.base_delta.is_empty();
+            if is_agreed {
                 self.deletions_applied.insert(keap_id);
             }
         } else if self.deletions_applied.contains(&keap_id) {
@@ -122,11 +138,10 @@ impl Ledger {
 
     fn check_overwritten(
         &mut self,
-        row: &LocalRow,
-        before: &Cells,
-        after: &Cells,
-        row_after: &LocalRow,
+        (row, before): (&LocalRow, &Cells),
+        (row_after, after): (&LocalRow, &Cells),
         write: &RowWrite,
+        there: &Cells,
     ) -> Result<(), Violation> {
         let dies = row.deleted_at.is_none() && row_after.deleted_at.is_some();
         for cell in 0..CELLS {
@@ -147,7 +162,8 @@ impl Ledger {
                     ));
                 }
             }
-            if new != 0 && old != new && cell != READ_ONLY && self.fate(new).left_in_mirror {
+            let is_back = new != 0 && old != new && self.fate(new).left_in_mirror;
+            if is_back && cell != READ_ONLY && there.get(cell) != new {
                 let is_named = write.conflicts.iter().any(|conflict| {
                     conflict.field == name || conflict.field == DELETED_AT
                 });
@@ -182,7 +198,10 @@ impl Ledger {
                 continue;
             }
             let name = NAMES.get(cell).copied().unwrap_or_default();
-            let mut nobody_saw_it = false;
+            let cleared_at = self.cleared_at_step.get(&(change.id, cell)).filter(|_| old == 0);
+            let mut nobody_saw_it =
+                cleared_at.is_some_and(|cleared_at| read_at_step.is_none_or(|read| read < *cleared_at));
+            self.unobservable += u64::from(nobody_saw_it);
             if old != 0 {
                 let fate = *self.fate(old);
                 let is_safe = fate.author != Some(Side::Keap) || fate.shown_in_mirror || fate.is_recorded;

@@ -36,7 +36,7 @@ mod verdict;
 pub use coverage::Coverage;
 pub use history::{History, replay, simulate};
 pub use mutation::Mutation;
-pub use shrink::shrunk;
+pub use shrink::{Shrunk, shrunk};
 pub use story::Story;
 pub use verdict::{Invariant, Violation};
 

@@ -4,14 +4,31 @@ use super::history::{History, replay};
 use super::mutation::Mutation;
 use super::story::{Setting, Story};
 
-/// The shortest story found that breaks the same invariant under the seed's schedule, and its history in words. `None` when
-/// the seed breaks none.
+/// Schedules under which each shorter story is tried. Leaving out a line shifts all that the schedule draws after it, so that
+/// one schedule alone would rarely break a shorter story at the same place.
+const SCHEDULES: u64 = 16;
+
+/// A shortened story, the seed of the schedule under which it breaks, and its history in words.
+pub struct Shrunk {
+    /// The story.
+    pub story: Story,
+    /// The schedule's seed.
+    pub schedule: u64,
+    /// What happens.
+    pub history: History,
+}
+
+/// The shortest story found that breaks the same invariant. `None` when the seed breaks none.
 #[must_use]
-pub fn shrunk(seed: u64, mutation: Mutation) -> Option<(Story, History)> {
+pub fn shrunk(seed: u64, mutation: Mutation) -> Option<Shrunk> {
     let mut story = Story::of_seed(seed);
     let broken = replay(seed, &story, mutation, false).violation?.invariant;
-    let breaks = |story: &Story| {
-        replay(seed, story, mutation, false).violation.is_some_and(|found| found.invariant == broken)
+    let mut schedule = seed;
+    let breaks = |story: &Story, schedule: u64| {
+        (0..SCHEDULES).map(|offset| schedule.wrapping_add(offset)).find(|schedule| {
+            let found = replay(*schedule, story, mutation, false).violation;
+            found.is_some_and(|found| found.invariant == broken)
+        })
     };
     let mut size = (story.lines.len() / 2).max(1);
     loop {
@@ -21,28 +38,27 @@ pub fn shrunk(seed: u64, mutation: Mutation) -> Option<(Story, History)> {
             let mut shorter = story.clone();
             let end = (position + size).min(shorter.lines.len());
             shorter.lines.drain(position..end);
-            if breaks(&shorter) {
-                story = shorter;
+            if let Some(found) = breaks(&shorter, schedule) {
+                (story, schedule) = (shorter, found);
                 has_shrunk = true;
             } else {
                 position += size;
             }
         }
-        if size == 1 && !has_shrunk {
+        if size > 1 {
+            size /= 2;
+        } else if !has_shrunk {
             break;
-        }
-        if !has_shrunk || size > story.lines.len().max(1) {
-            size = (size / 2).max(1);
         }
     }
     for simpler in simpler_settings(&story.setting) {
         let candidate = Story { setting: simpler, lines: story.lines.clone() };
-        if breaks(&candidate) {
-            story = candidate;
+        if let Some(found) = breaks(&candidate, schedule) {
+            (story, schedule) = (candidate, found);
         }
     }
-    let history = replay(seed, &story, mutation, true);
-    Some((story, history))
+    let history = replay(schedule, &story, mutation, true);
+    Some(Shrunk { story, schedule, history })
 }
 
 fn simpler_settings(setting: &Setting) -> Vec<Setting> {

@@ -491,7 +491,11 @@ impl MirrorStore for SimulatedStore {
                             change.after.deleted_at.is_some(),
                         )
                     });
-                    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write));
+                    let there = write.keap_id.parse().ok().and_then(|id: u64| {
+                        stage.keap.borrow().contacts.get(&id).map(|contact| contact.cells)
+                    });
+                    let there = there.unwrap_or_default();
+                    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write, &there));
                     if change.before.is_none() {
                         stage.judge(check_new_row(stage, mirror, &write.keap_id));
                     }
