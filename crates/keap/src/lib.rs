@@ -6,6 +6,8 @@
 #![expect(async_fn_in_trait, reason = "the workers run on one thread: no future here needs to be Send")]
 
 pub mod caller;
+pub mod capability;
+pub mod checks;
 pub mod contacts;
 mod custom_fields;
 pub mod failure;
@@ -21,6 +23,7 @@ pub mod query;
 pub mod quota;
 #[cfg(test)]
 mod recorded;
+pub mod records;
 pub mod subscriptions;
 pub mod tags;
 pub mod transport;

@@ -21,10 +21,11 @@ use keapsync_domain::canonical::{content_hash, set_elements};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
-use keapsync_domain::schema::{FieldKind, WriteAccess, fields};
+use keapsync_domain::schema::{WriteAccess, fields};
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
+pub use crate::checks::too_long;
 pub use crate::custom_fields::Link;
 
 /// Texts that only have another name on the wire.
@@ -193,21 +194,6 @@ pub fn create_body(record: &Record, link: Option<Link<'_>>) -> Map<String, Value
     properties.sort_unstable();
     properties.dedup();
     write_body(record, &Map::new(), &properties, link)
-}
-
-/// Checks what Keap would refuse: the fields that are too long, with their limits in characters.
-#[must_use]
-pub fn too_long(record: &Record) -> Vec<(&'static str, usize)> {
-    fields(EntityType::Contact)
-        .iter()
-        .enumerate()
-        .filter(|(position, field)| {
-            field.length_max > 0
-                && !matches!(field.kind, FieldKind::Slots(_) | FieldKind::Map | FieldKind::Set)
-                && record.get(*position).as_str().is_some_and(|text| text.chars().count() > field.length_max)
-        })
-        .map(|(_, field)| (field.name, field.length_max))
-        .collect()
 }
 
 /// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.

@@ -8,14 +8,14 @@
 //! | `order_date` | `order_time` |
 //! | `total_amount`, `paid_amount`, `due_amount`, `refund_amount` | `total`, `total_paid`, `total_due`, `refund_total`: whole numbers of the smallest unit as decimals; the rest of each is in `extra` |
 //! | `currency` | the code that the amounts agree on; one that differs stays in `extra` beside its amount |
-//! | `line_items` | `order_items`, see [`lines`] |
+//! | `line_items` | `order_items`, of which the keys are those of `OrderItem`, flattened |
 //! | `shipping_address` | `shipping_information`, its keys flattened |
 //! | `custom_fields` | the array as an object keyed by id, without the field that carries our row's id |
 //!
 //! Nothing is stored twice and nothing is dropped: [`order_to_wire`] gives back what [`order_from_wire`] read. An amount
 //! without a currency counts as one of two places.
 
-use super::{lines, shipping};
+use super::{line_steps, lines, shipping};
 use crate::custom_fields::{self, Link};
 use crate::money::{decimal_of_minor, exponent, minor_of_decimal};
 use crate::wire::{
@@ -189,7 +189,7 @@ pub fn create_body(record: &Record, link: Option<Link<'_>>) -> Result<Map<String
     }
     let mut body = write_body(record, &Record::empty(EntityType::Order), &properties, link)?;
     let items =
-        lines::create_bodies(record.get_by_name("line_items"), record.get_by_name("currency").as_str())?;
+        line_steps::create_bodies(record.get_by_name("line_items"), record.get_by_name("currency").as_str())?;
     insert_present(&mut body, "order_items", &Value::Array(items));
     Ok(body)
 }

@@ -4,7 +4,8 @@
 //! own. Nothing here takes payments, makes invoices or refunds.
 
 pub mod convert;
-pub mod lines;
+pub mod line_steps;
+mod lines;
 mod shipping;
 
 use crate::caller::{Caller, ListQuery, masked};
@@ -17,7 +18,7 @@ use keapsync_domain::ids::EntityType;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::LinkField;
-use lines::LineStep;
+use line_steps::LineStep;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

@@ -142,8 +142,8 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
     }
 
     /// Ends a subscription; one that has ended already stays so.
-    pub async fn deactivate(&self, id: &str, reason: &str) -> Result<(), Failure> {
-        let body = Map::from_iter([("reason".to_owned(), Value::from(reason))]);
+    pub async fn deactivate(&self, id: &str, reason: Option<&str>) -> Result<(), Failure> {
+        let body = reason.map(|reason| ("reason".to_owned(), Value::from(reason))).into_iter().collect();
         let url = self.caller.url(&format!("{PATH}/{id}:deactivate"));
         self.caller.send_json(Method::Post, url, body, "the end of a subscription").await.map(|_| ())
     }

@@ -137,7 +137,7 @@ fn requests_are_what_the_contract_says() {
             "custom_fields",
         ];
         api.update("70", &mask, write_body(&record, &held, &mask).unwrap(), NOW).await.unwrap();
-        api.deactivate("70", "too dear").await.unwrap();
+        api.deactivate("70", Some("too dear")).await.unwrap();
     });
     insta::assert_json_snapshot!("subscription_requests", transport.asked());
 }

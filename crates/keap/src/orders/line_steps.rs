@@ -1,0 +1,312 @@
+//! Bringing Keap's lines of an order to ours, line by line.
+//!
+//! Keap takes lines one by one and gives a new one its id, so between the call and its answer a line has two names: its
+//! position in the row's list, and Keap's id. Two invariants follow.
+//!
+//! - A line that waits to be made and one that Keap has beyond the base, with the same content, are one and the same
+//!   ([`adopted`]). So a line whose answer was lost is not made twice, and a hook that tells of the new line before our
+//!   answer does puts no second one into the row.
+//! - Before Keap's lines are merged, the row's take their ids, and the base takes these lines as they were sent
+//!   ([`aligned`]). So what Keap fills in (a product's name, its price) is Keap's change and no conflict.
+//!
+//! What is not caught: a line whose answer was lost and which was edited before the retry, or whose text Keap changed. It
+//! is made again, once.
+
+use super::lines::AMOUNTS;
+use crate::money::{double_of_decimal, exponent, minor_of_decimal};
+use crate::wire::{is_blank, plain_text};
+use keapsync_domain::canonical::slot_entries;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::record::Record;
+use keapsync_domain::schema::SlotKind;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashSet};
+
+/// What `UpdateOrderItemRequest` takes.
+const UPDATED: [&str; 8] = [
+    "name",
+    "description",
+    "notes",
+    "quantity",
+    "price_per_unit",
+    "cost_per_unit",
+    "product_id",
+    "subscription_plan_id",
+];
+
+/// What a line has that no write takes.
+const DERIVED: [&str; 3] = ["id", "subscription_id", "discount"];
+
+/// Kinds of line that `CreateOrderItemRequest` takes; the others Keap makes by itself.
+const CREATED_TYPES: [&str; 13] = [
+    "PRODUCT",
+    "SHIPPING",
+    "TAX",
+    "FINANCE_CHARGE",
+    "SUBSCRIPTION",
+    "DISCOUNT",
+    "DISCOUNT_FREE_TRIAL",
+    "DISCOUNT_ORDER_TOTAL",
+    "DISCOUNT_PRODUCT",
+    "DISCOUNT_PRODUCT_CATEGORY",
+    "DISCOUNT_SHIPPING",
+    "OTHER",
+    "FEE",
+];
+
+/// One call that brings Keap's lines nearer to ours.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LineStep {
+    /// Make a line.
+    Create {
+        /// How the row's list names it.
+        key: String,
+        /// `CreateOrderItemRequest`.
+        body: Map<String, Value>,
+    },
+    /// Change properties of a line.
+    Update {
+        /// Keap's id of the line.
+        id: String,
+        /// The properties.
+        mask: Vec<&'static str>,
+        /// `UpdateOrderItemRequest`.
+        body: Map<String, Value>,
+    },
+    /// Delete a line.
+    Delete {
+        /// Keap's id of the line.
+        id: String,
+    },
+}
+
+/// `CreateOrderItemRequest` of each line of a new order.
+pub(super) fn create_bodies(lines: &Value, currency: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let places = currency.map_or(2, exponent);
+    last_of_each(lines)
+        .into_iter()
+        .map(|(key, line)| create_body(&key, line, places).map(Value::Object))
+        .collect()
+}
+
+/// The row's lines that Keap has already under an id of its own: the row's name of each (`#2` by position), and the id.
+/// `base` is what both sides last agreed on; it tells a line that a lost answer left behind from one that was there before.
+#[must_use]
+pub fn adopted(base: &Value, ours: &Value, remote: &Value, currency: Option<&str>) -> Vec<(String, String)> {
+    let places = currency.map_or(2, exponent);
+    let held: BTreeMap<String, &Value> = slot_entries(SlotKind::Item, remote).collect();
+    let mut claimed: HashSet<String> = slot_entries(SlotKind::Item, base).map(|(key, _)| key).collect();
+    let entries = last_of_each(ours);
+    claimed.extend(entries.iter().map(|(key, _)| key.clone()));
+    let mut adopted = Vec::new();
+    for (key, line) in entries.into_iter().filter(|(key, _)| !held.contains_key(key)) {
+        // A person may spell an id as a number, which the list's own rule does not take for a name.
+        if let Some(id) = line.get("id").and_then(plain_text).filter(|id| held.contains_key(id)) {
+            claimed.insert(id.clone());
+            adopted.push((key, id));
+            continue;
+        }
+        // What can't be made was not made either.
+        let Ok(body) = create_body(&key, line, places) else { continue };
+        let made = held.iter().find(|(id, line)| !claimed.contains(*id) && is_made_of(line, &body, places));
+        if let Some((id, _)) = made {
+            claimed.insert(id.clone());
+            adopted.push((key, id.clone()));
+        }
+    }
+    adopted
+}
+
+/// A base and a row in which lines are called as Keap calls them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aligned {
+    /// The base, with the lines that were sent as they were sent.
+    pub base: Record,
+    /// The row.
+    pub row: Record,
+}
+
+/// The base and the row as a merge with `remote` is to see them; `None` where they are that already. `sent` names the lines
+/// that were made just now ([`Written::made_lines`](crate::records::Written::made_lines)); others are recognised.
+#[must_use]
+pub fn aligned(base: &Record, row: &Record, remote: &Record, sent: &[(String, String)]) -> Option<Aligned> {
+    if row.entity() != EntityType::Order {
+        return None;
+    }
+    let [base_lines, row_lines, held] = [base, row, remote].map(|record| record.get_by_name("line_items"));
+    let currency = remote.get_by_name("currency").as_str();
+    let row_lines = with_ids(row_lines, sent);
+    let recognised = adopted(base_lines, &row_lines, held, currency);
+    if sent.is_empty() && recognised.is_empty() {
+        return None;
+    }
+    let row_lines = with_ids(&row_lines, &recognised);
+    let is_named = |key: &String| sent.iter().chain(&recognised).any(|(name, id)| name == key || id == key);
+    let kept = last_of_each(base_lines).into_iter().filter(|(key, _)| !is_named(key)).map(|(_, line)| line);
+    let taken = last_of_each(&row_lines).into_iter().filter(|(key, _)| is_named(key)).map(|(_, line)| line);
+    let base_lines: Value = kept.chain(taken).cloned().collect();
+    let with_lines = |record: &Record, lines: Value| {
+        let mut record = record.clone();
+        record.set_by_name("line_items", lines);
+        record
+    };
+    Some(Aligned { base: with_lines(base, base_lines), row: with_lines(row, row_lines) })
+}
+
+/// The steps from Keap's lines to the wanted ones: changes first, then new lines, deletes last, so that an order is never
+/// without lines in between.
+pub fn plan(
+    base: &Value,
+    wanted: &Value,
+    remote: &Value,
+    currency: Option<&str>,
+) -> Result<Vec<LineStep>, Failure> {
+    let places = currency.map_or(2, exponent);
+    let mut held: BTreeMap<String, &Value> = slot_entries(SlotKind::Item, remote).collect();
+    let wanted = with_ids(wanted, &adopted(base, wanted, remote, currency));
+    let (mut steps, mut creates) = (Vec::new(), Vec::new());
+    for (key, line) in last_of_each(&wanted) {
+        match held.remove(&key) {
+            Some(held_line) => steps.extend(update(key, line, held_line, places)?),
+            None => creates.push(LineStep::Create { body: create_body(&key, line, places)?, key }),
+        }
+    }
+    steps.extend(creates);
+    steps.extend(held.into_keys().map(|id| LineStep::Delete { id }));
+    Ok(steps)
+}
+
+/// Lines with Keap's ids in place. A line that the list then names twice is kept once.
+fn with_ids(lines: &Value, names: &[(String, String)]) -> Value {
+    let mut seen = HashSet::new();
+    let mut kept = Vec::new();
+    for (key, line) in last_of_each(lines) {
+        let id = names.iter().find(|(name, _)| *name == key).map_or(key.as_str(), |(_, id)| id.as_str());
+        if !seen.insert(id.to_owned()) {
+            continue;
+        }
+        let mut line = line.clone();
+        if let Some(object) = line.as_object_mut().filter(|_| id != key) {
+            object.insert("id".to_owned(), id.into());
+        }
+        kept.push(line);
+    }
+    Value::Array(kept)
+}
+
+/// The lines with their names, in order. Of several with one name the last counts, as it does in the merge.
+fn last_of_each(lines: &Value) -> Vec<(String, &Value)> {
+    let mut entries: Vec<(String, &Value)> = slot_entries(SlotKind::Item, lines).collect();
+    let mut seen = HashSet::new();
+    entries.reverse();
+    entries.retain(|(key, _)| seen.insert(key.clone()));
+    entries.reverse();
+    entries
+}
+
+fn refused(key: &str, fault: &str) -> Failure {
+    Failure::new(FailureClass::Invalid, format!("line_items: line {key} {fault}"))
+}
+
+fn property(line: &Value, key: &str, name: &str, places: u32) -> Result<Option<Value>, Failure> {
+    let Some(value) = line.get(name).filter(|value| plain_text(value).is_some()) else { return Ok(None) };
+    let text = plain_text(value).unwrap_or_default();
+    match name {
+        "quantity" => match text.parse::<i32>() {
+            Ok(quantity) if quantity >= 1 => Ok(Some(quantity.into())),
+            _ => Err(refused(key, "needs a whole quantity of 1 or more: correct it")),
+        },
+        "price_per_unit" | "cost_per_unit" => double_of_decimal(value, places)
+            .map(Some)
+            .map_err(|fault| refused(key, &format!("{name} {fault}"))),
+        _ => Ok(Some(text.into())),
+    }
+}
+
+fn create_body(key: &str, line: &Value, places: u32) -> Result<Map<String, Value>, Failure> {
+    refuse_unknown_keys(key, line)?;
+    let item_type = line.get("item_type").and_then(plain_text).unwrap_or_else(|| "PRODUCT".to_owned());
+    if !CREATED_TYPES.contains(&item_type.as_str()) {
+        return Err(refused(key, "has an item_type that Keap makes no lines of: use PRODUCT or OTHER"));
+    }
+    let is_sold = matches!(item_type.as_str(), "PRODUCT" | "SUBSCRIPTION");
+    let mut body = Map::from_iter([("item_type".to_owned(), Value::from(item_type.as_str()))]);
+    for name in UPDATED {
+        let takes = is_sold || !matches!(name, "cost_per_unit" | "product_id" | "subscription_plan_id");
+        if let Some(value) = property(line, key, name, places)?.filter(|_| takes) {
+            body.insert(name.to_owned(), value);
+        }
+    }
+    if !body.contains_key("quantity") {
+        return Err(refused(key, "needs a quantity: give it one"));
+    }
+    if is_sold && !body.contains_key("product_id") {
+        return Err(refused(key, "needs the product_id of a product in Keap, or the item_type OTHER"));
+    }
+    if item_type == "SUBSCRIPTION" && !body.contains_key("subscription_plan_id") {
+        return Err(refused(key, "needs a subscription_plan_id, because its item_type is SUBSCRIPTION"));
+    }
+    if !is_sold && !body.contains_key("price_per_unit") {
+        return Err(refused(key, "needs a price_per_unit, because it sells no product: give it one"));
+    }
+    Ok(body)
+}
+
+fn update(id: String, line: &Value, held: &Value, places: u32) -> Result<Option<LineStep>, Failure> {
+    refuse_unknown_keys(&id, line)?;
+    for name in ["item_type", "subscription_id", "discount"] {
+        let (ours, theirs) = (line.get(name), held.get(name));
+        if ours.is_some_and(|value| !is_blank(value)) && !is_same(name, ours, theirs, places) {
+            return Err(refused(
+                &id,
+                &format!(
+                    "has another {name} than in Keap, which can't change it: put it back, or add a new line"
+                ),
+            ));
+        }
+    }
+    let (mut mask, mut body) = (Vec::new(), Map::new());
+    for name in UPDATED {
+        if is_same(name, line.get(name), held.get(name), places) {
+            continue;
+        }
+        let Some(value) = property(line, &id, name, places)? else {
+            return Err(refused(&id, &format!("has no {name}, and Keap can't clear it: put a value there")));
+        };
+        mask.push(name);
+        body.insert(name.to_owned(), value);
+    }
+    Ok((!mask.is_empty()).then_some(LineStep::Update { id, mask, body }))
+}
+
+fn refuse_unknown_keys(key: &str, line: &Value) -> Result<(), Failure> {
+    let known = |name: &str| name == "item_type" || UPDATED.contains(&name) || DERIVED.contains(&name);
+    let unknown =
+        line.as_object().into_iter().flatten().find(|(name, value)| !known(name) && !is_blank(value));
+    match unknown {
+        None => Ok(()),
+        Some((name, _)) => {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+            Err(refused(key, &format!("has '{shown}', which Keap's lines do not have: remove it")))
+        }
+    }
+}
+
+/// Whether Keap's line is what that create would have made. What the create left to Keap may be anything.
+fn is_made_of(held: &Value, body: &Map<String, Value>, places: u32) -> bool {
+    body.iter().all(|(name, value)| is_same(name, Some(value), held.get(name), places))
+}
+
+fn is_same(name: &str, left: Option<&Value>, right: Option<&Value>, places: u32) -> bool {
+    let form = |value: Option<&Value>| {
+        let text = value.and_then(plain_text)?;
+        if !AMOUNTS.contains(&name) {
+            return Some(text);
+        }
+        let spelled = text.parse::<f64>().map_or(text.clone(), |double| double.to_string());
+        let minor = minor_of_decimal(&text, places).or_else(|| minor_of_decimal(&spelled, places));
+        Some(minor.map_or(text, |minor| minor.to_string()))
+    };
+    form(left) == form(right)
+}

@@ -1,0 +1,193 @@
+//! All entities behind one set of calls, so that who syncs them knows none by itself.
+//!
+//! What differs between them is dispatched here and described by the [capability table](crate::capability). Answers are
+//! [`RemoteRecord`]s, whole and with their names joined.
+//!
+//! Writes take several calls where Keap wants it so: a contact's tags, an order's lines, the end of a subscription. Each
+//! call may be the last one that lands. A repeated [`update`](RecordsApi::update) plans again from what Keap then holds,
+//! and a repeated create is never sent before [`find_created`](RecordsApi::find_created) has looked.
+
+mod find;
+mod write;
+
+pub use write::{Change, Written};
+
+use crate::caller::Caller;
+use crate::capability::{DeleteSupport, FullPages, capability};
+use crate::contacts::ContactsApi;
+use crate::model::ensure_link_field;
+use crate::names::NameCache;
+use crate::orders::OrdersApi;
+use crate::page::RecordPage;
+use crate::subscriptions::SubscriptionsApi;
+use crate::tags::TagsApi;
+use crate::transport::Transport;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::limits::PAGE_RECORDS_MAX;
+use keapsync_domain::remote::RemoteRecord;
+use keapsync_domain::run::Cursor;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::LinkField;
+
+/// The custom fields that carry our rows' ids, once they exist.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Links<'a> {
+    /// On contacts.
+    pub contact: Option<&'a LinkField>,
+    /// On orders.
+    pub order: Option<&'a LinkField>,
+}
+
+/// Calls for any entity. Lives for one pass over an account: what names it has learnt are those of its time.
+pub struct RecordsApi<'a, T> {
+    /// Sends the requests.
+    pub caller: Caller<'a, T>,
+    /// The custom fields that carry our rows' ids.
+    pub links: Links<'a>,
+    names: NameCache,
+}
+
+impl<'a, T: Transport> RecordsApi<'a, T> {
+    /// Calls as `caller`.
+    #[must_use]
+    pub fn new(caller: Caller<'a, T>, links: Links<'a>) -> Self {
+        Self { caller, links, names: NameCache::default() }
+    }
+
+    fn contacts(&self) -> ContactsApi<'a, T> {
+        let Caller { transport, base_url, access_token } = self.caller;
+        ContactsApi { transport, base_url, access_token, link_field: self.links.contact }
+    }
+
+    fn orders(&self) -> OrdersApi<'a, T> {
+        OrdersApi { caller: self.caller, link_field: self.links.order }
+    }
+
+    fn tags(&self) -> TagsApi<'_, T> {
+        TagsApi { caller: self.caller, names: &self.names }
+    }
+
+    fn subscriptions(&self) -> SubscriptionsApi<'_, T> {
+        SubscriptionsApi { caller: self.caller, names: &self.names }
+    }
+
+    /// One page of a full run, and where the next one goes on.
+    pub async fn list_after(
+        &self,
+        entity: EntityType,
+        cursor: &Cursor,
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        let (after_id, token) = (cursor.after_id.as_deref(), cursor.page_token.as_deref());
+        let mut page = match entity {
+            EntityType::Contact => self.contacts().list_after(after_id, observed_at).await?.into(),
+            EntityType::Order => self.orders().list_after(after_id, observed_at).await?,
+            EntityType::Tag => self.tags().list_all(token, observed_at).await?,
+            EntityType::Subscription => self.subscriptions().list_after(after_id, observed_at).await?,
+        };
+        page.next = match capability(entity).full {
+            FullPages::ByKey(_) => behind_last_id(entity, &page)?,
+            FullPages::ByToken(_) => behind_token(entity, cursor, &page)?,
+        };
+        Ok(page)
+    }
+
+    /// One page of what changed at `cursor.since` or later, and where the next one goes on.
+    pub async fn list_changed(
+        &self,
+        entity: EntityType,
+        cursor: &Cursor,
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        let (since, token) = (cursor.since.unwrap_or_default(), cursor.page_token.as_deref());
+        let mut page = match entity {
+            EntityType::Contact => self.contacts().list_changed(since, token, observed_at).await?.into(),
+            EntityType::Order => self.orders().list_changed(since, token, observed_at).await?,
+            EntityType::Tag => self.tags().list_changed(since, token, observed_at).await?,
+            EntityType::Subscription => self.subscriptions().list_changed(since, token, observed_at).await?,
+        };
+        page.next = behind_token(entity, cursor, &page)?;
+        Ok(page)
+    }
+
+    /// Records of the given ids, at most 1000. Ids without a record are absent from the answer.
+    pub async fn list_ids(
+        &self,
+        entity: EntityType,
+        ids: &[String],
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        match entity {
+            EntityType::Contact => self.contacts().list_ids(ids, observed_at).await.map(RecordPage::from),
+            EntityType::Order => self.orders().list_ids(ids, observed_at).await,
+            EntityType::Tag => self.tags().list_ids(ids, observed_at).await,
+            EntityType::Subscription => self.subscriptions().list_ids(ids, observed_at).await,
+        }
+    }
+
+    /// One record; `None` when Keap says that it does not exist.
+    pub async fn get(
+        &self,
+        entity: EntityType,
+        id: &str,
+        observed_at: Timestamp,
+    ) -> Result<Option<RemoteRecord>, Failure> {
+        match entity {
+            EntityType::Contact => self.contacts().get(id, observed_at).await,
+            EntityType::Order => self.orders().get(id, observed_at).await,
+            EntityType::Tag => self.tags().get(id, observed_at).await,
+            EntityType::Subscription => self.subscriptions().get(id, observed_at).await,
+        }
+    }
+
+    /// Deletes a record; one that does not exist (any more) counts as deleted.
+    pub async fn delete(&self, entity: EntityType, id: &str) -> Result<(), Failure> {
+        if let DeleteSupport::Never(advice) = capability(entity).delete {
+            return Err(Failure::new(FailureClass::Invalid, advice));
+        }
+        match entity {
+            EntityType::Contact => self.contacts().delete(id).await,
+            EntityType::Order => self.orders().delete(id).await,
+            EntityType::Tag | EntityType::Subscription => self.tags().delete(id).await,
+        }
+    }
+
+    /// Finds the custom field that carries row ids on `entity`, or makes it.
+    pub async fn ensure_link_field(&self, entity: EntityType) -> Result<LinkField, Failure> {
+        ensure_link_field(&self.caller, entity).await
+    }
+}
+
+fn behind_last_id(entity: EntityType, page: &RecordPage) -> Result<Option<Cursor>, Failure> {
+    if page.length == 0 || (page.length < PAGE_RECORDS_MAX && page.next_page_token.is_none()) {
+        return Ok(None);
+    }
+    match &page.last_id {
+        Some(last_id) => Ok(Some(Cursor { after_id: Some(last_id.clone()), ..Cursor::default() })),
+        None => Err(Failure::new(
+            FailureClass::Unexpected,
+            format!(
+                "Keap sent a page of {} of which none tells its id; the run cannot go on behind it",
+                entity.plural()
+            ),
+        )),
+    }
+}
+
+fn behind_token(entity: EntityType, cursor: &Cursor, page: &RecordPage) -> Result<Option<Cursor>, Failure> {
+    match &page.next_page_token {
+        Some(token) if cursor.page_token.as_ref() == Some(token) => Err(Failure::new(
+            FailureClass::Unexpected,
+            format!(
+                "Keap sent a page of {} whose next page is itself; the run cannot go on",
+                entity.plural()
+            ),
+        )),
+        Some(token) => Ok(Some(Cursor { page_token: Some(token.clone()), ..cursor.clone() })),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

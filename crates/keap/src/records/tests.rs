@@ -1,0 +1,363 @@
+use super::*;
+use crate::capability::Changes;
+use crate::recorded::{Recorded, at_once};
+use keapsync_domain::record::Record;
+use serde_json::{Value, json};
+
+/// 2026-01-01T00:00:00Z
+const NOW: Timestamp = Timestamp(1_767_225_600_000);
+const ROW: &str = "0b8f7a1c-3f52-4d1e-9a53-1c2d3e4f5a6b";
+
+fn now() -> Timestamp {
+    NOW
+}
+
+fn link_field() -> LinkField {
+    LinkField { id: "77".to_owned(), field_name: "_Row".to_owned() }
+}
+
+fn record(entity: EntityType, object: &Value) -> Record {
+    Record::from_object(entity, object.as_object().cloned().unwrap_or_default())
+}
+
+fn listing(entity: EntityType, items: &Value, token: &str) -> Value {
+    json!({entity.plural(): items, "next_page_token": token})
+}
+
+/// Runs `work` on an API whose requests are answered in order; what it asked is the second part of the answer.
+fn with_answers<const N: usize, R>(
+    answers: [(u16, Value); N],
+    work: impl AsyncFnOnce(&RecordsApi<'_, Recorded>) -> R,
+) -> (R, Vec<String>) {
+    let transport = Recorded::answering(answers);
+    let field = link_field();
+    let links = Links { contact: Some(&field), order: Some(&field) };
+    let api = RecordsApi::new(transport.caller(), links);
+    let outcome = at_once(work(&api));
+    (outcome, transport.asked())
+}
+
+#[test]
+fn lists_ask_what_the_table_says() {
+    for entity in EntityType::ALL {
+        let answer = || (200, listing(entity, &json!([]), ""));
+        let cursor = Cursor { after_id: Some("41".to_owned()), since: Some(NOW), page_token: None };
+        let ((), asked) = with_answers([answer(), answer(), answer()], async |api| {
+            api.list_after(entity, &cursor, NOW).await.unwrap();
+            api.list_changed(entity, &cursor, NOW).await.unwrap();
+            api.list_ids(entity, &["1".to_owned(), "2".to_owned()], NOW).await.unwrap();
+        });
+        let capability = capability(entity);
+        let spaced = |order_by: &str| order_by.replace(' ', "%20");
+        let full = match capability.full {
+            FullPages::ByKey(filter) => format!("filter={filter}%3E41&order_by=id%20asc"),
+            FullPages::ByToken(order_by) => format!("order_by={}", spaced(order_by)),
+        };
+        let changes = match capability.changes {
+            Changes::Filter { filter, order_by } => {
+                format!("filter={filter}%3D%3D2026-01-01T00%3A00%3A00.000Z&order_by={}", spaced(order_by))
+            }
+            Changes::NewestFirst(order_by) => format!("order_by={}", spaced(order_by)),
+        };
+        let by_ids = format!("filter={}%3D%3D1%2C2", capability.ids_filter);
+        for (asked, expected) in asked.iter().zip([full, changes, by_ids]) {
+            let expected = format!("GET /v2/{}?{expected}&page_size=1000", entity.plural());
+            assert!(asked.starts_with(&expected), "{asked} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_page_says_where_to_go_on() {
+    let thousand: Value = (1..=1000).map(|id| json!({"id": id.to_string()})).collect();
+    let after = |entity, items: Value, token: &str| {
+        let (page, _) = with_answers([(200, listing(entity, &items, token))], async |api| {
+            api.list_after(entity, &Cursor::default(), NOW).await
+        });
+        page.map(|page| page.next)
+    };
+    let behind = |id: &str| Some(Cursor { after_id: Some(id.to_owned()), ..Cursor::default() });
+    for entity in [EntityType::Contact, EntityType::Order, EntityType::Subscription] {
+        assert_eq!(after(entity, thousand.clone(), ""), Ok(behind("1000")));
+        assert_eq!(after(entity, json!([{"id": "7"}]), "p2"), Ok(behind("7")));
+        assert_eq!(after(entity, json!([{"id": "7"}]), ""), Ok(None));
+        assert_eq!(after(entity, json!([]), "p2"), Ok(None));
+        assert!(after(entity, json!([{}]), "p2").unwrap_err().message.contains("none tells its id"));
+    }
+    let token = Some(Cursor { page_token: Some("p2".to_owned()), ..Cursor::default() });
+    assert_eq!(after(EntityType::Tag, json!([{"id": "7"}]), "p2"), Ok(token));
+    assert_eq!(after(EntityType::Tag, thousand, ""), Ok(None));
+
+    let poll = Cursor { since: Some(NOW), page_token: Some("p2".to_owned()), after_id: None };
+    for (token, next) in
+        [("p3", Ok(Some("p3".to_owned()))), ("", Ok(None)), ("p2", Err(FailureClass::Unexpected))]
+    {
+        let entity = EntityType::Order;
+        let (page, _) = with_answers([(200, listing(entity, &json!([]), token))], async |api| {
+            api.list_changed(entity, &poll, NOW).await
+        });
+        let expected =
+            next.map(|token| token.map(|token| Cursor { page_token: Some(token), ..poll.clone() }));
+        assert_eq!(page.map(|page| page.next).map_err(|failure| failure.class), expected);
+    }
+}
+
+#[test]
+fn a_lost_create_is_found_by_its_key() {
+    let linked = |id: &str, row: &str| json!({"id": id, "custom_fields": [{"id": "77", "content": row}]});
+    let tag = |id: &str, name: &str| json!({"id": id, "name": name});
+    let subscription = |id: &str, start: &str| json!({"id": id, "contact_id": "1", "subscription_plan_id": "4", "start_date": start});
+    let contact = json!({});
+    let of_tag = json!({"name": "VIP"});
+    let of_subscription =
+        json!({"keap_contact_id": "1", "plan_id": "4", "start_date": "2026-02-01T00:00:00Z"});
+    for (entity, row, items, expected) in [
+        (EntityType::Contact, &contact, json!([linked("5", ROW), linked("6", "another")]), Ok(Some("5"))),
+        (
+            EntityType::Contact,
+            &contact,
+            json!([linked("5", ROW), linked("6", ROW)]),
+            Err("merge or delete one"),
+        ),
+        (EntityType::Order, &contact, json!([linked("5", ROW)]), Ok(Some("5"))),
+        (EntityType::Order, &contact, json!([]), Ok(None)),
+        (EntityType::Tag, &of_tag, json!([tag("5", "VIP"), tag("6", "VIP 2")]), Ok(Some("5"))),
+        (EntityType::Tag, &of_tag, json!([tag("5", "VIP"), tag("6", "VIP")]), Err("rename or delete one")),
+        (
+            EntityType::Subscription,
+            &of_subscription,
+            json!([subscription("5", "2026-02-01"), subscription("6", "2026-02-02")]),
+            Ok(Some("5")),
+        ),
+        (
+            EntityType::Subscription,
+            &of_subscription,
+            json!([subscription("5", "2026-02-01"), subscription("6", "2026-02-01")]),
+            Err("end one of them"),
+        ),
+    ] {
+        let (found, _) = with_answers([(200, listing(entity, &items, ""))], async |api| {
+            api.find_created(ROW, &record(entity, row), NOW).await
+        });
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found.map(|remote| remote.keap_id).as_deref(), expected),
+            (Err(failure), Err(said)) => {
+                assert_eq!(failure.class, FailureClass::Invalid);
+                assert!(failure.message.contains(said), "{}", failure.message);
+            }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn creates_carry_all_that_the_row_says() {
+    let contact = record(EntityType::Contact, &json!({"email": "a@b.c", "tags": ["9", "8"]}));
+    let (made, asked) = with_answers(
+        [
+            (201, json!({"id": "5", "tag_ids": ["8", "7"]})),
+            (200, json!({})),
+            (204, json!(null)),
+            (200, json!({"id": "5", "tag_ids": ["8", "9"]})),
+        ],
+        async |api| api.create(ROW, &contact, &now).await,
+    );
+    assert_eq!(made.unwrap().record.get_by_name("tags"), &json!(["8", "9"]));
+    let short: Vec<&str> = asked.iter().map(|asked| asked.split(['?']).next().unwrap()).collect();
+    assert_eq!(
+        short,
+        [
+            "POST /v2/contacts",
+            "POST /v2/tags/9/contacts:applyTags {\"contact_ids\":[\"5\"]}",
+            "POST /v2/tags/7/contacts:removeTags {\"contact_ids\":[\"5\"]}",
+            "GET /v2/contacts/5"
+        ]
+    );
+
+    let order = record(
+        EntityType::Order,
+        &json!({"keap_contact_id": "1", "title": "x", "order_date": "2026-01-01",
+        "order_type": "ONLINE", "line_items": [{"product_id": "3", "quantity": 1}]}),
+    );
+    let subscription = record(
+        EntityType::Subscription,
+        &json!({"keap_contact_id": "1", "plan_id": "4",
+        "start_date": "2026-01-01", "end_date": "2027-01-01", "billing_cycle": "MONTH", "status": "inactive"}),
+    );
+    let tag = record(EntityType::Tag, &json!({"name": "VIP"}));
+    let mut all = Vec::new();
+    for (record, answers) in [
+        (order, vec![(201, json!({"id": "6"}))]),
+        (subscription, vec![(201, json!({"id": "7"})), (200, json!({"id": "7"}))]),
+        (tag, vec![(201, json!({"id": "8"}))]),
+    ] {
+        let count = answers.len();
+        let answers: [(u16, Value); 2] = [answers[0].clone(), answers[count - 1].clone()];
+        let asked = if count == 1 {
+            let [first, _] = answers;
+            with_answers([first], async |api| api.create(ROW, &record, &now).await.map(drop)).1
+        } else {
+            with_answers(answers, async |api| api.create(ROW, &record, &now).await.map(drop)).1
+        };
+        all.extend(asked);
+    }
+    insta::assert_json_snapshot!("creates", all);
+}
+
+#[test]
+fn nothing_is_posted_that_keap_would_refuse_or_that_could_not_be_found_again() {
+    let order =
+        json!({"keap_contact_id": "1", "title": "x", "order_date": "2026-01-01", "order_type": "ONLINE"});
+    let with = |key: &str, value: Value| {
+        let mut order = order.clone();
+        order[key] = value;
+        record(EntityType::Order, &order)
+    };
+    let subscription = json!({"keap_contact_id": "1", "plan_id": "4", "start_date": "2026-01-01", "billing_cycle": "MONTHLY"});
+    for record in [
+        with("title", Value::Null),
+        with("line_items", json!([{"quantity": 1}])),
+        record(EntityType::Contact, &json!({"email": "a@b.c", "tags": ["VIP"]})),
+        record(EntityType::Tag, &json!({})),
+        record(EntityType::Subscription, &subscription),
+    ] {
+        let (outcome, asked) = with_answers([], async |api| api.create(ROW, &record, &now).await);
+        assert_eq!(outcome.unwrap_err().class, FailureClass::Invalid);
+        assert!(asked.is_empty());
+    }
+    let transport = Recorded::default();
+    let api = RecordsApi::new(transport.caller(), Links::default());
+    let order = with("title", json!("x"));
+    assert_eq!(at_once(api.create(ROW, &order, &now)).unwrap_err().class, FailureClass::Unavailable);
+    assert_eq!(at_once(api.find_created(ROW, &order, NOW)).unwrap_err().class, FailureClass::Unavailable);
+    assert!(transport.asked().is_empty());
+}
+
+fn remote(entity: EntityType, object: &Value) -> RemoteRecord {
+    RemoteRecord {
+        keap_id: "5".to_owned(),
+        record: record(entity, object),
+        extra: serde_json::Map::new(),
+        row_id: None,
+        content_hash: String::new(),
+        created_at: None,
+        updated_at: None,
+        observed_at: NOW,
+    }
+}
+
+fn update<const N: usize>(
+    entity: EntityType,
+    held: &Value,
+    wanted: &Value,
+    changed: &[&'static str],
+    answers: [(u16, Value); N],
+) -> (Result<Written, Failure>, Vec<String>) {
+    let (held, wanted) = (remote(entity, held), record(entity, wanted));
+    with_answers(answers, async |api| {
+        let change = Change { row_id: ROW, base: &held.record, wanted: &wanted, remote: &held, changed };
+        api.update(&change, &now).await
+    })
+}
+
+#[test]
+fn updates_send_what_changed_and_read_again_what_they_cannot_know() {
+    let order = |lines: Value, title: &str| json!({"title": title, "currency": "USD", "line_items": lines});
+    let tea = json!({"id": "1", "product_id": "3", "quantity": 2});
+    let (written, mut asked) = update(
+        EntityType::Order,
+        &order(json!([tea, {"id": "2"}]), "old"),
+        &order(
+            json!([{"id": "1", "product_id": "3", "quantity": 3}, {"product_id": "4", "quantity": 1}]),
+            "new",
+        ),
+        &["title", "line_items"],
+        [
+            (200, json!({"id": "5"})),
+            (200, json!({"id": "1"})),
+            (201, json!({"id": "9"})),
+            (204, json!(null)),
+            (200, json!({"id": "5", "title": "new"})),
+        ],
+    );
+    let written = written.unwrap();
+    assert_eq!(written.made_lines, [("#1".to_owned(), "9".to_owned())]);
+    assert_eq!(written.remote.record.get_by_name("title"), "new");
+
+    for (status, fields, answers) in [
+        ("inactive", &["status", "cancel_reason", "quantity"][..], 3),
+        ("inactive", &["status"][..], 2),
+        ("active", &["status", "cancel_reason"][..], 1),
+    ] {
+        let wanted = json!({"status": status, "cancel_reason": "too dear", "quantity": 1});
+        let held = json!({"status": "active"});
+        let one = || (200, json!({"id": "5"}));
+        let changed: Vec<&'static str> = fields.to_vec();
+        let (_, more) = match answers {
+            1 => update(EntityType::Subscription, &held, &wanted, &changed, [one()]),
+            2 => update(EntityType::Subscription, &held, &wanted, &changed, [one(), one()]),
+            _ => update(EntityType::Subscription, &held, &wanted, &changed, [one(), one(), one()]),
+        };
+        asked.extend(more);
+    }
+    let (written, more) = update(
+        EntityType::Tag,
+        &json!({"name": "a", "category_id": "3"}),
+        &json!({"name": "a"}),
+        &["category_id"],
+        [(200, json!({"id": "5", "name": "a"}))],
+    );
+    assert!(written.unwrap().made_lines.is_empty());
+    asked.extend(more);
+    insta::assert_json_snapshot!("updates", asked);
+}
+
+#[test]
+fn an_update_that_keap_would_refuse_sends_nothing() {
+    for (entity, wanted, changed) in [
+        (
+            EntityType::Order,
+            json!({"title": "x", "line_items": [{"quantity": 1}]}),
+            vec!["title", "line_items"],
+        ),
+        (EntityType::Order, json!({}), vec!["title"]),
+        (EntityType::Subscription, json!({"status": "paused"}), vec!["status"]),
+        (EntityType::Contact, json!({"email": "a@b.c", "tags": ["VIP"]}), vec!["email", "tags"]),
+    ] {
+        let (written, asked) = update(entity, &json!({}), &wanted, &changed, []);
+        assert_eq!(written.unwrap_err().class, FailureClass::Invalid);
+        assert!(asked.is_empty(), "{asked:?}");
+    }
+}
+
+#[test]
+fn deletes_go_where_keap_has_them() {
+    for (entity, path) in [
+        (EntityType::Contact, "DELETE /v2/contacts/5"),
+        (EntityType::Order, "DELETE /v2/orders/5"),
+        (EntityType::Tag, "DELETE /v2/tags/5"),
+    ] {
+        let (outcome, asked) = with_answers([(204, json!(null))], async |api| api.delete(entity, "5").await);
+        assert_eq!((outcome, asked), (Ok(()), vec![path.to_owned()]));
+    }
+    let (outcome, asked) = with_answers([], async |api| api.delete(EntityType::Subscription, "5").await);
+    assert!(outcome.unwrap_err().message.contains("set status to inactive"));
+    assert!(asked.is_empty());
+}
+
+#[test]
+fn the_field_that_carries_row_ids_is_looked_for_before_it_is_made() {
+    let field = json!({"id": "77", "label": crate::model::LINK_FIELD_LABEL, "field_name": "_Row"});
+    let (found, asked) = with_answers([(200, json!({"custom_fields": [field]}))], async |api| {
+        api.ensure_link_field(EntityType::Order).await
+    });
+    assert_eq!((found, asked), (Ok(link_field()), vec!["GET /v2/orders/model".to_owned()]));
+    let (found, asked) = with_answers([(200, json!({})), (201, field)], async |api| {
+        api.ensure_link_field(EntityType::Order).await
+    });
+    assert_eq!(found, Ok(link_field()));
+    assert_eq!(
+        asked[1],
+        "POST /v2/orders/model/customFields {\"field_type\":\"TEXT\",\"label\":\"keapsync row id\"}"
+    );
+}
