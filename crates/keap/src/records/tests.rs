@@ -2,6 +2,7 @@ use super::*;
 use crate::capability::Changes;
 use crate::recorded::{Recorded, at_once};
 use keapsync_domain::record::Record;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// 2026-01-01T00:00:00Z
@@ -360,4 +361,104 @@ fn the_field_that_carries_row_ids_is_looked_for_before_it_is_made() {
         asked[1],
         "POST /v2/orders/model/customFields {\"field_type\":\"TEXT\",\"label\":\"keapsync row id\"}"
     );
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        r"[^\x00]{0,6}".prop_map(Value::from),
+        (1_u32..99).prop_map(|id| id.to_string().into()),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(known_key(), inner, 0..6)
+                .prop_map(|object| object.into_iter().collect()),
+        ]
+    })
+}
+
+/// Keys that the conversions look at, and one that they do not.
+fn known_key() -> impl Strategy<Value = String> {
+    proptest::sample::select(vec![
+        "id",
+        "field",
+        "email",
+        "number",
+        "content",
+        "amount",
+        "currency_code",
+        "category",
+        "name",
+        "contact",
+        "company",
+        "company_name",
+        "email_addresses",
+        "phone_numbers",
+        "addresses",
+        "custom_fields",
+        "tag_ids",
+        "order_items",
+        "price_per_unit",
+        "product",
+        "quantity",
+        "total",
+        "order_time",
+        "shipping_information",
+        "address",
+        "active",
+        "billing_amount",
+        "start_date",
+        "auto_charge",
+        "update_time",
+        "other",
+    ])
+    .prop_map(str::to_owned)
+}
+
+proptest! {
+    #[test]
+    fn whatever_keap_sends_is_read_or_rejected(
+        items in proptest::collection::vec(any_json(), 0..6),
+        entity in proptest::sample::select(EntityType::ALL.to_vec()),
+    ) {
+        let names = json!({"tag_categories": [], "products": []});
+        let transport = Recorded::answering([(200, listing(entity, &Value::from(items.clone()), "")), (200, names)]);
+        let api = RecordsApi::new(transport.caller(), Links::default());
+        let page = at_once(api.list_ids(entity, &[], NOW)).unwrap();
+        prop_assert_eq!(page.length, items.len());
+        prop_assert_eq!(page.records.len() + page.rejected.len(), items.len());
+        for remote in &page.records {
+            prop_assert_eq!(remote.record.entity(), entity);
+            prop_assert_eq!(remote.content_hash.len(), 32);
+        }
+    }
+
+    #[test]
+    fn whatever_a_row_holds_is_sent_or_refused(
+        row in proptest::collection::btree_map(0_usize..20, any_json(), 0..12),
+        entity in proptest::sample::select(EntityType::ALL.to_vec()),
+    ) {
+        let fields = capability(entity).fields;
+        let row: serde_json::Map<String, Value> =
+            row.into_iter().map(|(index, value)| (fields[index % fields.len()].name.to_owned(), value)).collect();
+        let row = Record::from_object(entity, row);
+        // The first call fails; what matters is that the checks before it end in a call or in a reason.
+        let transport = Recorded::answering([(503, json!({}))]);
+        let field = link_field();
+        let api = RecordsApi::new(transport.caller(), Links { contact: Some(&field), order: Some(&field) });
+        let failure = at_once(api.create(ROW, &row, &now)).unwrap_err();
+        prop_assert!(matches!(failure.class, FailureClass::Invalid | FailureClass::Unavailable));
+        let held = remote(entity, &json!({}));
+        let changed: Vec<&'static str> = fields.iter().map(|field| field.name).collect();
+        let change = Change { row_id: ROW, base: &row, wanted: &row, remote: &held, changed: &changed };
+        let transport = Recorded::answering([(503, json!({}))]);
+        let api = RecordsApi::new(transport.caller(), Links { contact: Some(&field), order: Some(&field) });
+        if let Err(failure) = at_once(api.update(&change, &now)) {
+            prop_assert!(matches!(failure.class, FailureClass::Invalid | FailureClass::Unavailable));
+        }
+    }
 }
