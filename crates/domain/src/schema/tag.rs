@@ -4,7 +4,8 @@ use super::{Field, FieldKind};
 
 /// Fields of a tag. `color` is a column of the mirror alone: Keap's tags have none.
 pub static TAG_FIELDS: [Field; 4] = [
-    Field::text("name", 0),
+    // "Up to 255 characters will be saved": a longer one would be cut, and come back changed.
+    Field::text("name", 255),
     Field::read_only(
         "category",
         FieldKind::Text,
