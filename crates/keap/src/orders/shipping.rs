@@ -1,7 +1,9 @@
 //! Where an order goes: `ShippingInformation` as it is read, `AddressInformation` as it is written.
 //!
 //! The column holds one object: the keys of Keap's `Address`, and beside them who receives it (`company`, `given_name`,
-//! `family_name`, `phone_number`, `invoice_to_company`). What else Keap says stays in `extra.shipping_information`.
+//! `family_name`, `phone_number`, `invoice_to_company`). What else Keap says stays in `extra.shipping_information`, and so
+//! does what Keap says of every address whether or not anybody asked: that it is the shipping one (`field`), and that the
+//! company is not who pays. A person who clears or writes an address says neither, and has not changed it by that.
 //!
 //! A write names no codes: `region` and `zip_code` take what the address has, the code before the long name, because the
 //! code is what people edit and what decides whether two addresses are the same.
@@ -38,11 +40,11 @@ pub(super) fn read(information: Map<String, Value>) -> Result<Divided, String> {
         if key == "address" {
             let address = object_of(value, "shipping_information.address")?;
             // No key of an address is one of the recipient's today; should Keap add one, both are kept.
-            let (clashing, address): (Map<_, _>, Map<_, _>) =
-                address.into_iter().partition(|(key, _)| RECIPIENT.contains(&key.as_str()));
-            insert_filled(&mut rest, "address", clashing);
+            let (apart, address): (Map<_, _>, Map<_, _>) =
+                address.into_iter().partition(|(key, _)| key == "field" || RECIPIENT.contains(&key.as_str()));
+            insert_filled(&mut rest, "address", apart);
             column.extend(address);
-        } else if RECIPIENT.contains(&key.as_str()) {
+        } else if RECIPIENT.contains(&key.as_str()) && value != Value::Bool(false) {
             column.insert(key, value);
         } else {
             rest.insert(key, value);

@@ -38,7 +38,7 @@ fn wire() -> Value {
             {"id": "457", "quantity": 1, "item_type": "SUBSCRIPTION", "subscription_id": "8",
              "subscription_plan": {"id": "4", "cycle_type": "MONTHLY", "plan_price": money(900)}}],
         "shipping_information": {"id": "55", "company": "Acme", "given_name": "Zoë", "invoice_to_company": false,
-            "address": {"line1": "1 Main St", "locality": "Phoenix", "region": "Arizona", "region_code": "US-AZ",
+            "address": {"field": "SHIPPING", "line1": "1 Main St", "locality": "Phoenix", "region": "Arizona", "region_code": "US-AZ",
                 "country_code": "USA", "postal_code": "85001"}},
         "custom_fields": [{"id": "5", "content": ["a", "b"]}, {"id": LINK, "content": ROW}],
         "files": [{"file_id": "1"}],
