@@ -25,6 +25,21 @@ pub(crate) fn parse_filter_time(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
+/// Reads a time of a body: ISO-8601 with a zone, with or without a fraction.
+pub(crate) fn parse_time(text: &str) -> Option<i64> {
+    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+}
+
+/// Today in UTC, such as `2026-01-01`. Dates in this form sort as text.
+pub(crate) fn today() -> String {
+    date_of(now_ms())
+}
+
+/// The UTC date of a time.
+pub(crate) fn date_of(time_ms: i64) -> String {
+    format_ms(time_ms).chars().take(10).collect()
+}
+
 /// Whether the text is a calendar date such as `1985-03-15`.
 pub(crate) fn is_date(text: &str) -> bool {
     text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok()

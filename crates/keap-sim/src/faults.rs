@@ -22,7 +22,7 @@ pub(crate) enum FaultKind {
     TimeoutAfter,
     /// The work is done; the body is cut off in the middle.
     InvalidJson,
-    /// A list gives `contact_id` in the wrong shape.
+    /// A list gives the record of `contact_id`, `order_id` or `subscription_id` in the wrong shape.
     BrokenRecord,
     /// A delivery is never made, and nobody is told.
     HookLost,
@@ -55,6 +55,14 @@ impl FaultKind {
     }
 }
 
+/// The kinds of record that a list can give in the wrong shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Contact,
+    Order,
+    Subscription,
+}
+
 /// One fault as it is set and shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +85,10 @@ pub(crate) struct Fault {
     pub(crate) probability: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) contact_id: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) order_id: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subscription_id: Option<u64>,
     /// How often it has happened. Only shown.
     #[serde(default)]
     pub(crate) happened: u64,
@@ -88,6 +100,15 @@ impl Fault {
         self.happened += 1;
     }
 
+    /// The record of that kind that it breaks.
+    const fn broken_id(&self, kind: Broken) -> Option<u64> {
+        match kind {
+            Broken::Contact => self.contact_id,
+            Broken::Order => self.order_id,
+            Broken::Subscription => self.subscription_id,
+        }
+    }
+
     /// Why a fault cannot be set as given.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         match self.kind {
@@ -97,8 +118,10 @@ impl Fault {
             FaultKind::Latency | FaultKind::HookDelay if self.ms.is_none() => {
                 Some("a fault of this kind needs ms")
             }
-            FaultKind::BrokenRecord if self.contact_id.is_none() => {
-                Some("a fault of kind broken_record needs contact_id")
+            FaultKind::BrokenRecord
+                if self.contact_id.or(self.order_id).or(self.subscription_id).is_none() =>
+            {
+                Some("a fault of kind broken_record needs contact_id, order_id or subscription_id")
             }
             _ if self.probability.is_some_and(|chance| !(0.0..=1.0).contains(&chance)) => {
                 Some("probability must be from 0 to 1")
@@ -153,21 +176,23 @@ impl Faults {
         })
     }
 
-    /// The contacts that a list is to give in the wrong shape, if it has them.
-    pub(crate) fn broken_contacts(&mut self) -> Vec<u64> {
-        let mut contact_ids = Vec::new();
+    /// The records of a kind that a list is to give in the wrong shape, if it has them.
+    pub(crate) fn broken_ids(&mut self, kind: Broken) -> Vec<u64> {
+        let mut ids = Vec::new();
         for fault in self.faults.iter().filter(|fault| fault.kind == FaultKind::BrokenRecord) {
-            let happens = fault.times != Some(0) && draw(&mut self.random, fault.probability);
-            contact_ids.extend(fault.contact_id.filter(|_| happens));
+            let Some(id) = fault.broken_id(kind) else { continue };
+            if fault.times != Some(0) && draw(&mut self.random, fault.probability) {
+                ids.push(id);
+            }
         }
-        contact_ids
+        ids
     }
 
-    /// Counts that a list gave a contact in the wrong shape.
-    pub(crate) fn broke(&mut self, contact_id: u64) {
+    /// Counts that a list gave a record in the wrong shape.
+    pub(crate) fn broke(&mut self, kind: Broken, id: u64) {
         let is_it = |fault: &&mut Fault| {
             fault.kind == FaultKind::BrokenRecord
-                && fault.contact_id == Some(contact_id)
+                && fault.broken_id(kind) == Some(id)
                 && fault.times != Some(0)
         };
         if let Some(fault) = self.faults.iter_mut().find(is_it) {

@@ -38,7 +38,7 @@ pub(crate) async fn gate(
 ) -> Response {
     let started = Instant::now();
     let at_ms = clock::now_ms();
-    let operation = Operation::of(request.method(), route.as_str());
+    let operation = Operation::of(request.method(), route.as_str(), request.uri().path());
     let authenticated = simulator.credentials().authenticate(request.headers());
     let Some((tenant, credential)) = authenticated else {
         let mut response = Failure::unauthorized().into_response();

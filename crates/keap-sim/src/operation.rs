@@ -17,6 +17,12 @@ const fn writes(name: &'static str) -> Operation {
     Operation { name, writes: true }
 }
 
+/// The route that takes `{subscription_id}:deactivate`; the router cannot match the end of a part of a path.
+const DEACTIVATE_ROUTE: &str = "/crm/rest/v2/subscriptions/{subscription_id}";
+
+/// What the path of a deactivation ends in.
+pub(crate) const DEACTIVATE_SUFFIX: &str = ":deactivate";
+
 /// Method, route and operation, in the routes' own spelling.
 const OPERATIONS: &[(Method, &str, Operation)] = &[
     (Method::GET, "/crm/rest/v2/contacts", Operation::LIST_CONTACTS),
@@ -43,6 +49,41 @@ const OPERATIONS: &[(Method, &str, Operation)] = &[
     (Method::GET, "/crm/rest/v2/tags/{tag_id}/contacts/count", reads("count_tagged_contacts")),
     (Method::POST, "/crm/rest/v2/tags/{tag_id}/contacts:applyTags", writes("apply_tags")),
     (Method::POST, "/crm/rest/v2/tags/{tag_id}/contacts:removeTags", writes("remove_tags")),
+    (Method::GET, "/crm/rest/v2/orders", reads("list_orders")),
+    (Method::POST, "/crm/rest/v2/orders", writes("create_order")),
+    (Method::GET, "/crm/rest/v2/orders/model", reads("get_order_model")),
+    (Method::POST, "/crm/rest/v2/orders/model/customFields", writes("create_order_custom_field")),
+    (Method::GET, "/crm/rest/v2/orders/{order_id}", reads("get_order")),
+    (Method::PATCH, "/crm/rest/v2/orders/{order_id}", writes("patch_order")),
+    (Method::DELETE, "/crm/rest/v2/orders/{order_id}", writes("delete_order")),
+    (Method::GET, "/crm/rest/v2/orders/{order_id}/payments", reads("list_order_payments")),
+    (Method::POST, "/crm/rest/v2/orders/{order_id}/items", writes("create_order_item")),
+    (Method::GET, "/crm/rest/v2/orders/{order_id}/items/{order_item_id}", reads("get_order_item")),
+    (Method::PATCH, "/crm/rest/v2/orders/{order_id}/items/{order_item_id}", writes("patch_order_item")),
+    (Method::DELETE, "/crm/rest/v2/orders/{order_id}/items/{order_item_id}", writes("delete_order_item")),
+    (Method::GET, "/crm/rest/v2/products", reads("list_products")),
+    (Method::POST, "/crm/rest/v2/products", writes("create_product")),
+    (Method::GET, "/crm/rest/v2/products/{product_id}", reads("get_product")),
+    (Method::PATCH, "/crm/rest/v2/products/{product_id}", writes("patch_product")),
+    (Method::DELETE, "/crm/rest/v2/products/{product_id}", writes("delete_product")),
+    (Method::GET, "/crm/rest/v2/products/{product_id}/subscriptions", reads("list_subscription_plans")),
+    (Method::POST, "/crm/rest/v2/products/{product_id}/subscriptions", writes("create_subscription_plan")),
+    (
+        Method::GET,
+        "/crm/rest/v2/products/{product_id}/subscriptions/{subscription_plan_id}",
+        reads("get_subscription_plan"),
+    ),
+    (Method::GET, "/crm/rest/v2/subscriptions", reads("list_subscriptions")),
+    (Method::POST, "/crm/rest/v2/subscriptions", writes("create_subscription")),
+    (Method::GET, "/crm/rest/v2/subscriptions/model", reads("get_subscription_model")),
+    (
+        Method::POST,
+        "/crm/rest/v2/subscriptions/model/customFields",
+        writes("create_subscription_custom_field"),
+    ),
+    (Method::GET, "/crm/rest/v2/subscriptions/{subscription_id}", reads("get_subscription")),
+    (Method::PATCH, "/crm/rest/v2/subscriptions/{subscription_id}", writes("patch_subscription")),
+    (Method::POST, DEACTIVATE_ROUTE, writes("deactivate_subscription")),
     (Method::GET, "/crm/rest/v2/oauth/connect/userinfo", reads("get_user_info")),
     (Method::GET, "/crm/rest/v1/hooks", reads("list_hooks")),
     (Method::POST, "/crm/rest/v1/hooks", writes("create_hook")),
@@ -62,8 +103,12 @@ impl Operation {
     /// The exchange of a refresh token.
     pub(crate) const REFRESH: Self = reads("refresh_token");
 
-    /// The operation of a request, by its method and the route that took it.
-    pub(crate) fn of(method: &Method, route: &str) -> Self {
+    /// The operation of a request, by its method, the route that took it and its path.
+    pub(crate) fn of(method: &Method, route: &str, path: &str) -> Self {
+        // Every other action on a subscription, `:invoice` above all, is unknown here.
+        if method == Method::POST && route == DEACTIVATE_ROUTE && !path.ends_with(DEACTIVATE_SUFFIX) {
+            return reads("unknown");
+        }
         OPERATIONS
             .iter()
             .find(|(known_method, known_route, _)| known_method == method && *known_route == route)

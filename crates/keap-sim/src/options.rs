@@ -2,6 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::data::money::Currency;
+use crate::generate::Size;
+
 /// How the simulator runs. Every field has the default of Keap itself where Keap has one.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -14,6 +17,16 @@ pub struct Options {
     /// Contacts to generate in the tenant `demo`; other tenants begin without contacts.
     #[arg(long, default_value_t = Options::default().contacts)]
     pub contacts: u32,
+    /// Orders to generate in `demo`; 2 for each contact up to 20,000 when not given.
+    #[arg(long)]
+    pub orders: Option<u32>,
+    /// Subscriptions to generate in `demo`; 4 for 10 contacts up to 4,000 when not given.
+    #[arg(long)]
+    pub subscriptions: Option<u32>,
+    /// Currency of every tenant until it is seeded with another: USD, EUR, GBP, CAD, AUD, JPY (no decimals) or KWD
+    /// (three).
+    #[arg(long, default_value_t = Options::default().currency, value_parser = parse_currency)]
+    pub currency: String,
     /// Divides every delay of the hook delivery policy; 300 makes 30 s into 0.1 s.
     #[arg(long, default_value_t = Options::default().time_scale, value_parser = parse_time_scale)]
     pub time_scale: f64,
@@ -58,6 +71,9 @@ impl Default for Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8900)),
             seed: 1,
             contacts: 0,
+            orders: None,
+            subscriptions: None,
+            currency: "USD".to_owned(),
             time_scale: 1.0,
             hook_answer_timeout_ms: 30_000,
             tag_hooks_name_contacts: false,
@@ -71,6 +87,25 @@ impl Default for Options {
             tenant_calls_per_day: 250_000,
             no_quota: false,
         }
+    }
+}
+
+impl Options {
+    /// What to generate in `demo`.
+    pub(crate) fn size(&self) -> Size {
+        Size::new(self.contacts, self.orders, self.subscriptions)
+    }
+
+    /// The currency of tenants; a library's caller who names an unknown one gets the default.
+    pub(crate) fn currency(&self) -> Currency {
+        Currency::parse(&self.currency).unwrap_or_default()
+    }
+}
+
+fn parse_currency(text: &str) -> Result<String, String> {
+    match Currency::parse(text) {
+        Some(currency) => Ok(currency.code.to_owned()),
+        None => Err(format!("give one of {}", Currency::codes())),
     }
 }
 

@@ -58,7 +58,7 @@ impl Simulator {
         client: reqwest::Client,
         stopped: watch::Receiver<bool>,
     ) -> Self {
-        let data = generate::data(options.contacts, options.seed);
+        let data = generate::data(&options.size(), options.currency(), options.seed);
         let demo = Arc::new(Tenant::new(DEFAULT_TENANT.to_owned(), data, options.seed));
         Self {
             shared: Arc::new(Shared {
@@ -105,8 +105,9 @@ impl Simulator {
         if let Some(tenant) = tenants.get(name) {
             return Some(Arc::clone(tenant));
         }
-        let seed = self.options().seed;
-        let tenant = Arc::new(Tenant::new(name.to_owned(), generate::data(0, seed), seed));
+        let (seed, currency) = (self.options().seed, self.options().currency());
+        let data = generate::data(&generate::Size::default(), currency, seed);
+        let tenant = Arc::new(Tenant::new(name.to_owned(), data, seed));
         tenants.insert(name.to_owned(), Arc::clone(&tenant));
         Some(tenant)
     }

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::NamedTenant;
+use super::listing::ListQuery;
 use crate::data::apply::Author;
 use crate::data::contact::Property;
+use crate::data::money::Currency;
 use crate::data::request::{ContactRequest, Mask};
 use crate::failure::Failure;
 use crate::generate;
@@ -22,14 +24,24 @@ use crate::simulator::Simulator;
 /// The most contacts that one seeding makes: about 300 MB.
 const SEED_CONTACTS_MAX: u32 = 200_000;
 
-/// The most full records of one answer.
-const LIST_LENGTH_MAX: usize = 10_000;
+/// The most orders and the most subscriptions that one seeding makes: about 300 MB each.
+const SEED_ORDERS_MAX: u32 = 400_000;
+const SEED_SUBSCRIPTIONS_MAX: u32 = 200_000;
 
 /// What to replace a tenant's data by.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SeedRequest {
     contacts: u32,
+    /// Two for each contact, within the default's bound, when absent.
+    #[serde(default)]
+    orders: Option<u32>,
+    /// Four for ten contacts, within the default's bound, when absent.
+    #[serde(default)]
+    subscriptions: Option<u32>,
+    /// The app's currency; the server's own when absent.
+    #[serde(default)]
+    currency: Option<String>,
     #[serde(default)]
     seed: Option<u64>,
 }
@@ -44,28 +56,41 @@ pub(crate) async fn seed(
     if request.contacts > SEED_CONTACTS_MAX {
         return Err(Failure::bad_request(format!("contacts must be at most {SEED_CONTACTS_MAX}")));
     }
+    let size = generate::Size::new(request.contacts, request.orders, request.subscriptions);
+    for (name, count, limit) in [
+        ("orders", size.orders, SEED_ORDERS_MAX),
+        ("subscriptions", size.subscriptions, SEED_SUBSCRIPTIONS_MAX),
+    ] {
+        if count > limit {
+            return Err(Failure::bad_request(format!("{name} must be at most {limit}")));
+        }
+    }
+    let currency = match request.currency.as_deref() {
+        None => simulator.options().currency(),
+        Some(code) => Currency::parse(code)
+            .ok_or_else(|| Failure::bad_request(format!("currency must be one of {}", Currency::codes())))?,
+    };
     let seed = request.seed.unwrap_or(simulator.options().seed);
     // A second of work for 50,000 contacts, away from the threads that answer requests.
     let data =
-        tokio::task::spawn_blocking(move || generate::data(request.contacts, seed)).await.map_err(|_| {
+        tokio::task::spawn_blocking(move || generate::data(&size, currency, seed)).await.map_err(|_| {
             Failure::rest(StatusCode::INTERNAL_SERVER_ERROR, "the data could not be generated", "")
         })?;
     tenant.hooks().forget_pending();
+    let counts = json!({
+        "contacts": data.contacts.len(),
+        "orders": data.orders.len(),
+        "subscriptions": data.subscriptions.len(),
+        "currency": currency.code,
+        "seed": seed,
+    });
     *tenant.data() = data;
-    Ok(Json(json!({ "contacts": request.contacts, "seed": seed })))
-}
-
-/// Which full records to list.
-#[derive(Debug, Deserialize)]
-pub(crate) struct ListQuery {
-    #[serde(default)]
-    after_id: u64,
-    limit: Option<usize>,
+    Ok(Json(counts))
 }
 
 /// `GET /sim/tenants/{tenant}/contacts`: full records in the order of their ids.
 pub(crate) async fn list(NamedTenant(tenant): NamedTenant, Query(query): Query<ListQuery>) -> Response {
-    let limit = query.limit.unwrap_or(1000).clamp(1, LIST_LENGTH_MAX);
+    let limit = query.limit();
     let data = tenant.data();
     let mut records =
         data.contacts.records().range(query.after_id.saturating_add(1)..).map(|(_, record)| record);

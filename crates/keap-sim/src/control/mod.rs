@@ -4,15 +4,18 @@
 //! Keap's own screens: they fire hooks and count as no call of the API.
 
 mod contacts;
+mod listing;
+mod orders;
 mod reports;
 mod settings;
+mod subscriptions;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 
 use crate::failure::Failure;
 use crate::simulator::Simulator;
@@ -33,6 +36,7 @@ pub(crate) fn routes() -> Router<Simulator> {
             "/sim/tenants/{tenant}/contacts/{contact_id}",
             get(contacts::show).patch(contacts::update).delete(contacts::delete),
         )
+        .merge(sales())
         .route("/sim/tenants/{tenant}/service-keys", post(settings::create_service_key))
         .route("/sim/tenants/{tenant}/revoke", post(settings::revoke))
         .route("/sim/tenants/{tenant}/token-ttl", post(settings::token_ttl))
@@ -41,6 +45,27 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route(
             "/sim/tenants/{tenant}/faults",
             get(settings::faults).post(settings::add_faults).delete(settings::clear_faults),
+        )
+}
+
+/// Orders and subscriptions.
+fn sales() -> Router<Simulator> {
+    Router::new()
+        .route("/sim/tenants/{tenant}/orders", get(orders::list).post(orders::create))
+        .route(
+            "/sim/tenants/{tenant}/orders/{order_id}",
+            get(orders::show).patch(orders::update).delete(orders::delete),
+        )
+        .route("/sim/tenants/{tenant}/orders/{order_id}/items", post(orders::create_item))
+        .route(
+            "/sim/tenants/{tenant}/orders/{order_id}/items/{order_item_id}",
+            patch(orders::update_item).delete(orders::delete_item),
+        )
+        .route("/sim/tenants/{tenant}/orders/{order_id}/payments", post(orders::pay))
+        .route("/sim/tenants/{tenant}/subscriptions", get(subscriptions::list).post(subscriptions::create))
+        .route(
+            "/sim/tenants/{tenant}/subscriptions/{subscription_id}",
+            get(subscriptions::show).patch(subscriptions::update).delete(subscriptions::delete),
         )
 }
 

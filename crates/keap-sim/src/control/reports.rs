@@ -22,23 +22,30 @@ pub(crate) async fn tenants(State(simulator): State<Simulator>) -> Json<Value> {
 
 /// `GET /sim/tenants/{tenant}`
 pub(crate) async fn tenant(NamedTenant(tenant): NamedTenant) -> Json<Value> {
-    let (contacts, tags, categories, applications) = {
+    let mut report = {
         let data = tenant.data();
         let applications: usize =
             data.tags.definitions.keys().map(|tag| data.tags.contacts_of(*tag).count()).sum();
-        (data.contacts.len(), data.tags.definitions.len(), data.tags.categories.len(), applications)
+        json!({
+            "tenant": tenant.name(),
+            "currency": data.currency.code,
+            "contacts": data.contacts.len(),
+            "tags": data.tags.definitions.len(),
+            "tag_categories": data.tags.categories.len(),
+            "tag_applications": applications,
+            "orders": data.orders.len(),
+            "order_items": data.orders.all().values().map(|order| order.items.len()).sum::<usize>(),
+            "products": data.catalogue.products.len(),
+            "subscription_plans": data.catalogue.plans.len(),
+            "subscriptions": data.subscriptions.len(),
+        })
     };
     let (hooks, pending) = {
         let hooks = tenant.hooks();
         (hooks.list().map(Subscription::shown).collect::<Vec<_>>(), hooks.pending())
     };
     let meter = tenant.meter();
-    Json(json!({
-        "tenant": tenant.name(),
-        "contacts": contacts,
-        "tags": tags,
-        "tag_categories": categories,
-        "tag_applications": applications,
+    let seen = json!({
         "hooks": hooks,
         "calls": {
             "total": meter.total,
@@ -57,7 +64,11 @@ pub(crate) async fn tenant(NamedTenant(tenant): NamedTenant) -> Json<Value> {
             "objects": meter.deliveries.objects,
             "pending": pending,
         },
-    }))
+    });
+    if let (Some(report), Value::Object(seen)) = (report.as_object_mut(), seen) {
+        report.extend(seen);
+    }
+    Json(report)
 }
 
 /// Where a log is to begin.

@@ -309,7 +309,7 @@ pub(crate) fn e164(number: &str) -> Option<String> {
 }
 
 /// Adds the long names to codes, and the region's code to a long name, as Keap stores them.
-fn complete_address(address: &mut Address) {
+pub(crate) fn complete_address(address: &mut Address) {
     if let Some(code) = address.country_code.as_deref() {
         address.country = regions::country_name(code).map(str::to_owned);
     }

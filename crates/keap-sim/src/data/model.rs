@@ -1,4 +1,4 @@
-//! The contact model: the custom fields an app has defined.
+//! The models: the custom fields an app has defined for contacts, orders and subscriptions.
 
 use serde::{Deserialize, Serialize};
 
@@ -120,13 +120,20 @@ pub(crate) struct OptionRequest {
     pub(crate) label: String,
 }
 
-/// The custom fields of one app, in the order they were made.
-#[derive(Debug, Default)]
-pub(crate) struct ContactModel {
+/// The custom fields of one kind of record, in the order they were made.
+#[derive(Debug)]
+pub(crate) struct ObjectModel {
+    record_type: &'static str,
+    first_id: usize,
     fields: Vec<CustomField>,
 }
 
-impl ContactModel {
+impl ObjectModel {
+    /// A model without fields. Ids of different kinds do not meet, so that a client that mixes them up is found out.
+    pub(crate) const fn new(record_type: &'static str, first_id: usize) -> Self {
+        Self { record_type, first_id, fields: Vec::new() }
+    }
+
     pub(crate) fn fields(&self) -> &[CustomField] {
         &self.fields
     }
@@ -159,7 +166,7 @@ impl ContactModel {
             ));
         }
         // Even ids only, so that a client that mixes up a field's id and its place is found out.
-        let id = self.fields.len() * 2 + 2;
+        let id = self.fields.len() * 2 + self.first_id;
         let field = CustomField {
             id: id.to_string(),
             field_name: self.free_field_name(&label),
@@ -168,7 +175,7 @@ impl ContactModel {
                 .zip(request.options)
                 .map(|(number, option)| FieldOption { id: number.to_string(), label: option.label })
                 .collect(),
-            record_type: "CONTACT",
+            record_type: self.record_type,
             field_type: request.field_type,
             group_id: request.group_id.unwrap_or_else(|| "1".to_owned()),
             group_name: "Custom Fields",
@@ -190,7 +197,7 @@ impl ContactModel {
         }
     }
 
-    /// The properties that answers leave out unless asked for.
+    /// The properties of a contact that answers leave out unless asked for.
     pub(crate) fn optional_properties() -> Vec<&'static str> {
         Property::ALL
             .iter()
@@ -210,7 +217,7 @@ mod tests {
 
     #[test]
     fn field_names_follow_the_label_and_stay_distinct() {
-        let mut model = ContactModel::default();
+        let mut model = ObjectModel::new("CONTACT", 2);
         assert_eq!(model.define(request("Favorite color", "TEXT")).unwrap().field_name, "Favoritecolor0");
         assert_eq!(model.define(request("Favorite color", "TEXT")).unwrap().field_name, "Favoritecolor1");
         assert!(model.by_field_name("FAVORITECOLOR1").is_some());
@@ -218,7 +225,7 @@ mod tests {
 
     #[test]
     fn unknown_kinds_and_choices_without_options_are_refused() {
-        let mut model = ContactModel::default();
+        let mut model = ObjectModel::new("CONTACT", 2);
         assert!(model.define(request("A", "Text")).is_err());
         assert!(model.define(request("A", "DROPDOWN")).is_err());
         assert!(model.define(request(" ", "TEXT")).is_err());

@@ -231,10 +231,11 @@ pub(crate) fn cut(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::data::contact::Contact;
+    use crate::data::money::Currency;
 
     #[test]
     fn applications_show_in_the_contact_and_vanish_with_the_tag() {
-        let mut data = Data::default();
+        let mut data = Data::new(Currency::default());
         let contact = data.contacts.insert(Contact::default(), 1, 1).id;
         let tag = data.tags.insert_tag("VIP", None, None, 1, 1);
         assert_eq!(
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_deleted_contact_leaves_no_application() {
-        let mut data = Data::default();
+        let mut data = Data::new(Currency::default());
         let contact = data.contacts.insert(Contact::default(), 1, 1).id;
         let tag = data.tags.insert_tag("VIP", None, None, 1, 1);
         data.apply_tag(tag, &[contact]);

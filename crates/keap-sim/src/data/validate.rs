@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::Data;
-use super::contact::Address;
+use super::contact::{Address, CustomFieldValue};
+use super::model::ObjectModel;
 use super::regions;
 use super::request::{ContactRequest, EmailAddressRequest};
 use crate::clock;
@@ -50,7 +51,7 @@ pub(crate) fn check(request: &ContactRequest, data: &Data) -> Result<(), Failure
     check_emails(request.email_addresses.as_deref().unwrap_or_default())?;
     check_phones(request)?;
     check_addresses(request.addresses.as_deref().unwrap_or_default())?;
-    check_custom_fields(request, data)?;
+    check_custom_fields(request.custom_fields.as_deref().unwrap_or_default(), &data.model)?;
     for account in request.social_accounts.iter().flatten() {
         one_of("social_accounts.type", Some(&account.kind), SOCIAL_TYPES)?;
         at_most("social_accounts.name", account.name.as_deref(), 255)?;
@@ -83,16 +84,28 @@ fn check_lengths(request: &ContactRequest) -> Result<(), Failure> {
 fn check_scalars(request: &ContactRequest) -> Result<(), Failure> {
     one_of("source_type", request.source_type.as_ref(), SOURCE_TYPES)?;
     for (name, value) in [("owner_id", &request.owner_id), ("leadsource_id", &request.leadsource_id)] {
-        if value.as_deref().is_some_and(|id| !id.is_empty() && id.parse::<u64>().is_err()) {
-            return Err(Failure::bad_request(format!("{name} must be a number in a string")));
-        }
+        number_in_text(name, value.as_deref())?;
     }
     for (name, value) in
         [("birth_date", &request.birth_date), ("anniversary_date", &request.anniversary_date)]
     {
-        if value.as_deref().is_some_and(|date| !date.is_empty() && !clock::is_date(date)) {
-            return Err(Failure::bad_request(format!("{name} must be a date such as 1985-03-15")));
-        }
+        date(name, value.as_deref())?;
+    }
+    Ok(())
+}
+
+/// Refuses an id that is not a number in a string.
+pub(crate) fn number_in_text(name: &str, value: Option<&str>) -> Result<(), Failure> {
+    if value.is_some_and(|id| !id.is_empty() && id.parse::<u64>().is_err()) {
+        return Err(Failure::bad_request(format!("{name} must be a number in a string")));
+    }
+    Ok(())
+}
+
+/// Refuses a date that is not one of the calendar.
+pub(crate) fn date(name: &str, value: Option<&str>) -> Result<(), Failure> {
+    if value.is_some_and(|date| !date.is_empty() && !clock::is_date(date)) {
+        return Err(Failure::bad_request(format!("{name} must be a date such as 1985-03-15")));
     }
     Ok(())
 }
@@ -127,7 +140,8 @@ fn check_phones(request: &ContactRequest) -> Result<(), Failure> {
     distinct_slots("fax_numbers", faxes.iter().map(|item| item.field.as_deref()), FAX_SLOTS)
 }
 
-fn check_addresses(items: &[Address]) -> Result<(), Failure> {
+/// Refuses addresses whose slots, lengths or codes Keap does not take.
+pub(crate) fn check_addresses(items: &[Address]) -> Result<(), Failure> {
     distinct_slots("addresses", items.iter().map(|item| item.field.as_deref()), ADDRESS_SLOTS)?;
     for (place, item) in items.iter().enumerate() {
         let slot = item.field.as_deref().or_else(|| ADDRESS_SLOTS.get(place).copied());
@@ -155,10 +169,11 @@ fn check_addresses(items: &[Address]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_custom_fields(request: &ContactRequest, data: &Data) -> Result<(), Failure> {
+/// Refuses values of fields that the model does not have, and two values of one field.
+pub(crate) fn check_custom_fields(items: &[CustomFieldValue], model: &ObjectModel) -> Result<(), Failure> {
     let mut seen = BTreeSet::new();
-    for item in request.custom_fields.iter().flatten() {
-        if data.model.by_id(&item.id).is_none() {
+    for item in items {
+        if model.by_id(&item.id).is_none() {
             return Err(Failure::bad_request(format!("custom field {} does not exist", item.id)));
         }
         if !seen.insert(item.id.as_str()) {

@@ -3,12 +3,17 @@
 //! The people are invented, the domains are reserved for examples, and North American numbers are from the block kept
 //! for fiction. Times end before the present, so that anything newer was changed by somebody.
 
+mod catalogue;
+mod orders;
 mod people;
+mod sales;
+mod subscriptions;
 mod words;
 
 use crate::data::Data;
 use crate::data::contact::Contact;
 use crate::data::model::{CustomFieldRequest, OptionRequest};
+use crate::data::money::Currency;
 use crate::data::store::show_tags;
 use crate::random::Random;
 
@@ -17,10 +22,36 @@ const FIRST_MS: i64 = 1_514_764_800_000;
 /// 2025-12-31.
 const LAST_MS: i64 = 1_767_139_200_000;
 
-/// An app with the number of contacts; with none it still has its tags, custom fields and companies.
-pub(crate) fn data(contacts: u32, seed: u64) -> Data {
+/// The most orders and subscriptions made when nobody asks for a number: a moment of work even unoptimised.
+const ORDERS_DEFAULT_MAX: u32 = 20_000;
+const SUBSCRIPTIONS_DEFAULT_MAX: u32 = 4_000;
+
+/// How much of everything to generate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) contacts: u32,
+    /// None without contacts, whatever the number.
+    pub(crate) orders: u32,
+    /// None without contacts, whatever the number.
+    pub(crate) subscriptions: u32,
+}
+
+impl Size {
+    /// A size with two orders for each contact and four subscriptions for ten, as far as no numbers are given.
+    pub(crate) fn new(contacts: u32, orders: Option<u32>, subscriptions: Option<u32>) -> Self {
+        Self {
+            contacts,
+            orders: orders.unwrap_or_else(|| contacts.saturating_mul(2).min(ORDERS_DEFAULT_MAX)),
+            subscriptions: subscriptions
+                .unwrap_or_else(|| (contacts.saturating_mul(2) / 5).min(SUBSCRIPTIONS_DEFAULT_MAX)),
+        }
+    }
+}
+
+/// An app of that size; with nothing it still has its tags, custom fields, companies and products.
+pub(crate) fn data(size: &Size, currency: Currency, seed: u64) -> Data {
     let mut random = Random::new(seed);
-    let mut data = Data::default();
+    let mut data = Data::new(currency);
     define_custom_fields(&mut data);
     define_tags(&mut data, &mut random);
     for (id, name) in (1_u64..).map(|number| number * 3).zip(words::LEAD_SOURCES) {
@@ -29,9 +60,10 @@ pub(crate) fn data(contacts: u32, seed: u64) -> Data {
     for name in words::COMPANIES {
         data.companies.id_of(name);
     }
-    for _ in 0..contacts {
+    for _ in 0..size.contacts {
         add_contact(&mut data, &mut random);
     }
+    sales::add(&mut data, size, seed);
     data
 }
 
@@ -112,6 +144,10 @@ mod tests {
     use super::*;
     use crate::data::contact::Property;
     use crate::data::record::Record;
+
+    fn data(contacts: u32, seed: u64) -> Data {
+        super::data(&Size::new(contacts, None, None), Currency::default(), seed)
+    }
 
     fn rendered(data: &Data) -> Vec<u8> {
         let mut out = Vec::new();

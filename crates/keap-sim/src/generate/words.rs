@@ -284,3 +284,16 @@ pub(crate) const TAGS: &[(&str, &[&str])] = &[
     ("Events", &["Home show 2022", "Home show 2024", "Open garden day", "Webinar: saving water"]),
     ("", &["Imported", "Needs review", "Größe unbekannt", "Año nuevo 🎉"]),
 ];
+
+pub(crate) const DELIVERY_WINDOWS: &[&str] = &["Morning", "Afternoon", "Any time"];
+
+pub(crate) const ORDER_TITLES: &[&str] = &[
+    "Online purchase",
+    "Spring clean-up",
+    "Phone order",
+    "Garden supplies",
+    "Pool supplies",
+    "Home show special",
+    "Repair visit",
+    "Geschenk für Oma",
+];

@@ -199,7 +199,14 @@ async fn attempt(simulator: &Simulator, tenant: &Tenant, batch: &Batch) -> Outco
 
 fn payload(simulator: &Simulator, batch: &Batch) -> Value {
     let object_type = batch.event_key.rsplit_once('.').map_or(batch.event_key.as_str(), |(object, _)| object);
-    let collection = if object_type == "contact" { "contacts" } else { "tags" };
+    let collection = match object_type {
+        "contact" => "contacts",
+        "contactGroup" => "tags",
+        "order" => "orders",
+        "subscription" => "subscriptions",
+        "product" => "products",
+        other => other,
+    };
     let root = simulator.api_url();
     let names_contacts = simulator.options().tag_hooks_name_contacts;
     let object = |event: &Event| {

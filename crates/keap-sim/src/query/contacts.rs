@@ -6,15 +6,12 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use serde_json::Value;
-
+use super::custom::CustomCondition;
 use super::page::{PageRequest, Place, SortKey};
-use super::term::{self, NONE, Operator, Term, TextMatch};
-use crate::clock;
+use super::term::{self, Operator, Term, TextMatch};
 use crate::data::Data;
 use crate::data::apply::e164;
 use crate::data::contact::{Address, Company, CustomFieldValue, EmailAddress, PhoneNumber, Property};
-use crate::data::model::FieldComparison;
 use crate::data::record::Record;
 use crate::data::validate::PHONE_SLOTS;
 use crate::failure::Failure;
@@ -38,7 +35,7 @@ enum Condition {
     Phone { slots: Vec<String>, wanted: TextMatch },
     Address { slot: &'static str, part: AddressPart, wanted: TextMatch },
     LeadSource(BTreeSet<String>),
-    Custom { id: String, test: CustomTest },
+    Custom(CustomCondition),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,15 +45,6 @@ enum AddressPart {
     Region,
     PostalCode,
     CountryCode,
-}
-
-#[derive(Debug)]
-enum CustomTest {
-    Text(TextMatch),
-    Contains(TextMatch),
-    Number(Operator, f64),
-    Time(Operator, i64),
-    Absent,
 }
 
 /// A parsed filter of the contact list.
@@ -205,7 +193,7 @@ fn read_condition(term: &Term, terms: &[Term], data: &Data) -> Result<Condition,
     let text = |property| term.text(true).map(|wanted| Condition::Text(property, wanted));
     let primary = |part| term.text(true).map(|wanted| Condition::Address { slot: "BILLING", part, wanted });
     match term.field.as_str() {
-        "contact_id" => Ok(Condition::Id(term.operator, term.id()?)),
+        "contact_id" => Ok(Condition::Id(term.ordering()?, term.id()?)),
         "email" => Ok(Condition::Email(term.text(true)?)),
         "given_name" => text(Property::GivenName),
         "family_name" => text(Property::FamilyName),
@@ -225,7 +213,7 @@ fn read_condition(term: &Term, terms: &[Term], data: &Data) -> Result<Condition,
         "phone_number" => read_phone(term, terms),
         field => match read_address_field(field) {
             Some((slot, part)) => Ok(Condition::Address { slot, part, wanted: term.text(false)? }),
-            None => read_custom(term, data),
+            None => Ok(Condition::Custom(CustomCondition::read(term, &data.model)?)),
         },
     }
 }
@@ -263,27 +251,6 @@ fn read_address_field(field: &str) -> Option<(&'static str, AddressPart)> {
     Some((slot, part))
 }
 
-fn read_custom(term: &Term, data: &Data) -> Result<Condition, Failure> {
-    let Some(field) = data.model.by_field_name(&term.field) else {
-        return Err(term.unknown());
-    };
-    let test = match field.comparison() {
-        _ if term.value == NONE && term.operator == Operator::Equal => CustomTest::Absent,
-        FieldComparison::Text => CustomTest::Text(term.text(true)?),
-        FieldComparison::Exact => CustomTest::Text(term.text(false)?),
-        FieldComparison::Contains => CustomTest::Contains(term.text(false)?),
-        FieldComparison::Number => {
-            let number = term
-                .value
-                .parse()
-                .map_err(|_| Failure::bad_request(format!("filter field '{}' takes a number", term.field)))?;
-            CustomTest::Number(term.operator, number)
-        }
-        FieldComparison::Time => CustomTest::Time(term.operator, term.time_ms()?),
-    };
-    Ok(Condition::Custom { id: field.id.clone(), test })
-}
-
 impl Condition {
     fn matches(&self, record: &Record) -> bool {
         match self {
@@ -309,11 +276,10 @@ impl Condition {
             Self::LeadSource(ids) => {
                 record.value::<String>(Property::LeadsourceId).is_some_and(|id| ids.contains(&id))
             }
-            Self::Custom { id, test } => {
+            Self::Custom(condition) => {
                 let values =
                     record.value::<Vec<CustomFieldValue>>(Property::CustomFields).unwrap_or_default();
-                let value = values.into_iter().find(|value| value.id == *id).map(|value| value.content);
-                test.holds(value.as_ref())
+                condition.matches(&values)
             }
         }
     }
@@ -344,33 +310,4 @@ fn address_matches(item: &Address, slot: &str, part: AddressPart, wanted: &TextM
         AddressPart::CountryCode => &item.country_code,
     };
     item.field.as_deref() == Some(slot) && text.as_deref().is_some_and(|text| wanted.matches(text))
-}
-
-impl CustomTest {
-    fn holds(&self, content: Option<&Value>) -> bool {
-        let Some(content) = content else {
-            return matches!(self, Self::Absent);
-        };
-        let text = match content {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        match self {
-            Self::Absent => false,
-            Self::Text(wanted) => wanted.matches(&text),
-            Self::Contains(wanted) => match content {
-                Value::Array(items) => {
-                    items.iter().filter_map(Value::as_str).any(|item| wanted.matches(item))
-                }
-                _ => text.split(',').any(|item| wanted.matches(item.trim())),
-            },
-            Self::Number(operator, wanted) => {
-                text.parse::<f64>().is_ok_and(|number| operator.holds(&number, wanted))
-            }
-            Self::Time(operator, wanted) => {
-                let full = if clock::is_date(&text) { format!("{text}T00:00:00.000Z") } else { text };
-                clock::parse_filter_time(&full).is_some_and(|time_ms| operator.holds(&time_ms, wanted))
-            }
-        }
-    }
 }

@@ -13,6 +13,7 @@ pub(crate) const NONE: &str = "NONE";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
     Equal,
+    NotEqual,
     Greater,
     GreaterOrEqual,
     Less,
@@ -24,6 +25,7 @@ impl Operator {
     pub(crate) fn holds<T: PartialOrd>(self, left: &T, right: &T) -> bool {
         match self {
             Self::Equal => left == right,
+            Self::NotEqual => left != right,
             Self::Greater => left > right,
             Self::GreaterOrEqual => left >= right,
             Self::Less => left < right,
@@ -51,6 +53,7 @@ fn parse_term(part: &str) -> Result<Term, Failure> {
     let (field, rest) = part.split_at_checked(start).ok_or_else(refuse)?;
     let operators = [
         ("==", Operator::Equal),
+        ("!=", Operator::NotEqual),
         (">=", Operator::GreaterOrEqual),
         ("<=", Operator::LessOrEqual),
         (">", Operator::Greater),
@@ -79,6 +82,29 @@ impl Term {
             return Ok(());
         }
         Err(Failure::bad_request(format!("filter field '{}' takes '==' only", self.field)))
+    }
+
+    /// The operator, of those that all compared fields have: `!=` is for a few.
+    pub(crate) fn ordering(&self) -> Result<Operator, Failure> {
+        if self.operator == Operator::NotEqual {
+            return Err(Failure::bad_request(format!("filter field '{}' does not take '!='", self.field)));
+        }
+        Ok(self.operator)
+    }
+
+    /// The value as true or false.
+    pub(crate) fn flag(&self) -> Result<bool, Failure> {
+        self.require_equal()?;
+        self.value
+            .parse()
+            .map_err(|_| Failure::bad_request(format!("filter field '{}' takes true or false", self.field)))
+    }
+
+    /// The value as a number.
+    pub(crate) fn number(&self) -> Result<f64, Failure> {
+        self.value
+            .parse()
+            .map_err(|_| Failure::bad_request(format!("filter field '{}' takes a number", self.field)))
     }
 
     /// The value as text to match, with or without a wildcard.
@@ -199,6 +225,8 @@ mod tests {
     fn terms_split_at_the_longest_operator() {
         assert_eq!(term("contact_id>=5").operator, Operator::GreaterOrEqual);
         assert_eq!(term("contact_id>5").operator, Operator::Greater);
+        assert_eq!(term("id!=5").operator, Operator::NotEqual);
+        assert!(term("contact_id!=5").ordering().is_err());
         assert_eq!(term("email==a@b.c;").value, "a@b.c");
         assert_eq!(parse("a==1;b<2").unwrap().len(), 2);
         assert_eq!(parse("").unwrap(), []);
@@ -206,7 +234,7 @@ mod tests {
 
     #[test]
     fn malformed_terms_are_refused() {
-        for text in ["email", "email=", "email==", "==x", "a!=1", "a=1"] {
+        for text in ["email", "email=", "email==", "==x", "a!1", "a=1"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

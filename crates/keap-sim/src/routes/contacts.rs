@@ -15,6 +15,7 @@ use crate::data::apply::{Author, DuplicateOption};
 use crate::data::contact::Property;
 use crate::data::request::{ContactRequest, Mask};
 use crate::failure::Failure;
+use crate::faults::Broken;
 use crate::hooks::{Event, publish};
 use crate::query::contacts::{ContactFilter, ORDERS, page};
 use crate::query::page::{PageRequest, Parameters, parameter};
@@ -31,7 +32,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Failure> {
     let properties = fields(&parameters)?;
     let request = PageRequest::read(&parameters, ORDERS)?;
-    let broken_ids = tenant.faults().broken_contacts();
+    let broken_ids = tenant.faults().broken_ids(Broken::Contact);
     let mut broke = Vec::new();
     let data = tenant.data();
     let filter = ContactFilter::read(parameter(&parameters, "filter").unwrap_or_default(), &data)?;
@@ -51,7 +52,7 @@ pub(crate) async fn list(
     }
     drop(data);
     for contact_id in broke {
-        tenant.faults().broke(contact_id);
+        tenant.faults().broke(Broken::Contact, contact_id);
     }
     out.push(b']');
     if let Some(token) = token {

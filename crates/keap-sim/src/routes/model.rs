@@ -1,4 +1,4 @@
-//! The contact model, and who the caller is.
+//! The models of contacts, orders and subscriptions, and who the caller is.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::body;
-use crate::data::model::{ContactModel, CustomField};
+use crate::data::Data;
+use crate::data::model::{CustomField, ObjectModel};
 use crate::failure::Failure;
 use crate::tenant::Tenant;
 
@@ -17,18 +18,47 @@ pub(crate) async fn show(Extension(tenant): Extension<Arc<Tenant>>) -> Json<Valu
     let data = tenant.data();
     Json(json!({
         "custom_fields": data.model.fields(),
-        "optional_properties": ContactModel::optional_properties(),
+        "optional_properties": ObjectModel::optional_properties(),
     }))
 }
 
+/// `GET /orders/model`. Orders have no `fields`: nothing of them is left out unless asked for.
+pub(crate) async fn show_of_orders(Extension(tenant): Extension<Arc<Tenant>>) -> Json<Value> {
+    Json(shown(&tenant.data().order_model))
+}
+
+/// `GET /subscriptions/model`
+pub(crate) async fn show_of_subscriptions(Extension(tenant): Extension<Arc<Tenant>>) -> Json<Value> {
+    Json(shown(&tenant.data().subscription_model))
+}
+
+fn shown(model: &ObjectModel) -> Value {
+    json!({ "custom_fields": model.fields(), "optional_properties": [] })
+}
+
+type Defined = Result<(StatusCode, Json<CustomField>), Failure>;
+
 /// `POST /contacts/model/customFields`
-pub(crate) async fn create_custom_field(
+pub(crate) async fn create_custom_field(Extension(tenant): Extension<Arc<Tenant>>, bytes: Bytes) -> Defined {
+    define(&tenant, &bytes, |data| &mut data.model)
+}
+
+/// `POST /orders/model/customFields`
+pub(crate) async fn create_order_field(Extension(tenant): Extension<Arc<Tenant>>, bytes: Bytes) -> Defined {
+    define(&tenant, &bytes, |data| &mut data.order_model)
+}
+
+/// `POST /subscriptions/model/customFields`
+pub(crate) async fn create_subscription_field(
     Extension(tenant): Extension<Arc<Tenant>>,
     bytes: Bytes,
-) -> Result<(StatusCode, Json<CustomField>), Failure> {
-    let request = body(&bytes)?;
-    let mut data = tenant.data();
-    let field = data.model.define(request)?.clone();
+) -> Defined {
+    define(&tenant, &bytes, |data| &mut data.subscription_model)
+}
+
+fn define(tenant: &Tenant, bytes: &Bytes, model: impl FnOnce(&mut Data) -> &mut ObjectModel) -> Defined {
+    let request = body(bytes)?;
+    let field = model(&mut tenant.data()).define(request)?.clone();
     Ok((StatusCode::CREATED, Json(field)))
 }
 

@@ -18,12 +18,20 @@ mod hooks;
 #[cfg(test)]
 mod oauth;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod paging;
+#[cfg(test)]
+mod products;
 #[cfg(test)]
 mod quota;
 #[cfg(test)]
 mod receiver;
 #[cfg(test)]
+mod sales;
+#[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod subscriptions;
 #[cfg(test)]
 mod tags;

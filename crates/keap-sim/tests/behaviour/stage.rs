@@ -165,6 +165,16 @@ impl Stage {
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
+    /// Creates a product at a price in minor units and gives its id.
+    pub(crate) async fn product(&self, name: &str, price: u32) -> String {
+        let body = json!({
+            "name": name, "price": price, "short_description": "Made for a test", "sku": format!("SKU-{name}"),
+        });
+        let answer = self.post("/v2/products", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
     /// The whole contact by the API.
     pub(crate) async fn contact(&self, id: &str) -> Value {
         let answer = self.get(&format!("/v2/contacts/{id}?fields={}", crate::contract::ALL_FIELDS)).await;
@@ -198,6 +208,17 @@ impl Stage {
 pub(crate) fn person(given_name: &str) -> Value {
     let email = format!("{}@x.example", given_name.to_lowercase());
     json!({ "given_name": given_name, "email_addresses": [{ "email": email, "field": "EMAIL1" }] })
+}
+
+/// An order that Keap takes.
+pub(crate) fn order_for(contact_id: &str, items: &Value) -> Value {
+    json!({
+        "contact_id": contact_id,
+        "order_title": "Online Purchase",
+        "order_time": "2026-03-01T10:00:00Z",
+        "order_type": "ONLINE",
+        "order_items": items,
+    })
 }
 
 /// Asks again and again until there is an answer, within the deadline.
