@@ -3,10 +3,12 @@
 //! The load is open: deliveries are sent at their scheduled moments whether or not earlier ones were answered, and each
 //! latency counts from its scheduled moment, so that a stall shows in every delivery that it held up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::{Client, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -37,8 +39,13 @@ const P99_MS: f64 = 50.0;
 /// Of the rate that was asked for, how much has to be achieved for a step to count as sustained.
 const ACHIEVED_SHARE: f64 = 0.98;
 
-/// Deliveries before the clock starts: connections are made and code is loaded.
-const WARM_UP_DELIVERIES: u32 = 200;
+/// Connections that deliveries share. The platform's edge keeps its own; without a bound each stall would open hundreds of new ones here,
+/// and what the local runtime's short queue of them drops comes back a second later, which is TCP's doing and not the workers'.
+const CONNECTIONS: usize = 64;
+
+/// Deliveries before the clock starts, a whole round of what is measured: connections are made, the runtime compiles what it sees often
+/// a second time, for speed, and its heaps find their size.
+const WARM_UP_DELIVERIES: u32 = RATE_PER_SECOND * DURATION_S;
 
 /// How long one delivery may take before it counts as failed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -61,7 +68,7 @@ struct Burst {
 /// Measures the wanted rate and the highest one, with the drain at work and without it.
 pub async fn measure(testbed: &Testbed, measurement: &mut Measurement) -> Result<()> {
     measurement.condition(format!(
-        "open loop at a constant rate over kept connections, one contact per delivery, each delivery another existing \
+        "open loop at a constant rate over {CONNECTIONS} kept connections, one contact per delivery, each delivery another existing \
          contact; latencies count from the scheduled moment; {WARM_UP_DELIVERIES} deliveries before the clock starts",
     ));
     measurement.condition(
@@ -187,6 +194,7 @@ impl Source {
     async fn burst(&self, rate: u32, deliveries: u32) -> Result<Burst> {
         let interval = Duration::from_secs(1) / rate;
         let times_before = processes::processor_times(&self.parts);
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let mut flying = JoinSet::new();
         let started = Instant::now();
         for (number, id) in (0..deliveries).zip(self.ids.iter().cycle()) {
@@ -194,7 +202,10 @@ impl Source {
             sleep_until(due).await;
             let body = delivery_body("contact.edit", std::slice::from_ref(id));
             let request = self.http.post(&self.url).json(&body).timeout(ANSWER_LIMIT);
+            let connections = Arc::clone(&connections);
             flying.spawn(async move {
+                // Waiting for one counts: the delivery's moment has come.
+                let _connection = connections.acquire().await;
                 let status = match request.send().await {
                     Ok(answer) => {
                         let status = answer.status();
