@@ -39,6 +39,8 @@ pub struct Applied {
     pub counts: Counts,
     /// Keap ids that kept losing to concurrent edits, or whose reading is not clearly the newest: to be read again later.
     pub unsettled: Vec<String>,
+    /// Keap ids whose rows hold something that Keap has not got.
+    pub pending: Vec<String>,
 }
 
 /// What became of ids that were fetched again.
@@ -84,6 +86,7 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
         applied.counts.unchanged += plan.unchanged;
         applied.unsettled.extend(plan.unclear);
         if plan.rows.is_empty() {
+            applied.pending.extend(plan.pending);
             open.clear();
             break;
         }
@@ -92,6 +95,7 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
         count_written(&mut applied.counts, &batch, &outcome.written);
         refused.extend(outcome.rejected);
         let skipped: HashSet<String> = outcome.skipped.into_iter().collect();
+        applied.pending.extend(plan.pending.into_iter().filter(|id| !skipped.contains(id)));
         open.retain(|remote| skipped.contains(&remote.keap_id));
     }
     applied.unsettled.extend(open.into_iter().map(|remote| remote.keap_id));
@@ -226,6 +230,8 @@ struct PagePlan {
     unchanged: u64,
     /// Keap ids to be read again.
     unclear: Vec<String>,
+    /// Keap ids whose rows hold something that Keap has not got.
+    pending: Vec<String>,
 }
 
 fn plan_page(
@@ -242,8 +248,19 @@ fn plan_page(
             None => Some(plan_insert(remote)),
             Some(None) => None,
             Some(Some(row)) => match age_of(remote, &row) {
-                Age::Older => None,
-                Age::Newer => plan_update(remote, &row, policies),
+                Age::Older => {
+                    // Somebody else merged a newer reading; whether all was carried, the next attempt sees.
+                    if may_hold_news(&row) {
+                        plan.pending.push(remote.keap_id.clone());
+                    }
+                    None
+                }
+                Age::Newer => {
+                    if may_hold_news(&row) && !merge_of(remote, &row, policies).to_keap.is_empty() {
+                        plan.pending.push(remote.keap_id.clone());
+                    }
+                    plan_update(remote, &row, policies)
+                }
                 Age::Unclear => {
                     plan.unclear.push(remote.keap_id.clone());
                     continue;
@@ -256,6 +273,11 @@ fn plan_page(
         }
     }
     plan
+}
+
+/// Whether Keap may have to take something of the row: only where edits are on their way.
+fn may_hold_news(row: &LocalRow) -> bool {
+    row.deleted_at.is_none() && (!row.base_delta.is_empty() || !row.has_base)
 }
 
 fn plan_insert(remote: &RemoteRecord) -> RowWrite {
@@ -315,7 +337,8 @@ fn age_of(remote: &RemoteRecord, row: &LocalRow) -> Age {
         (Some(remote_at), Some(row_at)) if remote_at < row_at => Age::Older,
         (Some(remote_at), Some(row_at)) if remote_at > row_at => Age::Newer,
         _ if !is_seen_before => Age::Newer,
-        _ if row.keap_hash.as_deref() == Some(remote.content_hash.as_str()) => Age::Older,
+        // The same content can be taken for a new reading of it.
+        _ if row.keap_hash.as_deref() == Some(remote.content_hash.as_str()) => Age::Newer,
         _ => Age::Unclear,
     }
 }

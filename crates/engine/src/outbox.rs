@@ -7,7 +7,7 @@
 //!
 //! Each record fails alone. An outage is no fault of a record: its items wait and the attempt does not count.
 
-use crate::inbound::{DELETED_AT, Origin, apply, apply_delete, is_edited_in_keap, merge_of};
+use crate::inbound::{Applied, DELETED_AT, Origin, apply, apply_delete, is_edited_in_keap, merge_of};
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
@@ -309,7 +309,7 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     let mut row = row.clone();
     if row.keap_hash.as_deref() != Some(remote.content_hash.as_str()) {
         // Keap changed too. Merging it in first records what is in conflict while all three values are at hand.
-        finish(world, remote.clone()).await?;
+        merge_in(world, remote.clone()).await?;
         match reread(world, &row).await? {
             Some(merged) => row = merged,
             None => return Ok(()),
@@ -341,14 +341,30 @@ async fn reread<T, S: MirrorStore, C>(
     Ok(world.store.read_rows(world.account, EntityType::Contact, ids).await?.into_iter().next())
 }
 
-/// Applies what Keap holds now, so that it becomes the base.
+/// Applies what Keap holds after our write, so that it becomes the base. What Keap does not hold even so, because somebody
+/// changed it there meanwhile, is carried again.
 async fn finish<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
 ) -> Result<(), Failure> {
+    let applied = merge_in(world, remote).await?;
+    if applied.pending.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FailureClass::Conflict,
+        "the record changed while it was written; what is left is carried over later",
+    ))
+}
+
+/// Applies what Keap holds now.
+async fn merge_in<T, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    remote: RemoteRecord,
+) -> Result<Applied, Failure> {
     let applied = apply(world, &origin(), vec![remote], Vec::new()).await?;
     if applied.unsettled.is_empty() {
-        return Ok(());
+        return Ok(applied);
     }
     Err(Failure::new(
         FailureClass::Conflict,
@@ -409,7 +425,7 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
     if is_edited_in_keap(&remote.record, row) {
         // A delete against an edit: the edit survives, and the apply records the conflict. What was edited here before the
         // delete is still on its way.
-        finish(world, remote.clone()).await?;
+        merge_in(world, remote.clone()).await?;
         return match reread(world, row).await? {
             Some(row) if row.deleted_at.is_none() => update(world, &row, remote.clone()).await,
             _ => Ok(()),

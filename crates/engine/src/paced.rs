@@ -1,4 +1,4 @@
-//! A transport that keeps within a quota lease: never more calls than granted, never more in any one second.
+//! A transport that keeps within a quota lease: never more calls than granted, never more in any one second, none after its end.
 //!
 //! Counting happens before a call is sent, so that a call whose answer is lost counts too.
 
@@ -18,6 +18,8 @@ pub struct PacedTransport<'a, T, C> {
     clock: &'a C,
     calls_max: u32,
     calls_per_second_max: usize,
+    /// When the lease ends; `None` for as long as the transport lives.
+    expires_at: Option<Timestamp>,
     calls: Cell<u32>,
     recent: RefCell<VecDeque<Timestamp>>,
 }
@@ -30,9 +32,20 @@ impl<'a, T: Transport, C: Clock> PacedTransport<'a, T, C> {
             clock,
             calls_max,
             calls_per_second_max: calls_per_second_max.max(1) as usize,
+            expires_at: None,
             calls: Cell::new(0),
             recent: RefCell::new(VecDeque::new()),
         }
+    }
+
+    /// No call is sent from this moment on: the lease has ended, and its share of the quota is somebody else's.
+    #[must_use]
+    pub fn until(self, expires_at: Timestamp) -> Self {
+        Self { expires_at: Some(expires_at), ..self }
+    }
+
+    fn is_expired(&self) -> bool {
+        self.expires_at.is_some_and(|expires_at| self.clock.now() >= expires_at)
     }
 
     /// Calls made so far.
@@ -42,6 +55,9 @@ impl<'a, T: Transport, C: Clock> PacedTransport<'a, T, C> {
 
     /// Calls that the lease still holds.
     pub fn calls_left(&self) -> u32 {
+        if self.is_expired() {
+            return 0;
+        }
         self.calls_max.saturating_sub(self.calls.get())
     }
 
@@ -66,18 +82,22 @@ impl<'a, T: Transport, C: Clock> PacedTransport<'a, T, C> {
 impl<T: Transport, C: Clock> Transport for PacedTransport<'_, T, C> {
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         if self.calls_left() == 0 {
-            return Err(Failure::new(
-                FailureClass::RateLimited,
-                "the quota lease is used up; the work goes on with the next one",
-            )
-            .with_retry_after_ms(Some(WINDOW_MS)));
+            return Err(used_up());
         }
         self.calls.set(self.calls.get() + 1);
         while let Err(wait_ms) = self.take_place(self.clock.now()) {
             self.clock.sleep_ms(wait_ms.max(1)).await;
+            if self.is_expired() {
+                return Err(used_up());
+            }
         }
         self.inner.send(request).await
     }
+}
+
+fn used_up() -> Failure {
+    Failure::new(FailureClass::RateLimited, "the quota lease is used up; the work goes on with the next one")
+        .with_retry_after_ms(Some(WINDOW_MS))
 }
 
 #[cfg(test)]

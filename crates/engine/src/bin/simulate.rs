@@ -35,7 +35,10 @@ fn main() -> ExitCode {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        eprintln!("The engine panicked under seed {0}. Replay: cargo xtask simulate --seed {0}", RUNNING.get());
+        eprintln!(
+            "The engine panicked under seed {0}. Replay: cargo xtask simulate --seed {0}",
+            RUNNING.get()
+        );
     }));
     match options.seed {
         Some(seed) => show(seed, options.mutation),
@@ -48,7 +51,8 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
         Options { first_seed: 0, seeds: None, minutes: None, seed: None, mutation: Mutation::None };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
-        let number = || value.parse::<u64>().map_err(|_| format!("{name} needs a whole number, not '{value}'"));
+        let number =
+            || value.parse::<u64>().map_err(|_| format!("{name} needs a whole number, not '{value}'"));
         match name.as_str() {
             "--first-seed" => options.first_seed = number()?,
             "--seeds" => options.seeds = Some(number()?),
@@ -60,7 +64,11 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
                     format!("there is no mutation '{value}': choose one of {}", names.join(", "))
                 })?;
             }
-            _ => return Err(format!("{name} is unknown: give --seeds, --first-seed, --seed, --minutes or --mutation")),
+            _ => {
+                return Err(format!(
+                    "{name} is unknown: give --seeds, --first-seed, --seed, --minutes or --mutation"
+                ));
+            }
         }
     }
     Ok(options)
@@ -73,7 +81,10 @@ fn show(seed: u64, mutation: Mutation) -> ExitCode {
     let Some(violation) = &history.violation else {
         print!("{}", Story::of_seed(seed));
         history.lines.iter().for_each(|line| println!("{line}"));
-        println!("seed {seed}: {} operations, trace {:016x}, nothing broken", history.operations, history.hash);
+        println!(
+            "seed {seed}: {} operations, trace {:016x}, nothing broken",
+            history.operations, history.hash
+        );
         return ExitCode::SUCCESS;
     };
     println!("seed {seed}: trace {:016x}\nBROKEN {violation}\n", history.hash);

@@ -219,7 +219,11 @@ impl Cells {
             return None;
         }
         let item = |id: &str| {
-            body["custom_fields"].as_array()?.iter().find(|item| item["id"] == id).map(|item| &item["content"])
+            body["custom_fields"]
+                .as_array()?
+                .iter()
+                .find(|item| item["id"] == id)
+                .map(|item| &item["content"])
         };
         self.set(7, text_number(item(CUSTOM_FIELD_ID)));
         item(LINK_FIELD_ID).and_then(Value::as_str).map(str::to_owned)
@@ -239,7 +243,8 @@ mod tests {
     fn every_value_is_told_from_its_look_on_both_sides() {
         let cells = Cells { values: [11, 12, 13, 14, 15, 16, 17, 18, 19], tags: 0b101 };
         assert_eq!(Cells::of_record(&cells.record()), cells);
-        let wire: Value = serde_json::from_str(&cells.to_wire(5, "2026-01-01T00:00:00Z", Some("row"))).unwrap();
+        let wire: Value =
+            serde_json::from_str(&cells.to_wire(5, "2026-01-01T00:00:00Z", Some("row"))).unwrap();
         let mut taken = Cells { values: [0, 0, 0, 0, 0, 0, 0, 0, 19], tags: 0b101 };
         assert_eq!(taken.take(&wire, |_| true).as_deref(), Some("row"));
         assert_eq!(taken, cells);

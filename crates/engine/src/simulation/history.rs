@@ -112,7 +112,8 @@ fn start_if_down(stage: &Rc<Stage>) {
 fn settle(stage: &Rc<Stage>, story: &Story) -> Result<(), Violation> {
     let now = stage.object_now();
     let is_settled = |stage: &Stage| {
-        let has_polled = stage.storage.borrow().completed_since.last().is_some_and(|(_, since)| *since >= now);
+        let has_polled =
+            stage.storage.borrow().completed_since.last().is_some_and(|(_, since)| *since >= now);
         has_polled && is_idle(stage)
     };
     run_until(stage, story, stage.schedule.now_ms() + LIVENESS_MS, is_settled)
@@ -316,7 +317,10 @@ fn act(stage: &Rc<Stage>, action: Action) {
             stage.coverage.borrow_mut().count("delivery of 1000 objects");
             let unknown = u64::from(unknown);
             let known: Vec<u64> = stage.keap.borrow().contacts.keys().copied().collect();
-            let ids = (0..unknown).map(|id| 90_000 + id).chain(known.iter().copied().cycle().take(1_000)).take(1_000);
+            let ids = (0..unknown)
+                .map(|id| 90_000 + id)
+                .chain(known.iter().copied().cycle().take(1_000))
+                .take(1_000);
             stage.hooks_in_flight.set(stage.hooks_in_flight.get() + 1);
             stage.schedule.after(100, Event::Hook(ids.collect()));
         }
@@ -382,11 +386,17 @@ fn check_convergence(stage: &Stage) -> Result<(), Violation> {
             }
         }
         if here.tags != there.tags {
-            return Err(diverged(format!("tags of contact {id}: {:b} in Keap, {:b} here", there.tags, here.tags)));
+            return Err(diverged(format!(
+                "tags of contact {id}: {:b} in Keap, {:b} here",
+                there.tags, here.tags
+            )));
         }
         let has_open = mirror.open_conflicts.iter().any(|(of, _)| *of == row.row.id);
         if row.state == RowState::Pending || (row.state == RowState::Completed && has_open) {
-            return Err(diverged(format!("row of contact {id} says {:?}, conflicts open: {has_open}", row.state)));
+            return Err(diverged(format!(
+                "row of contact {id} says {:?}, conflicts open: {has_open}",
+                row.state
+            )));
         }
     }
     for (id, row) in &mirror.rows {
@@ -424,6 +434,10 @@ fn check_silence(stage: &Rc<Stage>, story: &Story) -> Result<(), Violation> {
     }
     Err(Violation::new(
         Invariant::NoPingPong,
-        format!("in quiet there were {} writes to Keap and {} to rows", after.0 - before.0, after.1 - before.1),
+        format!(
+            "in quiet there were {} writes to Keap and {} to rows",
+            after.0 - before.0,
+            after.1 - before.1
+        ),
     ))
 }

@@ -171,9 +171,7 @@ impl KeapSide {
                 self.writes += 1;
                 match self.delete(id) {
                     None => refused(404),
-                    change => {
-                        Served { response: answer(204, String::new()), change, shown: Vec::new() }
-                    }
+                    change => Served { response: answer(204, String::new()), change, shown: Vec::new() },
                 }
             }
             _ => refused(405),
@@ -212,8 +210,7 @@ impl KeapSide {
             query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(decoded)
         };
         let filter = parameter("filter").unwrap_or_default();
-        let (name, wanted) =
-            filter.split_once("==").or_else(|| filter.split_once('>')).unwrap_or(("", ""));
+        let (name, wanted) = filter.split_once("==").or_else(|| filter.split_once('>')).unwrap_or(("", ""));
         let mut ids: Vec<u64> = match name {
             "ids" => {
                 let asked = wanted.split(',').filter_map(|id| id.parse::<u64>().ok());
@@ -232,7 +229,8 @@ impl KeapSide {
                 changed.into_iter().map(|(_, id)| id).collect()
             }
             "keapsyncrowid" => {
-                let carry = self.contacts.iter().filter(|(_, contact)| contact.link.as_deref() == Some(wanted));
+                let carry =
+                    self.contacts.iter().filter(|(_, contact)| contact.link.as_deref() == Some(wanted));
                 carry.map(|(id, _)| *id).collect()
             }
             _ => self.contacts.keys().copied().collect(),

@@ -129,7 +129,9 @@ impl Ledger {
         } else if self.deletions_applied.contains(&keap_id) {
             return Err(Violation::new(
                 Invariant::NoResurrection,
-                format!("contact {keap_id} was deleted on both sides, and an old reading made a new row of it"),
+                format!(
+                    "contact {keap_id} was deleted on both sides, and an old reading made a new row of it"
+                ),
             ));
         }
         self.show(Side::Supabase, before.as_ref(), &after);
@@ -164,9 +166,10 @@ impl Ledger {
             }
             let is_back = new != 0 && old != new && self.fate(new).left_in_mirror;
             if is_back && cell != READ_ONLY && there.get(cell) != new {
-                let is_named = write.conflicts.iter().any(|conflict| {
-                    conflict.field == name || conflict.field == DELETED_AT
-                });
+                let is_named = write
+                    .conflicts
+                    .iter()
+                    .any(|conflict| conflict.field == name || conflict.field == DELETED_AT);
                 if !is_named {
                     return Err(Violation::new(
                         Invariant::NoFlipFlop,
@@ -241,8 +244,8 @@ fn check_audit(
 ) -> Result<(), Violation> {
     let rebuilt = Cells::of_record(&row_after.record.overlaid(&write.audit_old));
     let is_change = Cells::of_record(&row_after.record) != *before || row.deleted_at != row_after.deleted_at;
-    let keeps_deleted_at =
-        row.deleted_at.is_some() == row_after.deleted_at.is_some() || write.audit_old.contains_key(DELETED_AT);
+    let keeps_deleted_at = row.deleted_at.is_some() == row_after.deleted_at.is_some()
+        || write.audit_old.contains_key(DELETED_AT);
     if is_change && (rebuilt != *before || !keeps_deleted_at || write.audit_operation.is_none()) {
         return Err(Violation::new(
             Invariant::AuditCompleteness,

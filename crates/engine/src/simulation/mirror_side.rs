@@ -262,7 +262,11 @@ impl MirrorSide {
             keap_id: Some(write.keap_id.clone()),
             version: old.map_or(1, |row| row.version + 1),
             record,
-            extra: if has_record { write.extra.clone() } else { old.map(|row| row.extra.clone()).unwrap_or_default() },
+            extra: if has_record {
+                write.extra.clone()
+            } else {
+                old.map(|row| row.extra.clone()).unwrap_or_default()
+            },
             base_delta: write.base_delta.clone(),
             has_base: true,
             keap_hash: Some(write.keap_hash.clone()).filter(|hash| !hash.is_empty()),
@@ -301,8 +305,12 @@ impl MirrorSide {
     /// The claim: all open items of each record that has a due one and none that is leased.
     pub(super) fn claim(&mut self, limit: usize, lease_ms: i64, now: Timestamp) -> Vec<OutboxItem> {
         let is_leased = |item: &QueueItem| item.leased_until.is_some_and(|until| until > now);
-        let leased: BTreeSet<&String> =
-            self.items.iter().filter(|item| item.is_open() && is_leased(item)).map(|item| &item.item.entity_id).collect();
+        let leased: BTreeSet<&String> = self
+            .items
+            .iter()
+            .filter(|item| item.is_open() && is_leased(item))
+            .map(|item| &item.item.entity_id)
+            .collect();
         let due: BTreeSet<String> = self
             .items
             .iter()
@@ -311,7 +319,8 @@ impl MirrorSide {
             .map(|item| item.item.entity_id.clone())
             .collect();
         let mut claimed = Vec::new();
-        for item in self.items.iter_mut().filter(|item| item.is_open() && due.contains(&item.item.entity_id)) {
+        for item in self.items.iter_mut().filter(|item| item.is_open() && due.contains(&item.item.entity_id))
+        {
             item.status = ItemStatus::Processing;
             item.leased_until = Some(now.plus_ms(lease_ms));
             item.due_at = now.plus_ms(lease_ms);

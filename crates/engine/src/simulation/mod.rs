@@ -18,13 +18,13 @@
 
 mod cells;
 mod coverage;
+mod history;
 mod keap_side;
 mod ledger;
 mod mirror_side;
 mod mutation;
 mod object;
 mod random;
-mod history;
 mod schedule;
 mod shrink;
 mod stage;

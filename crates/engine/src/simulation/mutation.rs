@@ -26,8 +26,13 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mistakes.
-    pub const ALL: [Self; 5] =
-        [Self::SkipBaseCheck, Self::DropTombstone, Self::LastWriterWins, Self::ArrivalOrder, Self::ForgetIntent];
+    pub const ALL: [Self; 5] = [
+        Self::SkipBaseCheck,
+        Self::DropTombstone,
+        Self::LastWriterWins,
+        Self::ArrivalOrder,
+        Self::ForgetIntent,
+    ];
 
     /// The name on the command line.
     #[must_use]

@@ -195,7 +195,8 @@ async fn drain_events(stage: &Rc<Stage>, refreshing: &Refreshing) -> Result<(), 
     let live = credential(stage, refreshing).await?;
     let lease = take_lease(stage, Priority::Hook, 100, 6, None).await?;
     let (transport, clock) = (SimulatedTransport::new(stage), object_clock(stage));
-    let paced = PacedTransport::new(&transport, &clock, lease.permits, lease.calls_per_second_max);
+    let paced = PacedTransport::new(&transport, &clock, lease.permits, lease.calls_per_second_max)
+        .until(lease.expires_at);
     let mut outcome = Ok(());
     loop {
         let claimed = stage.storage.borrow().claim(clock.now());
@@ -281,7 +282,8 @@ async fn drain_outbox(stage: &Rc<Stage>, refreshing: &Refreshing) -> Result<(), 
     let live = credential(stage, refreshing).await?;
     let lease = take_lease(stage, Priority::Outbox, 160, 8, None).await?;
     let (transport, clock) = (SimulatedTransport::new(stage), object_clock(stage));
-    let paced = PacedTransport::new(&transport, &clock, lease.permits, lease.calls_per_second_max);
+    let paced = PacedTransport::new(&transport, &clock, lease.permits, lease.calls_per_second_max)
+        .until(lease.expires_at);
     let store = SimulatedStore { stage: Rc::clone(stage) };
     let api = ContactsApi {
         transport: &paced,
@@ -317,7 +319,14 @@ pub(super) fn world_of<'a, T>(
     store: &'a SimulatedStore,
     clock: &'a SimulatedClock,
 ) -> World<'a, T, SimulatedStore, SimulatedClock> {
-    World { keap: api, store, clock, account: &stage.account, settings: &stage.settings, entropy: entropy(stage) }
+    World {
+        keap: api,
+        store,
+        clock,
+        account: &stage.account,
+        settings: &stage.settings,
+        entropy: entropy(stage),
+    }
 }
 
 fn object_clock(stage: &Rc<Stage>) -> SimulatedClock {
@@ -419,8 +428,7 @@ async fn refresh(stage: &Rc<Stage>) {
     stage.pause().await;
     stage.step(10, generation);
     let is_down = stage.faults.borrow().keap_down.is_some_and(|(_, until)| until > stage.schedule.now_ms());
-    let is_good =
-        refresh_token.is_some_and(|token| token.reveal() == stage.keap.borrow().refresh_token);
+    let is_good = refresh_token.is_some_and(|token| token.reveal() == stage.keap.borrow().refresh_token);
     let answer = if is_down {
         Err(Failure::new(FailureClass::Unavailable, "Keap is down"))
     } else if is_good {
@@ -509,4 +517,3 @@ pub(super) fn is_idle(stage: &Stage) -> bool {
         && stage.hooks_in_flight.get() == 0
         && stage.mirror.borrow().depth().open == 0
 }
-

@@ -333,7 +333,9 @@ impl Stage {
             coverage.count("hook not sent");
             return;
         }
-        let delay_ms = self.schedule.draw(|random| if random.chance(80) { random.between(20, 900) } else { random.between(500, 8_000) });
+        let delay_ms = self.schedule.draw(|random| {
+            if random.chance(80) { random.between(20, 900) } else { random.between(500, 8_000) }
+        });
         let (copies, delay_ms) = match faults.hooks.pop_front() {
             Some(HookFault::Dropped) => {
                 coverage.count("hook dropped");

@@ -141,14 +141,16 @@ impl Story {
 impl Setting {
     fn draw(random: &mut Random) -> Self {
         let all = [Policy::NewestWins, Policy::KeapWins, Policy::SupabaseWins, Policy::Manual];
-        let default = if random.chance(50) { Policy::NewestWins } else { random.pick(&all).unwrap_or_default() };
+        let default =
+            if random.chance(50) { Policy::NewestWins } else { random.pick(&all).unwrap_or_default() };
         let mut policies = Policies { default, ..Policies::default() };
         if random.chance(30) {
             let field = random.pick(&["contact.first_name", "contact.emails", "contact.custom_fields"]);
             let policy = random.pick(&all).unwrap_or_default();
             policies.overrides.extend(field.map(|field| (field.to_owned(), policy)));
         }
-        let skew = |random: &mut Random, most: i64| if random.chance(50) { 0 } else { random.between(-most, most) };
+        let skew =
+            |random: &mut Random, most: i64| if random.chance(50) { 0 } else { random.between(-most, most) };
         Self {
             policies,
             delete_in_keap: random.chance(50),
@@ -220,35 +222,68 @@ fn name(cell: usize) -> &'static str {
 
 impl fmt::Display for Action {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = |ms: &i64| format!("{:.3} s", std::time::Duration::from_millis(ms.unsigned_abs()).as_secs_f64());
+        let seconds =
+            |ms: &i64| format!("{:.3} s", std::time::Duration::from_millis(ms.unsigned_abs()).as_secs_f64());
         match self {
             Self::KeapEdit { record, cell, value } => {
-                write!(formatter, "in Keap, somebody sets {} of contact #{record} to {}", name(*cell), value_text(*value))
+                write!(
+                    formatter,
+                    "in Keap, somebody sets {} of contact #{record} to {}",
+                    name(*cell),
+                    value_text(*value)
+                )
             }
-            Self::KeapTag { record, tag } => write!(formatter, "in Keap, somebody toggles tag #{tag} of contact #{record}"),
-            Self::KeapAdd { value } => write!(formatter, "in Keap, somebody adds a contact with values from v{value}"),
+            Self::KeapTag { record, tag } => {
+                write!(formatter, "in Keap, somebody toggles tag #{tag} of contact #{record}")
+            }
+            Self::KeapAdd { value } => {
+                write!(formatter, "in Keap, somebody adds a contact with values from v{value}")
+            }
             Self::KeapDelete { record } => write!(formatter, "in Keap, somebody deletes contact #{record}"),
             Self::RowEdit { record, cell, value } => {
-                write!(formatter, "in Supabase, somebody sets {} of row #{record} to {}", name(*cell), value_text(*value))
+                write!(
+                    formatter,
+                    "in Supabase, somebody sets {} of row #{record} to {}",
+                    name(*cell),
+                    value_text(*value)
+                )
             }
-            Self::RowTag { record, tag } => write!(formatter, "in Supabase, somebody toggles tag #{tag} of row #{record}"),
-            Self::RowInsert { value } => write!(formatter, "in Supabase, somebody inserts a row with values from v{value}"),
+            Self::RowTag { record, tag } => {
+                write!(formatter, "in Supabase, somebody toggles tag #{tag} of row #{record}")
+            }
+            Self::RowInsert { value } => {
+                write!(formatter, "in Supabase, somebody inserts a row with values from v{value}")
+            }
             Self::RowDelete { record } => write!(formatter, "in Supabase, somebody deletes row #{record}"),
-            Self::RowUndelete { record } => write!(formatter, "in Supabase, somebody takes back the delete of row #{record}"),
+            Self::RowUndelete { record } => {
+                write!(formatter, "in Supabase, somebody takes back the delete of row #{record}")
+            }
             Self::Request { fault, times } => write!(formatter, "Keap's next {times} requests: {fault:?}"),
-            Self::KeapDown { status, for_ms } => write!(formatter, "Keap answers {status} for {}", seconds(for_ms)),
-            Self::Statement { fault, times } => write!(formatter, "Postgres' next {times} statements: {fault:?}"),
+            Self::KeapDown { status, for_ms } => {
+                write!(formatter, "Keap answers {status} for {}", seconds(for_ms))
+            }
+            Self::Statement { fault, times } => {
+                write!(formatter, "Postgres' next {times} statements: {fault:?}")
+            }
             Self::Hooks { fault, times } => write!(formatter, "Keap's next {times} hooks: {fault:?}"),
-            Self::HooksInactive { for_ms } => write!(formatter, "Keap's hook is inactive for {}", seconds(for_ms)),
-            Self::HookBatch { unknown } => write!(formatter, "a delivery of 1000 objects, {unknown} of them unknown"),
+            Self::HooksInactive { for_ms } => {
+                write!(formatter, "Keap's hook is inactive for {}", seconds(for_ms))
+            }
+            Self::HookBatch { unknown } => {
+                write!(formatter, "a delivery of 1000 objects, {unknown} of them unknown")
+            }
             Self::Evict { after_steps, alarm_is_lost } => {
                 let after = if *alarm_is_lost { ", and its alarm is lost" } else { "" };
                 write!(formatter, "the object is evicted after {after_steps} more steps{after}")
             }
-            Self::UnitDies { after_steps } => write!(formatter, "workers on units die after {after_steps} more steps"),
+            Self::UnitDies { after_steps } => {
+                write!(formatter, "workers on units die after {after_steps} more steps")
+            }
             Self::ReportLost => write!(formatter, "the next report of a unit is lost"),
             Self::TokenRevoked => write!(formatter, "Keap revokes the access token"),
-            Self::GrantRevoked => write!(formatter, "Keap revokes the connection, until somebody connects again"),
+            Self::GrantRevoked => {
+                write!(formatter, "Keap revokes the connection, until somebody connects again")
+            }
             Self::ShortPages { times } => write!(formatter, "Keap's next {times} lists stop half way"),
             Self::FullRun => write!(formatter, "somebody starts a full sync"),
             Self::Pause { for_ms } => write!(formatter, "the account is paused for {}", seconds(for_ms)),

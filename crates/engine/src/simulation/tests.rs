@@ -1,6 +1,18 @@
 //! The simulator proves the engine, and known-bad engines prove the simulator.
 
-use super::{Mutation, simulate};
+use super::story::{Action, HookFault, Line, RequestFault, Setting, Story};
+use super::{Invariant, Mutation, replay, shrunk, simulate};
+use keapsync_domain::policy::Policies;
+
+#[test]
+fn some_hundred_histories_break_nothing() {
+    for seed in 0..300 {
+        let history = simulate(seed, Mutation::None);
+        if let Some(violation) = history.violation {
+            panic!("seed {seed} breaks {violation}. Replay: cargo xtask simulate --seed {seed}");
+        }
+    }
+}
 
 #[test]
 fn a_seed_is_one_history() {
@@ -8,4 +20,131 @@ fn a_seed_is_one_history() {
         let (first, second) = (simulate(seed, Mutation::None), simulate(seed, Mutation::None));
         assert_eq!((first.hash, first.operations), (second.hash, second.operations), "seed {seed}");
     }
+    assert_ne!(simulate(1, Mutation::None).hash, simulate(2, Mutation::None).hash);
+}
+
+/// The first seed, of a thousand, under which a known-bad engine breaks something.
+fn caught(mutation: Mutation) -> (u64, Invariant) {
+    (0..1_000)
+        .find_map(|seed| Some((seed, simulate(seed, mutation).violation?.invariant)))
+        .unwrap_or_else(|| panic!("{mutation:?} is not caught within 1000 seeds"))
+}
+
+#[test]
+fn every_known_bad_engine_is_caught() {
+    for mutation in Mutation::ALL {
+        let (seed, _) = caught(mutation);
+        assert!(
+            simulate(seed, Mutation::None).violation.is_none(),
+            "seed {seed} tells nothing of {mutation:?}"
+        );
+    }
+}
+
+#[test]
+fn a_failing_story_is_shrunk_and_still_fails() {
+    let (seed, invariant) = caught(Mutation::LastWriterWins);
+    let found = shrunk(seed, Mutation::LastWriterWins).expect("it fails");
+    assert!(found.story.lines.len() < Story::of_seed(seed).lines.len());
+    let again = replay(found.schedule, &found.story, Mutation::LastWriterWins, false);
+    assert_eq!(again.violation.map(|violation| violation.invariant), Some(invariant));
+    assert_eq!(again.hash, found.history.hash);
+}
+
+fn calm() -> Setting {
+    Setting {
+        policies: Policies::default(),
+        delete_in_keap: false,
+        contacts: 1,
+        time_grain_ms: 1_000,
+        tags_move_time: true,
+        keap_skew_ms: 0,
+        postgres_skew_ms: 0,
+        unit_skew_ms: 0,
+        calls: (25, 600),
+    }
+}
+
+/// Plays a story under many schedules.
+fn holds(setting: &Setting, lines: &[(i64, Action)]) {
+    let lines: Vec<Line> =
+        lines.iter().map(|(at_ms, action)| Line { at_ms: *at_ms, action: *action }).collect();
+    let story = Story { setting: setting.clone(), lines };
+    for schedule in 0..150 {
+        let violation = replay(schedule, &story, Mutation::None, false).violation;
+        assert_eq!(violation, None, "schedule {schedule} of\n{story}");
+    }
+}
+
+#[test]
+fn an_edit_of_a_row_that_came_back_after_its_contact_was_deleted_is_kept() {
+    let lines = [
+        (0, Action::KeapDelete { record: 0 }),
+        (20_000, Action::RowUndelete { record: 0 }),
+        (20_150, Action::RowEdit { record: 0, cell: 8, value: 1_900 }),
+    ];
+    holds(&calm(), &lines);
+}
+
+#[test]
+fn an_edit_before_a_delete_that_keap_undoes_is_carried() {
+    let lines = [
+        (0, Action::KeapEdit { record: 0, cell: 3, value: 1_460 }),
+        (10, Action::RowEdit { record: 0, cell: 7, value: 1_540 }),
+        (20, Action::RowDelete { record: 0 }),
+    ];
+    holds(&calm(), &lines);
+    let late = [
+        (0, Action::RowEdit { record: 0, cell: 0, value: 1_240 }),
+        (4_000, Action::RowDelete { record: 0 }),
+        (9_000, Action::KeapEdit { record: 0, cell: 4, value: 1_480 }),
+    ];
+    holds(&calm(), &late);
+}
+
+#[test]
+fn a_reading_that_overlaps_our_own_write_brings_nothing_old_back() {
+    for gap_ms in [400, 700, 1_000] {
+        let lines = [
+            (0, Action::RowEdit { record: 0, cell: 3, value: 1_040 }),
+            (gap_ms, Action::KeapEdit { record: 0, cell: 2, value: 1_140 }),
+            (gap_ms + 5, Action::RowEdit { record: 0, cell: 5, value: 1_080 }),
+        ];
+        holds(&calm(), &lines);
+    }
+}
+
+#[test]
+fn a_slow_answer_revives_no_contact_that_was_deleted_meanwhile() {
+    let lines = [
+        (0, Action::Request { fault: RequestFault::Slow(3_000), times: 3 }),
+        (10, Action::RowEdit { record: 0, cell: 3, value: 1_140 }),
+        (1_200, Action::KeapEdit { record: 0, cell: 5, value: 1_180 }),
+        (1_230, Action::KeapDelete { record: 0 }),
+    ];
+    holds(&calm(), &lines);
+}
+
+#[test]
+fn what_changes_in_keap_while_it_is_written_is_carried_again() {
+    let lines = [
+        (0, Action::RowTag { record: 0, tag: 1 }),
+        (10, Action::RowEdit { record: 0, cell: 5, value: 1_100 }),
+        (700, Action::KeapTag { record: 0, tag: 1 }),
+        (900, Action::KeapTag { record: 0, tag: 1 }),
+        (950, Action::Hooks { fault: HookFault::Delayed(2_000), times: 2 }),
+    ];
+    holds(&calm(), &lines);
+}
+
+#[test]
+fn a_pass_that_outlives_its_lease_makes_no_more_calls() {
+    let setting = Setting { calls: (5, 100), ..calm() };
+    let lines = [
+        (0, Action::HookBatch { unknown: 32 }),
+        (7_000, Action::FullRun),
+        (9_000, Action::Request { fault: RequestFault::AnswerLost, times: 2 }),
+        (60_000, Action::KeapEdit { record: 0, cell: 4, value: 1_500 }),
+    ];
+    holds(&setting, &lines);
 }

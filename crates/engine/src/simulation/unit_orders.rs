@@ -1,6 +1,9 @@
 //! Runs: ordered unit by unit to workers of their own, which live and die apart from the object.
 
-use super::object::{Part, begin_run, entropy, incremental_due, live_token, may_work, note, note_rejection, take_lease, world_of};
+use super::object::{
+    Part, begin_run, entropy, incremental_due, live_token, may_work, note, note_rejection, take_lease,
+    world_of,
+};
 use super::stage::{SimulatedClock, SimulatedStore, SimulatedTransport, Stage};
 use crate::paced::PacedTransport;
 use crate::quota::Priority;
@@ -77,8 +80,7 @@ async fn order_unit(
     tracked: &TrackedRun,
 ) -> Result<(), Failure> {
     let (token, generation) = live_token(stage, refreshing).await?;
-    let priority =
-        if tracked.run.kind == RunKind::Full { Priority::Backfill } else { Priority::Poll };
+    let priority = if tracked.run.kind == RunKind::Full { Priority::Backfill } else { Priority::Poll };
     let lease_id = format!("{}-{}", tracked.run.id, tracked.unit + 1);
     let lease =
         match take_lease(stage, priority, UNIT_CALLS_MAX, UNIT_CALLS_PER_SECOND_MAX, Some(lease_id.clone()))
@@ -141,7 +143,12 @@ async fn work_on_unit(stage: Rc<Stage>, order: UnitOrder, generation: u64) {
             return;
         }
     }
-    stage.tell(|| format!("unit {} of {} reports {:?} {:?}", report.unit, report.run_id, report.finished, report.failure));
+    stage.tell(|| {
+        format!(
+            "unit {} of {} reports {:?} {:?}",
+            report.unit, report.run_id, report.finished, report.failure
+        )
+    });
     take_report(&stage, &report, generation);
 }
 
