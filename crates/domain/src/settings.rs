@@ -1,7 +1,10 @@
 //! What an account's owner may choose. Kept in the account's object, changed only through the API.
 
+use crate::ids::EntityType;
 use crate::policy::Policies;
+use crate::schema::position;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// Settings of one account; every absent one has its default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +18,92 @@ pub struct AccountSettings {
     pub incremental_interval_minutes: u32,
 }
 
+/// Why settings were not changed; for the person who asked.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSettings {
+    /// Not an object of known settings.
+    #[error("the settings cannot be read: {0}")]
+    Unreadable(String),
+    /// An override that no field or entity answers to.
+    #[error(
+        "policies.overrides names {0}, which is neither a kind of record (contact) nor a field of one (contact.email)"
+    )]
+    UnknownOverride(String),
+    /// An interval out of range.
+    #[error("incremental_interval_minutes is 1 to {INTERVAL_MINUTES_MAX}")]
+    Interval,
+}
+
+/// Longest interval between incremental syncs, in minutes: a week.
+pub const INTERVAL_MINUTES_MAX: u32 = 10_080;
+
+impl AccountSettings {
+    /// These settings with those of `change`, a JSON object, in place of their own; what it leaves out stays.
+    pub fn changed(&self, change: &[u8]) -> Result<Self, InvalidSettings> {
+        let unreadable = |error: serde_json::Error| InvalidSettings::Unreadable(error.to_string());
+        let change: Map<String, Value> = serde_json::from_slice(change).map_err(unreadable)?;
+        let mut merged = serde_json::to_value(self).map_err(unreadable)?;
+        if let Some(settings) = merged.as_object_mut() {
+            settings.extend(change);
+        }
+        let changed: Self = serde_json::from_value(merged).map_err(unreadable)?;
+        if let Some(name) = changed.policies.overrides.keys().find(|name| !is_policy_target(name)) {
+            return Err(InvalidSettings::UnknownOverride(name.clone()));
+        }
+        if !(1..=INTERVAL_MINUTES_MAX).contains(&changed.incremental_interval_minutes) {
+            return Err(InvalidSettings::Interval);
+        }
+        Ok(changed)
+    }
+}
+
+/// Whether a policy can be about `name`: a kind of record, or one of its fields.
+fn is_policy_target(name: &str) -> bool {
+    match name.split_once('.') {
+        None => EntityType::from_name(name).is_some(),
+        Some((entity, field)) => {
+            EntityType::from_name(entity).is_some_and(|entity| position(entity, field).is_some())
+        }
+    }
+}
+
 impl Default for AccountSettings {
     fn default() -> Self {
         Self { policies: Policies::default(), delete_in_keap: false, incremental_interval_minutes: 30 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+
+    #[test]
+    fn what_a_change_leaves_out_stays() {
+        let before = AccountSettings { delete_in_keap: true, ..AccountSettings::default() };
+        let after = before.changed(br#"{"policies":{"default":"manual"}}"#).unwrap();
+        assert!(after.delete_in_keap);
+        assert_eq!(after.policies.default, Policy::Manual);
+        assert_eq!(before.changed(b"{}"), Ok(before));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let settings = AccountSettings::default();
+        for (change, said) in [
+            ("[]", "cannot be read"),
+            (r#"{"delete_in_kep":true}"#, "delete_in_kep"),
+            (r#"{"policies":{"overrides":{"contact.emial":"manual"}}}"#, "contact.emial"),
+            (r#"{"policies":{"overrides":{"person":"manual"}}}"#, "person"),
+            (r#"{"incremental_interval_minutes":0}"#, "1 to 10080"),
+        ] {
+            let error = settings.changed(change.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(said), "{change}: {error}");
+        }
+        assert!(
+            settings
+                .changed(br#"{"policies":{"overrides":{"contact.email":"keap_wins","order":"manual"}}}"#)
+                .is_ok()
+        );
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Path {
     Conflict(String),
     /// A decision about a conflict.
     Resolve(String),
+    /// A run of a kind that there is not.
+    UnknownKind,
     /// An entity that exists in Keap and is not mirrored.
     NotSynced(String),
     Unknown,
@@ -44,10 +46,11 @@ impl Path {
             ["conflicts", id, "resolve"] if is_uuid(id) => Self::Resolve((*id).to_owned()),
             ["sync", "runs", id] if is_uuid(id) => Self::Run((*id).to_owned()),
             ["sync", name] => match EntityType::from_plural(name) {
-                Some(entity) if EntityType::SYNCED.contains(&entity) => {
-                    let incremental = query.get("kind") == Some("incremental");
-                    Self::Start(if incremental { RunKind::Incremental } else { RunKind::Full }, vec![entity])
-                }
+                Some(entity) if EntityType::SYNCED.contains(&entity) => match query.get("kind") {
+                    None | Some("full") => Self::Start(RunKind::Full, vec![entity]),
+                    Some("incremental") => Self::Start(RunKind::Incremental, vec![entity]),
+                    Some(_) => Self::UnknownKind,
+                },
                 Some(_) => Self::NotSynced((*name).to_owned()),
                 None => Self::Unknown,
             },
@@ -108,6 +111,7 @@ mod tests {
             Path::parse("/sync/contacts", &incremental),
             Path::Start(RunKind::Incremental, vec![EntityType::Contact])
         );
+        assert_eq!(Path::parse("/sync/contacts", &query(&[("kind", "weird")])), Path::UnknownKind);
         assert_eq!(Path::parse("/sync/orders", &none), Path::NotSynced("orders".to_owned()));
         let id = "018f3f6e-0000-4000-8000-00000000abcd";
         assert_eq!(Path::parse("/conflicts", &none), Path::Conflicts);

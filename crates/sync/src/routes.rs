@@ -70,7 +70,9 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         {
             return Answer::method_not_allowed("GET");
         }
-        Path::Units | Path::Start(..) | Path::NotSynced(_) | Path::Resolve(_) if !is_write => {
+        Path::Units | Path::Start(..) | Path::UnknownKind | Path::NotSynced(_) | Path::Resolve(_)
+            if !is_write =>
+        {
             return Answer::method_not_allowed("POST");
         }
         _ => {}
@@ -81,6 +83,7 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
     let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
     let outcome = match path {
         Path::Metrics => return metrics(),
+        Path::UnknownKind => return Answer::bad_request("kind is full or incremental"),
         Path::NotSynced(name) => {
             return Answer::not_found(&format!("{name} are not synced; contacts are"));
         }

@@ -116,7 +116,7 @@ impl AdminApi {
     pub async fn is_connected(&self, account: &str) -> Result<bool> {
         let url = format!("{}/oauth/status?keap_account_id={account}", self.coordinator_url);
         let body = self.call(Method::GET, &url, None).await?;
-        Ok(body.get("connected").and_then(Value::as_bool).unwrap_or(false))
+        Ok(body.get("state").and_then(Value::as_str) == Some("connected"))
     }
 
     /// Starts a full sync; gives the run's id.

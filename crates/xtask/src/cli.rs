@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::bench::BenchArguments;
 use crate::dev::DevArguments;
 use crate::send_hook::SendHookArguments;
+use crate::simulate::SimulateArguments;
 use crate::test_run::TestArguments;
 use crate::worker_build::Worker;
 
@@ -50,6 +51,8 @@ pub enum Command {
     },
     /// Measure a system of its own on free ports.
     Bench(BenchArguments),
+    /// Run the engine through histories that seeds determine, with everything going wrong that can.
+    Simulate(SimulateArguments),
     /// Send a delivery as Keap makes it, to any deployment.
     SendHook(SendHookArguments),
     /// Install the pinned tools and build everything that `dev` needs.

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
 use tokio_postgres::Client;
 
@@ -20,6 +22,9 @@ const FREE_DISK_BYTES_MIN: u64 = 5_000_000_000;
 
 /// The oldest Node whose npm installs the pinned one.
 const NODE_MAJOR_MIN: u32 = 20;
+
+/// Longest wait for a worker's health.
+const HEALTH_LIMIT: Duration = Duration::from_secs(10);
 
 /// How far two clocks may be apart before signatures, tokens and cursors suffer, in seconds.
 const CLOCK_SKEW_SECONDS_MAX: i64 = 5;
@@ -211,7 +216,10 @@ async fn postgres_clock(client: &Client) -> Result<String> {
 }
 
 async fn worker_clock(coordinator_url: &str) -> Result<String> {
-    let response = http::client()?.get(format!("{coordinator_url}/health")).send().await?;
+    let response =
+        http::client()?.get(format!("{coordinator_url}/health")).timeout(HEALTH_LIMIT).send().await.context(
+            "it does not answer: see its log, and restart it with `cargo xtask down` and `cargo xtask dev`",
+        )?;
     let body: serde_json::Value = response.json().await.context("the answer of /health is no JSON")?;
     let text = body.get("timestamp").and_then(serde_json::Value::as_str).context("/health gives no time")?;
     let time: jiff::Timestamp = text.parse().context("/health gives no RFC 3339 time")?;

@@ -34,6 +34,7 @@ pub mod schema_docs;
 pub mod scratch_postgres;
 pub mod secrets;
 pub mod send_hook;
+pub mod simulate;
 pub mod status;
 pub mod subprocess;
 pub mod supervise;

@@ -10,7 +10,8 @@ use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
-    artifacts, bench, dev, doctor, migrate, schema_docs, send_hook, status, supervise, system, test_run,
+    artifacts, bench, dev, doctor, migrate, schema_docs, send_hook, simulate, status, supervise, system,
+    test_run,
 };
 
 fn main() -> ExitCode {
@@ -61,6 +62,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::SchemaDocs { check } => runtime.block_on(schema_docs::run(&workspace, check))?,
         Command::Bench(arguments) => runtime.block_on(bench::run(arguments))?,
+        Command::Simulate(arguments) => {
+            let is_sound = simulate::run(&workspace, &arguments)?;
+            return Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::SendHook(arguments) => runtime.block_on(send_hook::run(&state_dir, &arguments))?,
         Command::Setup => {
             artifacts::ensure(&workspace, &system::SystemOptions::for_dev(system::Lifetime::Detached))?;

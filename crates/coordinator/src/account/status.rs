@@ -5,7 +5,6 @@ use super::times::shown;
 use super::{Account, time_now};
 use crate::storage::values;
 use keapsync_domain::failure::Failure;
-use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::LinkField;
 use keapsync_engine::token::CredentialKind;
@@ -14,9 +13,6 @@ use serde_json::{Value, json};
 
 /// Runs shown in status.
 const RUNS_SHOWN_MAX: i64 = 10;
-
-/// Most minutes between incremental runs: a week.
-const INTERVAL_MINUTES_MAX: u32 = 7 * 24 * 60;
 
 impl Account<'_> {
     /// The whole status.
@@ -92,15 +88,12 @@ impl Account<'_> {
         Ok(Answer::json(200, &self.settings()?))
     }
 
-    /// Replaces the settings.
+    /// Changes the settings that are given; the others stay.
     pub(super) async fn change_settings(&self, body: &[u8]) -> Result<Answer, Failure> {
-        let settings: AccountSettings = match serde_json::from_slice(body) {
+        let settings = match self.settings()?.changed(body) {
             Ok(settings) => settings,
-            Err(error) => return Ok(Answer::bad_request(&format!("the settings cannot be read: {error}"))),
+            Err(error) => return Ok(Answer::bad_request(&error.to_string())),
         };
-        if !(1..=INTERVAL_MINUTES_MAX).contains(&settings.incremental_interval_minutes) {
-            return Ok(Answer::bad_request("incremental_interval_minutes is 1 to 10080"));
-        }
         self.sql().put(values::SETTINGS, &settings)?;
         self.reopen(&[Step::Registry, Step::AccountRow])?;
         self.object.arm(time_now()).await;
