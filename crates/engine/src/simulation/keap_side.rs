@@ -294,11 +294,11 @@ fn decoded(text: &str) -> String {
 pub(super) fn cells_from(first: ValueNumber) -> Cells {
     let mut cells = Cells::default();
     for (cell, value) in (0..CELLS).zip(first..) {
-        if cell != 7 || first % 2 == 0 {
+        if cell != 7 || first.is_multiple_of(2) {
             cells.set(cell, value);
         }
     }
-    cells.set(READ_ONLY, if first % 3 == 0 { cells.get(READ_ONLY) } else { 0 });
+    cells.set(READ_ONLY, if first.is_multiple_of(3) { cells.get(READ_ONLY) } else { 0 });
     cells.tags = u8::try_from(first % (1 << TAGS.len())).unwrap_or(0);
     cells
 }

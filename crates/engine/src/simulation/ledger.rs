@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of one value.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says another thing that happened, and all may have")]
 struct Fate {
     author: Option<Side>,
     authored_at_step: u64,

@@ -116,7 +116,7 @@ impl Storage {
         claimed.take(EVENT_CLAIM_MAX).collect()
     }
 
-    fn settle(&mut self, event: &ClaimedEvent, outcome: Option<Failed>) {
+    fn settle(&mut self, event: &ClaimedEvent, outcome: Option<&Failed>) {
         let id: u64 = event.keap_id.parse().unwrap_or(0);
         let Some(known) = self.events.get_mut(&id).filter(|known| known.sequence == event.sequence) else {
             return;
@@ -124,9 +124,9 @@ impl Storage {
         match outcome {
             None => drop(self.events.remove(&id)),
             Some(Failed::Retry { attempts, failures, next_attempt_at }) => {
-                known.attempts = attempts;
-                known.failures = failures;
-                known.next_attempt_at = next_attempt_at;
+                known.attempts = *attempts;
+                known.failures = *failures;
+                known.next_attempt_at = *next_attempt_at;
             }
             Some(Failed::Dead { .. }) => known.is_dead = true,
         }
@@ -259,7 +259,7 @@ fn settle(stage: &Stage, live: &Live, events: &[ClaimedEvent], refetched: Refetc
                 stage.coverage.borrow_mut().count("dead event");
                 stage.tell(|| format!("event of {} given up: {failure}", event.keap_id));
             }
-            stage.storage.borrow_mut().settle(event, Some(outcome));
+            stage.storage.borrow_mut().settle(event, Some(&outcome));
         } else if refetched.settled.contains(&event.keap_id) {
             stage.storage.borrow_mut().settle(event, None);
         }
@@ -380,17 +380,17 @@ pub(super) fn may_work(stage: &Stage, part: Part) -> bool {
 pub(super) fn note(stage: &Stage, part: Part, outcome: &Result<(), Failure>) {
     let (now, entropy) = (stage.object_now(), entropy(stage));
     let mut storage = stage.storage.borrow_mut();
-    let state = part_state(&mut storage, part);
+    let waits = part_state(&mut storage, part);
     match outcome {
-        Ok(()) => *state = PartState::default(),
+        Ok(()) => *waits = PartState::default(),
         Err(failure) => {
             let asked = failure.retry_after_ms.filter(|_| failure.class == FailureClass::RateLimited);
             if let Some(wait_ms) = asked {
-                state.retry_at = now.plus_ms(wait_ms.max(1));
+                waits.retry_at = now.plus_ms(wait_ms.max(1));
             } else {
-                state.failures = state.failures.saturating_add(1);
-                let wait_ms = delay_ms(state.failures, entropy, PART_DELAY_MAX_MS, failure.retry_after_ms);
-                state.retry_at = now.plus_ms(wait_ms);
+                waits.failures = waits.failures.saturating_add(1);
+                let wait_ms = delay_ms(waits.failures, entropy, PART_DELAY_MAX_MS, failure.retry_after_ms);
+                waits.retry_at = now.plus_ms(wait_ms);
             }
             stage.coverage.borrow_mut().count("part waits after a failure");
         }

@@ -272,7 +272,7 @@ impl Stage {
         if fault == Some(RequestFault::Lost) {
             self.coverage.borrow_mut().count("request lost");
             self.tell(|| format!("Keap: {} is lost", described()));
-            let wait_ms = if step % 2 == 0 { TIMEOUT_MS } else { 50 };
+            let wait_ms = if step.is_multiple_of(2) { TIMEOUT_MS } else { 50 };
             self.reply(flight, Err(no_answer()), wait_ms);
             return;
         }
@@ -306,7 +306,7 @@ impl Stage {
         if fault == Some(RequestFault::AnswerLost) {
             self.coverage.borrow_mut().count("answer lost");
             self.tell(|| "  its answer is lost".to_owned());
-            let wait_ms = if step % 2 == 0 { TIMEOUT_MS } else { 50 };
+            let wait_ms = if step.is_multiple_of(2) { TIMEOUT_MS } else { 50 };
             self.reply(flight, Err(no_answer()), wait_ms);
             return;
         }
