@@ -50,6 +50,13 @@ pub fn clarified(failure: Failure, advice: &str) -> Failure {
     }
 }
 
+/// A write that Keap answers with 409 although nothing changed meanwhile: another record stands in its way, and reading
+/// again would not help. Other failures stay as they are.
+#[must_use]
+pub fn taken(failure: Failure, advice: &str) -> Failure {
+    if failure.class == FailureClass::Conflict { clarified(failure, advice) } else { failure }
+}
+
 /// A body that is not what the contract says.
 #[must_use]
 pub fn malformed(what: &str, reason: &serde_json::Error) -> Failure {

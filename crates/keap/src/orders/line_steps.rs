@@ -164,11 +164,16 @@ pub fn plan(
 ) -> Result<Vec<LineStep>, Failure> {
     let places = currency.map_or(2, exponent);
     let mut held: BTreeMap<String, &Value> = slot_entries(SlotKind::Item, remote).collect();
-    let wanted = with_ids(wanted, &adopted(base, wanted, remote, currency));
+    let adopted = adopted(base, wanted, remote, currency);
+    let wanted = with_ids(wanted, &adopted);
     let (mut steps, mut creates) = (Vec::new(), Vec::new());
     for (key, line) in last_of_each(&wanted) {
         match held.remove(&key) {
-            Some(held_line) => steps.extend(update(key, line, held_line, places)?),
+            Some(held_line) => {
+                // What a new line left to Keap is Keap's to say; from a line that was there it was taken away.
+                let is_new = adopted.iter().any(|(_, id)| *id == key);
+                steps.extend(update(key, line, held_line, places, is_new)?);
+            }
             None => creates.push(LineStep::Create { body: create_body(&key, line, places)?, key }),
         }
     }
@@ -253,7 +258,13 @@ fn create_body(key: &str, line: &Value, places: u32) -> Result<Map<String, Value
     Ok(body)
 }
 
-fn update(id: String, line: &Value, held: &Value, places: u32) -> Result<Option<LineStep>, Failure> {
+fn update(
+    id: String,
+    line: &Value,
+    held: &Value,
+    places: u32,
+    is_new: bool,
+) -> Result<Option<LineStep>, Failure> {
     refuse_unknown_keys(&id, line)?;
     for name in ["item_type", "subscription_id", "discount"] {
         let (ours, theirs) = (line.get(name), held.get(name));
@@ -272,6 +283,9 @@ fn update(id: String, line: &Value, held: &Value, places: u32) -> Result<Option<
             continue;
         }
         let Some(value) = property(line, &id, name, places)? else {
+            if is_new {
+                continue;
+            }
             return Err(refused(&id, &format!("has no {name}, and Keap can't clear it: put a value there")));
         };
         mask.push(name);

@@ -211,6 +211,12 @@ fn lines_are_made_changed_and_deleted_one_by_one() {
         ("new and gone", json!([tea, pot]), both.clone(), vec![pot_body, "delete 2"]),
         ("made already, the answer lost", json!([tea, pot]), json!([tea, made_pot]), vec!["#1 is 3"]),
         (
+            "made already, the rest filled in by Keap",
+            json!([tea, {"product_id": "5", "quantity": 1}]),
+            json!([tea, made_pot]),
+            vec!["#1 is 3"],
+        ),
+        (
             "two alike, one made",
             json!([tea, pot, pot]),
             json!([tea, made_pot]),

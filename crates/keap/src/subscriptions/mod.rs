@@ -7,6 +7,7 @@
 pub mod convert;
 
 use crate::caller::{Caller, ListQuery, masked};
+use crate::failure::taken;
 use crate::names::NameCache;
 use crate::page::{Reading, RecordPage};
 use crate::transport::{Method, Transport};
@@ -18,6 +19,10 @@ use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
 const PATH: &str = "/rest/v2/subscriptions";
+
+/// What to do when Keap holds the same subscription.
+const HELD_ALREADY: &str = "Keap makes no second subscription of a contact to the same plan: end the other one in Keap \
+    or change the plan, then replay this item";
 
 /// Calls to the subscriptions API.
 pub struct SubscriptionsApi<'a, T> {
@@ -117,12 +122,9 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
         observed_at: Timestamp,
     ) -> Result<RemoteRecord, Failure> {
         let read = reader(observed_at);
-        self.joined(
-            self.caller
-                .post_record(self.caller.url(PATH), body, &Reading::new(EntityType::Subscription, &read))
-                .await?,
-        )
-        .await
+        let reading = Reading::new(EntityType::Subscription, &read);
+        let made = self.caller.post_record(self.caller.url(PATH), body, &reading).await;
+        self.joined(made.map_err(|failure| taken(failure, HELD_ALREADY))?).await
     }
 
     /// Changes the properties named in `mask`, and no others.

@@ -143,6 +143,18 @@ fn requests_are_what_the_contract_says() {
 }
 
 #[test]
+fn a_second_subscription_to_a_plan_is_the_records_fault() {
+    let transport = Recorded::answering([(409, json!({"message": "duplicate"})), (400, json!({}))]);
+    let names = NameCache::default();
+    let api = SubscriptionsApi { caller: transport.caller(), names: &names };
+    for said in ["end the other one in Keap", "Keap answered 400"] {
+        let failure = at_once(api.create(Map::new(), NOW)).unwrap_err();
+        assert_eq!(failure.class, FailureClass::Invalid);
+        assert!(failure.message.contains(said), "{}", failure.message);
+    }
+}
+
+#[test]
 fn values_that_keap_refuses_are_named_before_any_call() {
     let held = read(&wire()).unwrap().record;
     for (field, property, value, said) in [

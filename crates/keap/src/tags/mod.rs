@@ -12,6 +12,7 @@ pub use applications::{TagChange, change_tag};
 pub use categories::{TagCategory, create_category, list_categories};
 
 use crate::caller::{Caller, ListQuery, masked};
+use crate::failure::taken;
 use crate::names::NameCache;
 use crate::page::{Reading, RecordPage};
 use crate::transport::Transport;
@@ -23,6 +24,10 @@ use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
 const PATH: &str = "/rest/v2/tags";
+
+/// What to do when a name is in use.
+const NAME_TAKEN: &str =
+    "Keap has another tag of this name, and names are unique: choose another name, or use that tag";
 
 /// Calls to the tags API.
 pub struct TagsApi<'a, T> {
@@ -115,12 +120,9 @@ impl<T: Transport> TagsApi<'_, T> {
         observed_at: Timestamp,
     ) -> Result<RemoteRecord, Failure> {
         let read = reader(observed_at);
-        self.joined(
-            self.caller
-                .post_record(self.caller.url(PATH), body, &Reading::new(EntityType::Tag, &read))
-                .await?,
-        )
-        .await
+        let reading = Reading::new(EntityType::Tag, &read);
+        let made = self.caller.post_record(self.caller.url(PATH), body, &reading).await;
+        self.joined(made.map_err(|failure| taken(failure, NAME_TAKEN))?).await
     }
 
     /// Changes the properties named in `mask`, and no others.
@@ -133,7 +135,8 @@ impl<T: Transport> TagsApi<'_, T> {
     ) -> Result<RemoteRecord, Failure> {
         let read = reader(observed_at);
         let url = masked(self.caller.url(&format!("{PATH}/{id}")), mask);
-        self.joined(self.caller.patch_record(url, body, &Reading::new(EntityType::Tag, &read)).await?).await
+        let written = self.caller.patch_record(url, body, &Reading::new(EntityType::Tag, &read)).await;
+        self.joined(written.map_err(|failure| taken(failure, NAME_TAKEN))?).await
     }
 
     /// Deletes a tag, which also takes it off every contact; one that does not exist (any more) counts as deleted.

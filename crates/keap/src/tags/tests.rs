@@ -119,6 +119,22 @@ fn a_name_that_means_something_in_a_filter_is_looked_for_in_all_tags() {
 }
 
 #[test]
+fn a_name_in_use_is_the_records_fault_and_reading_again_no_help() {
+    let taken = || (409, json!({"message": "name exists"}));
+    let transport = Recorded::answering([taken(), taken(), (503, json!({}))]);
+    let names = NameCache::default();
+    let api = TagsApi { caller: transport.caller(), names: &names };
+    for failure in
+        [at_once(api.create(Map::new(), NOW)), at_once(api.update("9", &["name"], Map::new(), NOW))]
+    {
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.class, FailureClass::Invalid);
+        assert!(failure.message.contains("choose another name") && failure.message.contains("name exists"));
+    }
+    assert_eq!(at_once(api.create(Map::new(), NOW)).unwrap_err().class, FailureClass::Unavailable);
+}
+
+#[test]
 fn a_delete_of_what_is_gone_is_done() {
     for (status, class) in [(404, None), (204, None), (409, Some(FailureClass::Conflict))] {
         let transport = Recorded::answering([(status, json!({}))]);
