@@ -1,5 +1,6 @@
 drop table public.sync_orders;
 drop function public.keapsync_link_contact();
+drop function public.keapsync_check_parts(jsonb);
 
 -- As 0011 made it.
 create or replace function public.keapsync_capture() returns trigger

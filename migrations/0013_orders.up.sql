@@ -100,6 +100,56 @@ select public.keapsync_grant_service_role('select, insert, update, delete', 'pub
 -- The capture of 0011, with two additions that these tables need: amounts are kept as texts of plain decimals and times in UTC,
 -- whatever the session's time zone, as the merge compares them. And with one that all need: what the sync could not read back is
 -- refused here, while the person is there to mend it. Later it would hold up whatever is read together with it.
+-- Lists of JSON objects that Keap tells apart by a name: what has none, or one that Keap does not know, would be written to a slot of
+-- Keap's choice, and again with every later edit.
+create function public.keapsync_check_parts(changed jsonb) returns void
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    slots constant jsonb := '{"emails": ["EMAIL2", "EMAIL3"], "phones": ["PHONE2", "PHONE3", "PHONE4", "PHONE5"],
+        "addresses": ["BILLING", "SHIPPING", "OTHER"]}';
+    list record;
+begin
+    for list in
+        select known.key as name, known.value as names, changed -> known.key as given
+        from jsonb_each(slots) as known
+        where jsonb_typeof(changed -> known.key) = 'array'
+    loop
+        if exists (
+            select from jsonb_array_elements(list.given) as part
+            where jsonb_typeof(part) <> 'object' or not list.names @> coalesce(part -> 'field', 'null')
+        ) then
+            raise exception '% is an array of objects, each with a field', list.name
+                using errcode = 'invalid_parameter_value',
+                    hint = format('field is one of %s. The first address and number are columns of their own: email and phone.',
+                        (select string_agg(name, ', ') from jsonb_array_elements_text(list.names) as name));
+        end if;
+        if (select count(distinct part -> 'field') <> count(*) from jsonb_array_elements(list.given) as part) then
+            raise exception '% names a field twice', list.name
+                using errcode = 'invalid_parameter_value', hint = 'Keap keeps one value in each.';
+        end if;
+    end loop;
+    if exists (
+        select from jsonb_array_elements(case jsonb_typeof(changed -> 'tags') when 'array' then changed -> 'tags' else '[]' end) as tag
+        where coalesce(tag #>> '{}', '') !~ '^[0-9]{1,19}$'
+    ) then
+        raise exception 'tags is an array of Keap''s ids of tags'
+            using errcode = 'invalid_parameter_value', hint = 'Such as ["101", "102"].';
+    end if;
+    if exists (
+        select from jsonb_array_elements(
+            case jsonb_typeof(changed -> 'line_items') when 'array' then changed -> 'line_items' else '[]' end) as item
+        where jsonb_typeof(item) <> 'object'
+    ) then
+        raise exception 'line_items is an array of objects' using errcode = 'invalid_parameter_value';
+    end if;
+end
+$$;
+comment on function public.keapsync_check_parts(jsonb) is
+    'Refuses values of a person''s edit whose parts Keap could not tell apart. Takes the changed columns.';
+select public.keapsync_protect_function('public.keapsync_check_parts(jsonb)');
+
 create or replace function public.keapsync_capture() returns trigger
     language plpgsql
     security definer
@@ -150,6 +200,9 @@ begin
     if new_values @? 'lax $.** ? (@.type() == "number" && (@ > 1e308 || @ < -1e308))' then
         raise exception 'a number in the JSON of % is larger than JSON readers take', tg_table_name
             using errcode = 'numeric_value_out_of_range', hint = 'Numbers go up to 1e308; write it as a text.';
+    end if;
+    if new_values ?| '{emails,phones,addresses,tags,line_items}' then
+        perform public.keapsync_check_parts(new_values);
     end if;
     foreach moment in array times loop
         if new_values ? moment and jsonb_typeof(new_values -> moment) = 'string' then

@@ -269,13 +269,37 @@ async fn an_edit_that_could_not_be_read_back_is_refused() {
     let fits = format!(r#"{{"7": {}1.5e300{}}}"#, "[".repeat(90), "]".repeat(90));
     let edit = "update sync_contacts set custom_fields = $1::text::jsonb where keap_id = '7'";
     assert_eq!(person.execute(edit, &[&fits]).await.expect("the edit is captured"), 1);
-    let rows = Store::new(&engine)
-        .claim(&account(), 10, 60_000, "test")
-        .await
-        .expect("the item is claimed");
+    let rows = Store::new(&engine).claim(&account(), 10, 60_000, "test").await.expect("the item is claimed");
     let ids = vec![rows[0].entity_id.clone()];
     let read = Store::new(&engine).read_rows(&account(), EntityType::Contact, &ids).await;
     assert_eq!(read.expect("the row is read").len(), 1);
+}
+
+#[tokio::test]
+async fn parts_that_keap_could_not_tell_apart_are_refused() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    for (column, value) in [
+        ("phones", r#"[{"number": "5551234"}]"#),
+        ("phones", r#"[{"field": "PHONE1", "number": "1"}]"#),
+        ("phones", r#"[{"field": "PHONE2", "number": "1"}, {"field": "PHONE2", "number": "2"}]"#),
+        ("emails", r#"[1, 2, "x", null]"#),
+        ("emails", r#"[{"a": 1}]"#),
+        ("addresses", r#"[{"field": "HOME", "line1": "1 Main"}]"#),
+        ("tags", r#"["vip"]"#),
+        ("tags", r"[null]"),
+    ] {
+        let edit = format!("update sync_contacts set {column} = $1::text::jsonb where keap_id = '7'");
+        let refused = person.execute(&edit, &[&value]).await.expect_err("the edit is refused");
+        assert_eq!(refused.code(), Some(&SqlState::INVALID_PARAMETER_VALUE), "{column} {value}");
+        assert!(refused.as_db_error().is_some_and(|error| error.hint().is_some()), "{column} {value}");
+    }
+    assert_eq!(count(&engine, "sync_queue").await, 0);
+    let edit = r#"update sync_contacts set phones = '[{"field": "PHONE2", "number": "1"}]', emails = '[]', tags = '["1", 2]',
+        addresses = '[{"field": "BILLING", "line1": "1 Main"}]' where keap_id = '7'"#;
+    assert_eq!(person.execute(edit, &[]).await.expect("the edit is captured"), 1);
+    assert_eq!(count(&engine, "sync_queue").await, 1);
 }
 
 #[tokio::test]
