@@ -13,7 +13,7 @@ use crate::process::{Lifetime, Service, StopSignal};
 use crate::progress::{detail, say};
 use crate::status;
 use crate::supervise;
-use crate::system::{DEV_ACCOUNT, KeapSource, System, SystemOptions, SystemRecord};
+use crate::system::{DEV_ACCOUNT, KeapSource, System, SystemOptions, SystemRecord, Urls};
 use crate::workspace::Workspace;
 
 /// How long the first sync may take before something must be wrong.
@@ -101,6 +101,9 @@ async fn bring_up_and_stay(arguments: &DevArguments, state_dir: &Path) -> Result
         first_sync(&api).await?;
         say(format!("Up after {:.1} s", started.elapsed().as_secs_f64()));
         print_addresses(state_dir).await?;
+        if arguments.keap_api_url.is_none() {
+            print_things_to_try(urls);
+        }
         if arguments.detach {
             say("Running in the background: `cargo xtask status` shows it, `cargo xtask down` stops it");
             return Ok(());
@@ -260,6 +263,18 @@ async fn print_addresses(state_dir: &Path) -> Result<()> {
         detail(line);
     }
     Ok(())
+}
+
+/// One change on either side, and where to see it arrive.
+fn print_things_to_try(urls: &Urls) {
+    say("Try it: change a contact in the database, and one in Keap");
+    let edit = "update sync_contacts set job_title = 'Captain' where keap_id = '1'";
+    detail(format!("psql '{}' -c \"{edit}\"", urls.database));
+    let tenant = format!("{}/sim/tenants/{DEV_ACCOUNT}", urls.keap);
+    detail(format!("curl '{tenant}/contacts/1'   # Keap's side of it, a second later"));
+    detail(format!(
+        "curl -X PATCH '{tenant}/contacts/2' -H 'content-type: application/json' -d '{{\"given_name\":\"Zoë\"}}'"
+    ));
 }
 
 /// Waits for Ctrl-C or a polite request to end.
