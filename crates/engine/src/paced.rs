@@ -148,4 +148,23 @@ mod tests {
             assert!(window[5] - window[0] >= WINDOW_MS, "six calls within a second: {window:?}");
         }
     }
+
+    #[test]
+    fn a_lease_that_has_ended_allows_no_call() {
+        let clock = ManualClock(Cell::new(0));
+        let recorder = Recorder(&clock, RefCell::new(Vec::new()));
+        let paced = PacedTransport::new(&recorder, &clock, 12, 1).until(Timestamp(1_500));
+        let request = Request {
+            method: Method::Get,
+            url: String::new(),
+            credential: Credential::Bearer(Secret::new("t")),
+            body: Body::Empty,
+        };
+        let send = || futures_util::FutureExt::now_or_never(paced.send(request.clone())).unwrap();
+        assert!(send().is_ok() && send().is_ok());
+        // The third waits for its second, and by then the lease has ended.
+        assert_eq!(send().unwrap_err().class, FailureClass::RateLimited);
+        assert_eq!(paced.calls_left(), 0);
+        assert_eq!(recorder.1.borrow().len(), 2);
+    }
 }

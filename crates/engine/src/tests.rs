@@ -230,6 +230,42 @@ fn old_news_does_not_overwrite_newer_state() {
 }
 
 #[test]
+fn a_reading_that_was_on_its_way_while_a_newer_one_arrived_is_read_again() {
+    on_stage(|stage| {
+        let (id, row) = stage.linked(&json!({"given_name": "Ann", "email_addresses": emails("a@x.io")}));
+        let read = async |world: &World<'_, FakeKeap<'_>, FakeMirror<'_>, FakeClock>| {
+            let mut page = world.keap.list_ids(&[id.to_string()], stage.clock.now()).await.unwrap();
+            page.contacts.remove(0)
+        };
+        let mut old = stage.in_world(read);
+        stage.mirror.edit(&row, "first_name", &json!("Anna"));
+        stage.drain();
+        // Keap tells times by the second, and both readings are of the same.
+        old.updated_at = stage.mirror.linked(id).row.keap_updated_at;
+        let origin = Origin { source: WriteSource::Hook, run_id: None };
+        let applied =
+            stage.in_world(async |world| apply(world, &origin, vec![old], Vec::new()).await.unwrap());
+        assert_eq!(applied.unsettled, [id.to_string()]);
+        assert_eq!(stage.row_value(id, "first_name"), "Anna");
+    });
+}
+
+#[test]
+fn a_reading_from_before_a_delete_revives_nothing_however_new_it_was() {
+    on_stage(|stage| {
+        let (id, _) = stage.linked(&json!({"given_name": "Ann"}));
+        stage.keap.edit(id, &json!({"given_name": "Anna"}));
+        let unseen = stage
+            .in_world(async |world| world.keap.list_ids(&[id.to_string()], stage.clock.now()).await.unwrap());
+        stage.keap.contacts.borrow_mut().clear();
+        stage.hook(&[id]);
+        let origin = Origin { source: WriteSource::FullSync, run_id: None };
+        stage.in_world(async |world| apply(world, &origin, unseen.contacts, Vec::new()).await.unwrap());
+        assert!(stage.mirror.linked(id).row.deleted_at.is_some());
+    });
+}
+
+#[test]
 fn a_new_row_becomes_one_contact_even_when_the_answer_is_lost() {
     on_stage(|stage| {
         let row = stage.mirror.insert(&json!({"first_name": "New", "email": "n@x.io", "tags": ["9"]}));

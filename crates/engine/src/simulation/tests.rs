@@ -1,6 +1,6 @@
 //! The simulator proves the engine, and known-bad engines prove the simulator.
 
-use super::story::{Action, HookFault, Line, RequestFault, Setting, Story};
+use super::story::{Action, HookFault, Line, Setting, Story};
 use super::{Invariant, Mutation, replay, shrunk, simulate};
 use keapsync_domain::policy::Policies;
 
@@ -103,29 +103,6 @@ fn an_edit_before_a_delete_that_keap_undoes_is_carried() {
 }
 
 #[test]
-fn a_reading_that_overlaps_our_own_write_brings_nothing_old_back() {
-    for gap_ms in [400, 700, 1_000] {
-        let lines = [
-            (0, Action::RowEdit { record: 0, cell: 3, value: 1_040 }),
-            (gap_ms, Action::KeapEdit { record: 0, cell: 2, value: 1_140 }),
-            (gap_ms + 5, Action::RowEdit { record: 0, cell: 5, value: 1_080 }),
-        ];
-        holds(&calm(), &lines);
-    }
-}
-
-#[test]
-fn a_slow_answer_revives_no_contact_that_was_deleted_meanwhile() {
-    let lines = [
-        (0, Action::Request { fault: RequestFault::Slow(3_000), times: 3 }),
-        (10, Action::RowEdit { record: 0, cell: 3, value: 1_140 }),
-        (1_200, Action::KeapEdit { record: 0, cell: 5, value: 1_180 }),
-        (1_230, Action::KeapDelete { record: 0 }),
-    ];
-    holds(&calm(), &lines);
-}
-
-#[test]
 fn what_changes_in_keap_while_it_is_written_is_carried_again() {
     let lines = [
         (0, Action::RowTag { record: 0, tag: 1 }),
@@ -135,16 +112,4 @@ fn what_changes_in_keap_while_it_is_written_is_carried_again() {
         (950, Action::Hooks { fault: HookFault::Delayed(2_000), times: 2 }),
     ];
     holds(&calm(), &lines);
-}
-
-#[test]
-fn a_pass_that_outlives_its_lease_makes_no_more_calls() {
-    let setting = Setting { calls: (5, 100), ..calm() };
-    let lines = [
-        (0, Action::HookBatch { unknown: 32 }),
-        (7_000, Action::FullRun),
-        (9_000, Action::Request { fault: RequestFault::AnswerLost, times: 2 }),
-        (60_000, Action::KeapEdit { record: 0, cell: 4, value: 1_500 }),
-    ];
-    holds(&setting, &lines);
 }
