@@ -24,6 +24,7 @@ mod ledger;
 mod mirror_side;
 mod mutation;
 mod object;
+mod ports;
 mod random;
 mod schedule;
 mod shrink;

@@ -3,8 +3,9 @@
 //! Storage survives an eviction; the loops and all that they hold do not. What a loop decides, it decides by the engine's own
 //! functions: which event is tried again, what becomes of a token, a run, a lease.
 
+use super::ports::{SimulatedClock, SimulatedStore, SimulatedTransport};
 use super::schedule::{Wait, Waiter};
-use super::stage::{Event, SimulatedClock, SimulatedStore, SimulatedTransport, Stage};
+use super::stage::{Event, Stage};
 use crate::event_queue::{ClaimedEvent, Failed, failed};
 use crate::inbound::{Refetched, refetch};
 use crate::outbox::drain;

@@ -4,7 +4,8 @@ use super::object::{
     Part, begin_run, entropy, incremental_due, live_token, may_work, note, note_rejection, take_lease,
     world_of,
 };
-use super::stage::{SimulatedClock, SimulatedStore, SimulatedTransport, Stage};
+use super::ports::{SimulatedClock, SimulatedStore, SimulatedTransport};
+use super::stage::Stage;
 use crate::paced::PacedTransport;
 use crate::quota::Priority;
 use crate::runs::TrackedRun;

@@ -1,0 +1,200 @@
+//! The ports through which the engine sees the stage: a worker's clock, the network to Keap, the database.
+
+use super::cells::Cells;
+use super::mirror_side::MirrorSide;
+use super::schedule::Wait;
+use super::stage::{Event, Flight, Reply, Stage};
+use super::verdict::{Invariant, Violation};
+use crate::ports::{
+    Clock, KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
+    WriteBatch, WriteOutcome,
+};
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_keap::transport::{Request, Response, Transport};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// The clock of one worker.
+pub(super) struct SimulatedClock {
+    pub stage: Rc<Stage>,
+    pub skew_ms: i64,
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.stage.schedule.now_ms() + self.skew_ms)
+    }
+
+    async fn sleep_ms(&self, delay_ms: i64) {
+        self.stage.schedule.sleep(delay_ms).await;
+    }
+}
+
+/// The network to Keap.
+pub(super) struct SimulatedTransport {
+    stage: Rc<Stage>,
+    pass: Cell<u64>,
+}
+
+impl SimulatedTransport {
+    pub(super) fn new(stage: &Rc<Stage>) -> Self {
+        let transport = Self { stage: Rc::clone(stage), pass: Cell::new(0) };
+        transport.begin_pass();
+        transport
+    }
+
+    /// What is read from now on belongs together.
+    pub(super) fn begin_pass(&self) {
+        let pass = self.stage.passes.get() + 1;
+        self.stage.passes.set(pass);
+        self.pass.set(pass);
+    }
+}
+
+impl Transport for SimulatedTransport {
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let stage = &self.stage;
+        stage.count_call();
+        let reply = Rc::new(Reply::default());
+        let flight = Flight { request, pass: self.pass.get(), reply: Rc::clone(&reply) };
+        stage.in_flight.set(stage.in_flight.get() + 1);
+        stage.schedule.after(stage.latency_ms(), Event::Request(Box::new(flight)));
+        Wait(Rc::clone(&reply.waiter)).await;
+        let response = reply.response.borrow_mut().take();
+        response.unwrap_or_else(|| Err(Failure::new(FailureClass::Unavailable, "no answer")))
+    }
+}
+
+/// The database, as the engine sees it.
+pub(super) struct SimulatedStore {
+    pub stage: Rc<Stage>,
+}
+
+impl MirrorStore for SimulatedStore {
+    async fn read_known(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        keys: &[RemoteKey],
+    ) -> Result<Vec<KnownRow>, Failure> {
+        let known = self.stage.statement(2, |mirror, _| mirror.read_known(keys)).await?;
+        Ok(known.into_iter().map(|known| self.stage.mutation.of_known(known)).collect())
+    }
+
+    async fn read_rows(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        ids: &[String],
+    ) -> Result<Vec<LocalRow>, Failure> {
+        let rows = self.stage.statement(3, |mirror, _| mirror.read_rows(ids)).await?;
+        Ok(rows.into_iter().map(|row| self.stage.mutation.of_row(row)).collect())
+    }
+
+    async fn write(&self, _: &AccountId, _: EntityType, batch: &WriteBatch) -> Result<WriteOutcome, Failure> {
+        let stage = &self.stage;
+        stage
+            .statement(4, |mirror, now| {
+                let (outcome, changes) = mirror.write(&batch.rows, now, stage.mutation);
+                let mut coverage = stage.coverage.borrow_mut();
+                coverage.add("row merged again", outcome.skipped.len() as u64);
+                for change in &changes {
+                    let Some(write) = batch
+                        .rows
+                        .iter()
+                        .find(|write| change.after.keap_id.as_deref() == Some(&write.keap_id))
+                    else {
+                        continue;
+                    };
+                    for conflict in &write.conflicts {
+                        coverage.conflict(conflict);
+                    }
+                    stage.tell(|| {
+                        format!(
+                            "  row of contact {} written ({:?}): {:?} delta {:?} deleted {:?}",
+                            write.keap_id,
+                            batch.source,
+                            Cells::of_record(&change.after.record),
+                            change.after.base_delta.keys().collect::<Vec<_>>(),
+                            change.after.deleted_at.is_some(),
+                        )
+                    });
+                    let there = write.keap_id.parse().ok().and_then(|id: u64| {
+                        stage.keap.borrow().contacts.get(&id).map(|contact| contact.cells)
+                    });
+                    let there = there.unwrap_or_default();
+                    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write, &there));
+                    if change.before.is_none() {
+                        stage.judge(check_new_row(stage, mirror, &write.keap_id));
+                    }
+                }
+                outcome
+            })
+            .await
+    }
+
+    async fn record_rejections(
+        &self,
+        _: &AccountId,
+        _: EntityType,
+        rejected: &[RejectedRecord],
+    ) -> Result<(), Failure> {
+        self.stage.statement(5, |mirror, _| mirror.rejected += rejected.len() as u64).await
+    }
+}
+
+/// A contact that was made from a row is that row's alone.
+fn check_new_row(stage: &Stage, mirror: &MirrorSide, keap_id: &str) -> Result<(), Violation> {
+    let keap = stage.keap.borrow();
+    let link = keap_id.parse().ok().and_then(|id: u64| keap.contacts.get(&id)?.link.clone());
+    match link.filter(|row| mirror.rows.get(row).is_some_and(|row| row.row.keap_id.is_none())) {
+        None => Ok(()),
+        Some(row) => Err(Violation::new(
+            Invariant::OneEffect,
+            format!("contact {keap_id} was made from row {row}, and became a second row"),
+        )),
+    }
+}
+
+impl OutboxStore for SimulatedStore {
+    async fn claim(
+        &self,
+        _: &AccountId,
+        limit: usize,
+        lease_ms: i64,
+        _: &str,
+    ) -> Result<Vec<OutboxItem>, Failure> {
+        let items = self.stage.statement(6, |mirror, now| mirror.claim(limit, lease_ms, now)).await?;
+        let again = items.iter().filter(|item| item.claims > 1).count() as u64;
+        self.stage.coverage.borrow_mut().add("edit claimed again", again);
+        Ok(items.into_iter().map(|item| self.stage.mutation.of_item(item)).collect())
+    }
+
+    async fn complete(&self, _: &AccountId, ids: &[String]) -> Result<(), Failure> {
+        self.stage.statement(7, |mirror, _| mirror.complete(ids)).await
+    }
+
+    async fn retry_later(
+        &self,
+        _: &AccountId,
+        ids: &[String],
+        delay_ms: i64,
+        _: &Failure,
+        counts: bool,
+    ) -> Result<(), Failure> {
+        self.stage.statement(8, |mirror, now| mirror.retry_later(ids, delay_ms, counts, now)).await
+    }
+
+    async fn fail(&self, _: &AccountId, ids: &[String], failure: &Failure) -> Result<(), Failure> {
+        self.stage.coverage.borrow_mut().count("dead letter");
+        self.stage.tell(|| format!("outbox: dead letter: {failure}"));
+        self.stage.statement(9, |mirror, _| mirror.fail(ids, &failure.message)).await
+    }
+
+    async fn depth(&self, _: &AccountId) -> Result<OutboxDepth, Failure> {
+        // A look that finds nothing is no operation worth counting, and nothing to interleave with.
+        Ok(self.stage.mirror.borrow().depth())
+    }
+}
