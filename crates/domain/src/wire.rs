@@ -60,6 +60,8 @@ pub struct KeapGrant {
     pub calls_max: u32,
     /// In any one second.
     pub calls_per_second_max: u32,
+    /// No call after this: the share of the quota is somebody else's then.
+    pub expires_at: Timestamp,
     /// The custom field that carries our row id, once it exists.
     pub link_field: Option<LinkField>,
 }

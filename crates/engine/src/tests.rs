@@ -468,6 +468,7 @@ fn run_full(stage: &Stage<'_>, calls_max: u32) -> keapsync_domain::wire::UnitRep
             access_token: stage.secret.clone(),
             calls_max,
             calls_per_second_max: 10,
+            expires_at: keapsync_domain::timestamp::Timestamp(i64::MAX),
             link_field: Some(stage.link_field.clone()),
         },
         settings: stage.settings.clone(),

@@ -57,7 +57,8 @@ async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<Un
     let store = PairedStore { reads: Store::new(&reads), writes: Store::new(&writes) };
     let (clock, transport) = (WorkerClock, KeapTransport);
     let paced =
-        PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max);
+        PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max)
+            .until(order.grant.expires_at);
     let api = ContactsApi {
         transport: &paced,
         base_url: &config.keap_api_base_url,

@@ -63,7 +63,8 @@ impl Account<'_> {
     ) -> Result<R, Failure> {
         let lease = self.take_lease(credential, &random_uuid()?, want).await?;
         let (metered, clock) = (MeteredTransport::default(), WorkerClock);
-        let paced = PacedTransport::new(&metered, &clock, lease.permits, lease.calls_per_second_max);
+        let paced = PacedTransport::new(&metered, &clock, lease.permits, lease.calls_per_second_max)
+            .until(lease.expires_at);
         let outcome = work(&paced).await;
         // A release that is lost costs only time: the lease ends by itself.
         if let Err(failure) = self.quota(credential).release(&lease.id, paced.calls(), metered.lowest()).await

@@ -212,6 +212,7 @@ impl Account<'_> {
                 access_token: credential.token.clone(),
                 calls_max: lease.permits,
                 calls_per_second_max: lease.calls_per_second_max,
+                expires_at: lease.expires_at,
                 link_field: self.sql().get::<LinkField>(values::LINK_FIELD)?,
             },
             settings: self.settings()?,

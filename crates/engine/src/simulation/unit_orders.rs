@@ -108,6 +108,7 @@ async fn order_unit(
             access_token: token,
             calls_max: lease.permits,
             calls_per_second_max: lease.calls_per_second_max,
+            expires_at: lease.expires_at,
             link_field: Some(stage.link_field.clone()),
         },
         settings: stage.settings.clone(),
@@ -126,7 +127,8 @@ async fn work_on_unit(stage: Rc<Stage>, order: UnitOrder, generation: u64) {
     let clock = SimulatedClock { stage: Rc::clone(&stage), skew_ms: stage.setting.unit_skew_ms };
     let (transport, store) = (SimulatedTransport::new(&stage), SimulatedStore { stage: Rc::clone(&stage) });
     let grant = &order.grant;
-    let paced = PacedTransport::new(&transport, &clock, grant.calls_max, grant.calls_per_second_max);
+    let paced = PacedTransport::new(&transport, &clock, grant.calls_max, grant.calls_per_second_max)
+        .until(grant.expires_at);
     let api = ContactsApi {
         transport: &paced,
         base_url: "http://keap",
