@@ -114,9 +114,32 @@ pub fn is_keap_id(text: &str) -> bool {
     (1..=KEAP_ID_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// Whether `text` is a UUID in its canonical form, hyphens included: what ids of rows, runs and conflicts are.
+#[must_use]
+pub fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(position, byte)| match position {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_canonical_uuids_are_uuids() {
+        assert!(is_uuid("018f3f6e-0000-4000-8000-00000000abCD"));
+        for bad in [
+            "",
+            "018f3f6e00004000800000000000abcd",
+            "018f3f6e-0000-4000-8000-00000000abcg",
+            "{018f3f6e-0000-4000-8000-00000000abc}",
+        ] {
+            assert!(!is_uuid(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn account_ids_are_lower_case_digits_and_hyphens() {

@@ -5,6 +5,7 @@
 //! everything, and where a value was cleared, its field with blank content too: right under either rule.
 
 use crate::wire::{insert_present, is_blank, items_of, text_at, text_of};
+use keapsync_domain::ids::is_uuid;
 use serde_json::{Map, Value, json};
 
 /// Our row's id and the field that carries it.
@@ -77,14 +78,6 @@ pub(crate) fn replacing(wanted: &Value, remote: &Value, link: Option<Link<'_>>) 
         }
     }
     with_link(Some(Value::Array(items)), link)
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(position, byte)| match position {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 #[cfg(test)]

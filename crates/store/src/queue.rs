@@ -5,11 +5,10 @@
 //! finds the item leased when it gets the lock.
 
 use crate::Store;
-use crate::mirror::read::is_uuid;
 use crate::mirror::table_of;
 use crate::refusal::failure;
 use keapsync_domain::failure::{Failure, FailureClass};
-use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{OutboxDepth, OutboxItem, RejectedRecord};
 use std::collections::HashMap;

@@ -5,7 +5,7 @@
 
 use crate::request::Query;
 use keapsync_domain::failure::{Failure, FailureClass};
-use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_platform::coordinator_client::CoordinatorClient;
 use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
@@ -127,15 +127,6 @@ fn resolution_of(decision: &Decision) -> Result<Resolution, &'static str> {
         "manual" => Err("with manual, give the values"),
         _ => Err("strategy is keap_wins, supabase_wins, merge or manual"),
     }
-}
-
-/// Whether `text` is a UUID in its canonical form.
-pub(crate) fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(position, byte)| match position {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 fn shown(conflict: &ConflictRow) -> Value {

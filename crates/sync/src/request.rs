@@ -1,7 +1,6 @@
 //! What a request asks for, checked before anything is done.
 
-use crate::conflicts::is_uuid;
-use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::run::{Direction, RunKind};
 use keapsync_domain::wire::StartRunRequest;
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use super::table_of;
 use crate::Store;
 use crate::refusal::failure;
 use keapsync_domain::failure::{Failure, FailureClass};
-use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::record::Record;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{KnownRow, LocalRow, RemoteKey};
@@ -74,15 +74,6 @@ pub(crate) async fn rows(
     rows.iter().filter_map(|row| local_row(table_of(entity), row, 0).transpose()).collect()
 }
 
-/// Whether `text` is a UUID in its canonical form, hyphens included.
-pub(crate) fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(position, byte)| match position {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
-}
-
 /// Reads a [`LocalRow`] of the columns from `first` on; `None` when the join found no row.
 fn local_row(table: &Table, row: &Row, first: usize) -> Result<Option<LocalRow>, Failure> {
     let Some((mut local, base, extra)) =
@@ -146,22 +137,4 @@ fn unreadable_json(column: &str) -> Failure {
             "the JSON in column {column} nests too deep or holds a number out of range; correct it in the row"
         ),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_uuid;
-
-    #[test]
-    fn only_canonical_uuids_are_sent() {
-        assert!(is_uuid("018f3f6e-0000-4000-8000-00000000abCD"));
-        for bad in [
-            "",
-            "018f3f6e00004000800000000000abcd",
-            "018f3f6e-0000-4000-8000-00000000abcg",
-            "{018f3f6e-0000-4000-8000-00000000abc}",
-        ] {
-            assert!(!is_uuid(bad), "{bad}");
-        }
-    }
 }
