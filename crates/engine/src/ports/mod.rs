@@ -4,6 +4,9 @@
 //! in `store` and `platform`; tests use fakes. Every method is one statement or one request, so that each await ends a
 //! step and what was done before it stands.
 
+pub mod history;
+pub mod proof;
+
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
