@@ -1,1 +1,235 @@
-//! What comparing both sides needs of the database: the linked rows in order, what waits, and a place for the result.
+//! What comparing both sides, dry runs and the blast guard need of the database.
+//!
+//! Every method is one statement. Lists are read in pages by the key of the last row, so that a pass may stop anywhere and go
+//! on from there.
+
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::OutboxItem;
+
+/// A live row that is linked to a record of Keap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkedRow {
+    /// Keap's id.
+    pub keap_id: String,
+    /// The row, a UUID.
+    pub id: String,
+}
+
+/// What of a kind of record has not reached the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsynced {
+    /// Live rows.
+    pub live: i64,
+    /// Of these, without a record in Keap.
+    pub unlinked: i64,
+    /// Conflicts that wait for a person.
+    pub open_conflicts: i64,
+    /// When the oldest edit was made that waits for its way to Keap, or the oldest unlinked row; `None` when none waits.
+    pub oldest_unsynced_at: Option<Timestamp>,
+}
+
+/// A side that a dry run would have written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedSide {
+    /// Keap's record.
+    Keap,
+    /// The row.
+    Supabase,
+}
+
+impl PlannedSide {
+    /// Both sides.
+    pub const ALL: [Self; 2] = [Self::Keap, Self::Supabase];
+
+    /// The name in SQL and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keap => "keap",
+            Self::Supabase => "supabase",
+        }
+    }
+}
+
+/// What a dry run would have done to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedAction {
+    /// Make it.
+    Create,
+    /// Change fields of it.
+    Update,
+    /// Delete it.
+    Delete,
+    /// Bring it back.
+    Undelete,
+    /// Leave fields of it to a person.
+    Conflict,
+}
+
+impl PlannedAction {
+    /// Every action.
+    pub const ALL: [Self; 5] = [Self::Create, Self::Update, Self::Delete, Self::Undelete, Self::Conflict];
+
+    /// The name in SQL and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Undelete => "undelete",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+/// One change that a dry run would have made. At least one of both ids is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedChange {
+    /// The side that would have been written to.
+    pub side: PlannedSide,
+    /// What would have been done.
+    pub action: PlannedAction,
+    /// Kind of record.
+    pub entity: EntityType,
+    /// The row, a UUID; `None` where it would have been made.
+    pub entity_id: Option<String>,
+    /// Keap's id; `None` where the record would have been made.
+    pub keap_id: Option<String>,
+    /// The fields that would have changed, in the schema's order.
+    pub fields: Vec<String>,
+}
+
+/// A planned change as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedChange {
+    /// Where it stands in its run: later ones have greater numbers.
+    pub number: i64,
+    /// When it was planned.
+    pub created_at: Timestamp,
+    /// What would have been done.
+    #[serde(flatten)]
+    pub change: PlannedChange,
+}
+
+/// How many planned changes of one kind a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCount {
+    /// The side that would have been written to.
+    pub side: PlannedSide,
+    /// What would have been done.
+    pub action: PlannedAction,
+    /// To how many records.
+    pub count: i64,
+}
+
+/// What the comparison of both sides reads, and what dry runs write.
+pub trait ProofStore {
+    /// Live rows with a Keap id behind the Keap id `after`, or from the first, at most `limit`. They come in the order of their Keap
+    /// ids as texts ("10" before "9"), which is what the unique index of each mirrored table serves.
+    async fn list_linked(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<LinkedRow>, Failure>;
+
+    /// What has not reached the other side.
+    async fn unsynced(&self, account: &AccountId, entity: EntityType) -> Result<Unsynced, Failure>;
+
+    /// Fields (`field` or `field.slot`) of these rows that wait for a person. Rows without any are absent from the answer.
+    async fn open_conflict_fields(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        row_ids: &[String],
+    ) -> Result<Vec<(String, Vec<String>)>, Failure>;
+
+    /// Notes what a dry run would do. A record that the run named before for the same side is kept once, with what was
+    /// planned last: a unit that is repeated adds nothing.
+    async fn write_planned(
+        &self,
+        account: &AccountId,
+        run_id: &str,
+        changes: &[PlannedChange],
+    ) -> Result<(), Failure>;
+
+    /// A dry run's changes with numbers greater than `after_number` (0: from the first), at most `limit`, in order of number.
+    async fn list_planned(
+        &self,
+        account: &AccountId,
+        run_id: &str,
+        after_number: i64,
+        limit: usize,
+    ) -> Result<Vec<ListedChange>, Failure>;
+
+    /// How many changes a dry run has, by side and action; what there is none of is absent.
+    async fn count_planned(&self, account: &AccountId, run_id: &str) -> Result<Vec<PlannedCount>, Failure>;
+}
+
+/// Edits of one kind of record that wait for Keap and that nobody has approved. Rows that never met a record of Keap are not counted: a
+/// create overwrites nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Kind of record.
+    pub entity: EntityType,
+    /// Linked rows with an edit on its way.
+    pub edited: i64,
+    /// Linked rows with a delete on its way.
+    pub deleted: i64,
+    /// Live rows there are.
+    pub live: i64,
+}
+
+/// A class of edits that the blast guard holds back until they are approved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Held {
+    /// Kind of record.
+    pub entity: EntityType,
+    /// Whether deletes are held, or whatever is no delete.
+    pub deletes: bool,
+}
+
+/// The outbox as the blast guard sees it, and its repair.
+pub trait GuardStore {
+    /// How many records wait for Keap without approval, one entry per kind of record that waits. Kinds of which nothing waits are absent.
+    async fn waiting(&self, account: &AccountId) -> Result<Vec<Waiting>, Failure>;
+
+    /// Approves what of a kind of record waits since `until` or longer, and says how many items that are. `until` is when the
+    /// numbers were read that a person approves: what came later is counted anew.
+    async fn approve_waiting(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        until: Timestamp,
+    ) -> Result<u64, Failure>;
+
+    /// As [`OutboxStore::claim`](super::OutboxStore::claim), and leaves out every record of which an open item is `held` and not approved:
+    /// its other items wait with it, because edits of one record are carried together.
+    async fn claim_unheld(
+        &self,
+        account: &AccountId,
+        limit: usize,
+        lease_ms: i64,
+        owner: &str,
+        held: &[Held],
+    ) -> Result<Vec<OutboxItem>, Failure>;
+
+    /// Queues what is owed to Keap and not on its way: live rows without a record in Keap, and rows that differ from what both sides
+    /// agreed on, at most `limit`; says how many it queued. Left out are rows with an open item, rows with a failed one (a person replays
+    /// those), and rows that differ in nothing but open conflicts. `with_deletes` queues deletes that were kept here as well.
+    async fn requeue(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        with_deletes: bool,
+        limit: usize,
+    ) -> Result<u64, Failure>;
+}
