@@ -253,7 +253,17 @@ begin
     select jsonb_object_agg(pruned.key, pruned.form)
     into form
     from (
-        select entry.key, public.keapsync_canonical_entry(entry.value) as form
+        select entry.key, case
+                when slot_kind is distinct from 'item' then public.keapsync_canonical_entry(entry.value)
+                -- Keap sends a line's ids as texts and its quantity as a number, and people write either.
+                when entry.key in ('price_per_unit', 'cost_per_unit', 'discount')
+                    then public.keapsync_canonical('money', null, entry.value)
+                when entry.key = 'quantity' then public.keapsync_canonical('integer', null, entry.value)
+                when entry.key in ('name', 'description', 'notes', 'item_type', 'product_id', 'subscription_id',
+                        'subscription_plan_id')
+                    then public.keapsync_canonical('text', null, entry.value)
+                else public.keapsync_canonical_entry(entry.value)
+            end as form
         from jsonb_each(slot) as entry
         where entry.key <> case slot_kind when 'item' then 'id' else 'field' end
     ) as pruned
@@ -309,7 +319,7 @@ $$;
 comment on function public.keapsync_set_elements(jsonb) is 'The elements of a set: its texts and numbers, as texts, each once, in order.';
 
 -- Of several slots with one name the last counts, as it does for Keap; objects without a name are told apart by their position
--- so that none is lost.
+-- so that none is lost. A line's id names it as a text or as a number.
 create function public.keapsync_parts(kind text, slot_kind text, value jsonb) returns jsonb
     language plpgsql
     immutable parallel safe
@@ -324,8 +334,12 @@ begin
     end if;
     return (
         select coalesce(jsonb_object_agg(
-            case when jsonb_typeof(slot.value -> named_by.key) = 'string' then slot.value ->> named_by.key
-                 else '#' || (slot.line - 1) end,
+            case jsonb_typeof(slot.value -> named_by.key)
+                when 'string' then slot.value ->> named_by.key
+                when 'number' then case when slot_kind = 'item' then public.keapsync_number_text(slot.value -> named_by.key)
+                    else '#' || (slot.line - 1) end
+                else '#' || (slot.line - 1)
+            end,
             slot.value order by slot.line), '{}')
         from jsonb_array_elements(value) with ordinality as slot (value, line)
         cross join (select case slot_kind when 'item' then 'id' else 'field' end as key) as named_by

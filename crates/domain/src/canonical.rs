@@ -55,8 +55,12 @@ pub fn canonical(kind: FieldKind, value: &Value) -> Value {
 #[must_use]
 pub fn canonical_slot(kind: SlotKind, slot: &Value) -> Value {
     let Some(object) = slot.as_object() else { return Value::Null };
-    let mut form = pruned(object);
-    form.remove(kind.key());
+    let mut form: Map<String, Value> = object
+        .iter()
+        .filter(|(property, _)| *property != kind.key())
+        .map(|(property, value)| (property.clone(), property_form(kind, property, value)))
+        .filter(|(_, form)| !form.is_null())
+        .collect();
     match kind {
         SlotKind::Email => rewrite(&mut form, "email", email),
         SlotKind::Phone => {
@@ -77,6 +81,14 @@ pub fn canonical_slot(kind: SlotKind, slot: &Value) -> Value {
         SlotKind::Item => {}
     }
     or_null(form)
+}
+
+/// The canonical form of one property of a slot, before what depends on its siblings.
+fn property_form(kind: SlotKind, property: &str, value: &Value) -> Value {
+    match kind.property_kind(property) {
+        Some(property_kind) => canonical(property_kind, value),
+        None => canonical_entry(value),
+    }
 }
 
 /// The canonical form of one value of a [`FieldKind::Map`].
@@ -102,14 +114,15 @@ pub fn set_elements(value: &Value) -> BTreeSet<String> {
 }
 
 /// The slots of a slot field with their names. Of several with one name the last counts, as it does for Keap; objects
-/// without a name are told apart by their position so that none is lost.
+/// without a name are told apart by their position so that none is lost. A line's id names it as a text or as a number.
 pub fn slot_entries(kind: SlotKind, value: &Value) -> impl Iterator<Item = (String, &Value)> {
     value.as_array().into_iter().flatten().enumerate().filter(|(_, slot)| slot.is_object()).map(
         move |(position, slot)| {
-            let name = slot
-                .get(kind.key())
-                .and_then(Value::as_str)
-                .map_or_else(|| format!("#{position}"), str::to_owned);
+            let name = match slot.get(kind.key()) {
+                Some(Value::String(name)) => name.clone(),
+                Some(Value::Number(id)) if kind == SlotKind::Item => number_text(id),
+                _ => format!("#{position}"),
+            };
             (name, slot)
         },
     )
@@ -286,6 +299,13 @@ mod tests {
                 json!([{"id": "7", "name": "Tea", "quantity": 2}, {"id": "8"}]),
                 json!([{"id": "7", "quantity": 2, "name": "Tea "}]),
             ),
+            (
+                FieldKind::Slots(SlotKind::Item),
+                json!([{"id": 7, "product_id": 3, "quantity": "2", "price_per_unit": 12.5, "cost_per_unit": "1.0",
+                        "discount": "0"}]),
+                json!([{"id": "7", "product_id": "3", "quantity": 2.0, "price_per_unit": "12.50", "cost_per_unit": 1,
+                        "discount": -0.0}]),
+            ),
             (FieldKind::Set, json!(["2", "1"]), json!([1, 2, "2"])),
             (FieldKind::Set, json!([]), Value::Null),
             (FieldKind::Set, json!([1.0]), json!(["1"])),
@@ -325,6 +345,16 @@ mod tests {
             (FieldKind::Money, json!("100"), json!("1")),
             (FieldKind::Money, json!("1e2"), json!("100.")),
             (FieldKind::Boolean, json!(false), Value::Null),
+            (
+                FieldKind::Slots(SlotKind::Item),
+                json!([{"id": "7", "discount": 0}]),
+                json!([{"id": "7", "discount": ""}]),
+            ),
+            (
+                FieldKind::Slots(SlotKind::Item),
+                json!([{"id": "7", "product_id": "3"}]),
+                json!([{"id": "7", "product_id": "3.0"}]),
+            ),
             (FieldKind::Set, json!(["1"]), json!(["1", "2"])),
             (FieldKind::Map, json!({"7": "a"}), json!({"8": "a"})),
         ];

@@ -53,7 +53,7 @@ pub enum SlotKind {
     Phone,
     /// `{field, line1, …}`; `country`, and what `region_code` and `postal_code` repeat, are never compared.
     Address,
-    /// A line of an order, `{id, name, quantity, price_per_unit, …}`.
+    /// A line of an order, `{id, name, quantity, price_per_unit, …}`: amounts and the quantity compare as numbers.
     Item,
 }
 
@@ -65,6 +65,16 @@ impl SlotKind {
         match self {
             Self::Email | Self::Phone | Self::Address => "field",
             Self::Item => "id",
+        }
+    }
+
+    /// How a property of such a slot compares where it is known to be more than JSON: Keap sends a line's ids as texts and
+    /// its quantity as a number, and people write either.
+    #[must_use]
+    pub fn property_kind(self, property: &str) -> Option<FieldKind> {
+        match self {
+            Self::Email | Self::Phone | Self::Address => None,
+            Self::Item => order::line_property_kind(property),
         }
     }
 }

@@ -28,3 +28,19 @@ pub static ORDER_FIELDS: [Field; 16] = [
     Field::text("notes", 0),
     Field::writable("custom_fields", FieldKind::Map),
 ];
+
+/// How a property of an order's line compares; `None` for one that Keap's lines do not have. The `id` is the line's name.
+pub(super) fn line_property_kind(property: &str) -> Option<FieldKind> {
+    match property {
+        "price_per_unit" | "cost_per_unit" | "discount" => Some(FieldKind::Money),
+        "quantity" => Some(FieldKind::Integer),
+        "name"
+        | "description"
+        | "notes"
+        | "item_type"
+        | "product_id"
+        | "subscription_id"
+        | "subscription_plan_id" => Some(FieldKind::Text),
+        _ => None,
+    }
+}

@@ -303,6 +303,11 @@ impl Random {
         match self.below(10) {
             0 if !self.well_formed => {}
             1 if !self.well_formed => drop(slot.insert(kind.key().to_owned(), json!(self.below(3)))),
+            // A line's id is also spelled as a number.
+            2 if kind == SlotKind::Item => {
+                let id = if self.one_in(2) { json!(1) } else { json!(2.0) };
+                slot.insert("id".to_owned(), id);
+            }
             _ => drop(slot.insert(kind.key().to_owned(), json!(self.of(names)))),
         }
         let keys: &[&str] = match kind {
@@ -320,7 +325,17 @@ impl Random {
                 "field",
                 "id",
             ],
-            SlotKind::Item => &["name", "quantity", "price_per_unit", "field"],
+            SlotKind::Item => &[
+                "name",
+                "quantity",
+                "price_per_unit",
+                "cost_per_unit",
+                "discount",
+                "product_id",
+                "subscription_plan_id",
+                "item_type",
+                "field",
+            ],
         };
         for key in keys.iter().filter(|key| **key != kind.key()) {
             if self.one_in(2) {
@@ -330,7 +345,8 @@ impl Random {
                 "email" => self.value(FieldKind::Email),
                 "number" => self.value(FieldKind::Phone),
                 "country_code" => json!(self.of(&COUNTRIES)),
-                "quantity" => self.number(),
+                "quantity" | "price_per_unit" | "cost_per_unit" | "discount" => self.value(FieldKind::Money),
+                "product_id" | "subscription_plan_id" => self.element(),
                 _ => json!(self.of(&TEXTS)),
             };
             slot.insert((*key).to_owned(), value);

@@ -101,7 +101,7 @@ pub fn adopted(base: &Value, ours: &Value, remote: &Value, currency: Option<&str
     claimed.extend(entries.iter().map(|(key, _)| key.clone()));
     let mut adopted = Vec::new();
     for (key, line) in entries.into_iter().filter(|(key, _)| !held.contains_key(key)) {
-        // A person may spell an id as a number, which the list's own rule does not take for a name.
+        // A person may put blanks about an id, with which the list's own rule takes it for another name.
         if let Some(id) = line.get("id").and_then(plain_text).filter(|id| held.contains_key(id)) {
             claimed.insert(id.clone());
             adopted.push((key, id));

@@ -229,7 +229,13 @@ fn lines_are_made_changed_and_deleted_one_by_one() {
             "an id spelled as a number",
             json!([with(&tea, "id", json!(1)), cup]),
             both.clone(),
-            vec!["#0 is 1"],
+            vec![],
+        ),
+        (
+            "an id with blanks about it",
+            json!([with(&tea, "id", json!(" 1 ")), cup]),
+            both.clone(),
+            vec![" 1  is 1"],
         ),
         (
             "deleted there, wanted here",
