@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod canonical;
+pub mod certificate;
 pub mod failure;
 pub mod hook;
 pub mod ids;
@@ -18,4 +19,5 @@ pub mod schema;
 pub mod secret;
 pub mod settings;
 pub mod timestamp;
+pub mod tree;
 pub mod wire;
