@@ -53,7 +53,7 @@ pub enum AccountCall {
     /// `GET runs`.
     Runs,
     /// `POST runs`.
-    StartRun,
+    StartRuns,
     /// `GET runs/{id}`.
     Run(String),
     /// `POST units`.
@@ -85,7 +85,7 @@ impl AccountCall {
             "dead-letters" => only(get, Self::DeadLetters, "GET"),
             "dead-letters/replay" => only(post, Self::Replay, "POST"),
             "runs" if get => Ok(Self::Runs),
-            "runs" => only(post, Self::StartRun, "GET, POST"),
+            "runs" => only(post, Self::StartRuns, "GET, POST"),
             "units" => only(post, Self::Unit, "POST"),
             "wake" => only(post, Self::Wake, "POST"),
             "token" => only(post, Self::Token, "POST"),

@@ -85,13 +85,16 @@ impl Delivery {
     /// The mirrored records that the event concerns: empty for kinds that are not synced.
     #[must_use]
     pub fn concerned(&self) -> Vec<(EntityType, &str)> {
-        let ids = match self.event_key.split('.').next() {
-            Some("contact") => &self.object_ids,
+        let (entity, ids) = match self.event_key.split_once('.') {
+            Some(("contact", _)) => (EntityType::Contact, &self.object_ids),
             // A tag was applied to or removed from contacts: their `tags` changed.
-            Some("contactGroup") => &self.contact_ids,
+            Some(("contactGroup", "applied" | "removed")) => (EntityType::Contact, &self.contact_ids),
+            Some(("contactGroup", _)) => (EntityType::Tag, &self.object_ids),
+            Some(("order", _)) => (EntityType::Order, &self.object_ids),
+            Some(("subscription", _)) => (EntityType::Subscription, &self.object_ids),
             _ => return Vec::new(),
         };
-        ids.iter().map(|id| (EntityType::Contact, id.as_str())).collect()
+        ids.iter().map(|id| (entity, id.as_str())).collect()
     }
 }
 

@@ -67,8 +67,8 @@ impl EntityType {
     /// Every kind that has a table.
     pub const ALL: [Self; 4] = [Self::Contact, Self::Order, Self::Tag, Self::Subscription];
 
-    /// The kinds that are read from and written to Keap. The others have their tables, and wait for their side of Keap.
-    pub const SYNCED: [Self; 1] = [Self::Contact];
+    /// The kinds that are read from and written to Keap.
+    pub const SYNCED: [Self; 4] = Self::ALL;
 
     /// The name in `entity_type` columns, in JSON and in messages.
     #[must_use]

@@ -101,6 +101,9 @@ pub struct Cursor {
 pub struct Run {
     /// A UUID.
     pub id: String,
+    /// The runs that were started together with it share this UUID; none for one that was started alone.
+    #[serde(default)]
+    pub batch_id: Option<String>,
     /// What it reads.
     pub kind: RunKind,
     /// Of which entity.
@@ -129,4 +132,58 @@ pub struct Run {
     pub not_before: Option<Timestamp>,
     /// What went wrong last.
     pub error: Option<Failure>,
+}
+
+/// Runs that were started together, as one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// What they are called together, a UUID.
+    pub id: String,
+    /// What they read.
+    pub kind: RunKind,
+    /// Where they stand: under way while one of them is, failed if one has.
+    pub state: RunState,
+    /// What they did so far, in all.
+    pub counts: Counts,
+    /// When the first was asked for.
+    pub requested_at: Timestamp,
+    /// When the first unit was ordered.
+    pub started_at: Option<Timestamp>,
+    /// When the last of them ended.
+    pub finished_at: Option<Timestamp>,
+    /// What went wrong with one of them.
+    pub error: Option<Failure>,
+    /// Each of them.
+    pub runs: Vec<Run>,
+}
+
+impl Batch {
+    /// The runs as one; `None` when there are none.
+    #[must_use]
+    pub fn of(id: &str, runs: Vec<Run>) -> Option<Self> {
+        let first = runs.first()?;
+        let mut counts = Counts::default();
+        for run in &runs {
+            counts.add(&run.counts);
+        }
+        let any = |state: RunState| runs.iter().any(|run| run.state == state);
+        let is_over = runs.iter().all(|run| run.state.is_final());
+        let state = match () {
+            () if is_over && any(RunState::Failed) => RunState::Failed,
+            () if is_over => RunState::Completed,
+            () if runs.iter().all(|run| run.state == RunState::Queued) => RunState::Queued,
+            () => RunState::Running,
+        };
+        Some(Self {
+            id: id.to_owned(),
+            kind: first.kind,
+            state,
+            counts,
+            requested_at: runs.iter().map(|run| run.requested_at).min().unwrap_or(first.requested_at),
+            started_at: runs.iter().filter_map(|run| run.started_at).min(),
+            finished_at: runs.iter().filter_map(|run| run.finished_at).max().filter(|_| is_over),
+            error: runs.iter().find_map(|run| run.error.clone()),
+            runs,
+        })
+    }
 }

@@ -32,23 +32,25 @@ pub struct EventsResponse {
     pub not_synced: u64,
 }
 
-/// Sync worker to coordinator: start a run.
+/// Sync worker to coordinator: start runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StartRunRequest {
+pub struct StartRunsRequest {
     /// What to read.
     pub kind: RunKind,
-    /// Of which entity.
-    pub entity: EntityType,
+    /// Of which entities: a run each.
+    pub entities: Vec<EntityType>,
     /// Which way to carry changes.
     #[serde(default)]
     pub direction: Direction,
 }
 
-/// The answer to a started run.
+/// The answer to started runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StartRunResponse {
-    /// The run, a UUID; the one already under way when there is one of the same kind.
+pub struct StartRunsResponse {
+    /// What to ask for progress: the run, or what several runs are called together. A UUID.
     pub run_id: String,
+    /// Each run, a UUID; the one already under way where there is one of the same kind.
+    pub run_ids: Vec<String>,
 }
 
 /// What a worker needs to call Keap for an account, for a bounded while.
@@ -62,11 +64,21 @@ pub struct KeapGrant {
     pub calls_per_second_max: u32,
     /// No call after this: the share of the quota is somebody else's then.
     pub expires_at: Timestamp,
-    /// The custom field that carries our row id, once it exists.
-    pub link_field: Option<LinkField>,
+    /// The custom fields that carry our row ids, as far as they exist.
+    pub link_fields: LinkFields,
 }
 
-/// The custom field in Keap that carries the id of our row: what tells, after a lost answer, which contact a row became.
+/// The custom fields that carry ids of rows, per kind of record that has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkFields {
+    /// On contacts.
+    pub contact: Option<LinkField>,
+    /// On orders.
+    pub order: Option<LinkField>,
+}
+
+/// A custom field in Keap that carries the id of our row: what tells, after a lost answer, which record a row became.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkField {
     /// Keap's id of the field, as `custom_fields` carry it.

@@ -24,7 +24,8 @@ use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::run::Counts;
 use keapsync_domain::schema::fields;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_keap::contacts::convert::wire_property;
+use keapsync_keap::capability::{CreateKey, capability};
+use keapsync_keap::orders::line_steps::aligned;
 use keapsync_keap::transport::Transport;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -61,16 +62,18 @@ pub struct Origin {
     pub source: WriteSource,
     /// The run, when there is one.
     pub run_id: Option<String>,
+    /// Lines of the one order applied that our own update made just now: the row's name of each, and Keap's id.
+    pub made_lines: Vec<(String, String)>,
 }
 
 /// Applies records read from Keap, at most a page of them.
 pub async fn apply<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
+    entity: EntityType,
     origin: &Origin,
     remotes: Vec<RemoteRecord>,
     rejected: Vec<RejectedRecord>,
 ) -> Result<Applied, Failure> {
-    let entity = EntityType::Contact;
     let mut applied = Applied::default();
     applied.counts.read = (remotes.len() + rejected.len()) as u64;
     let mut refused = rejected;
@@ -82,7 +85,7 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
         }
         let keys: Vec<RemoteKey> = open.iter().map(|remote| key_of(remote, origin.source)).collect();
         let known = world.store.read_known(world.account, entity, &keys).await?;
-        let plan = plan_page(&open, known, arrived_at, &world.settings.policies);
+        let plan = plan_page(&open, known, arrived_at, &world.settings.policies, &origin.made_lines);
         applied.counts.unchanged += plan.unchanged;
         applied.unsettled.extend(plan.unclear);
         if plan.rows.is_empty() {
@@ -109,29 +112,30 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
 /// Fetches records again by id and applies them; an id that Keap does not know any more is a delete.
 pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
+    entity: EntityType,
     ids: &[String],
 ) -> Result<Refetched, Failure> {
-    let origin = Origin { source: WriteSource::Hook, run_id: None };
+    let origin = Origin { source: WriteSource::Hook, run_id: None, made_lines: Vec::new() };
     let mut refetched = Refetched::default();
     for chunk in ids.chunks(PAGE_RECORDS_MAX) {
-        let page = world.keap.list_ids(chunk, world.clock.now()).await?;
+        let page = world.keap.list_ids(entity, chunk, world.clock.now()).await?;
         // Ordered, so that the same pass makes the same calls.
         let mut missing: BTreeSet<&str> = chunk.iter().map(String::as_str).collect();
-        for contact in &page.contacts {
-            missing.remove(contact.keap_id.as_str());
+        for record in &page.records {
+            missing.remove(record.keap_id.as_str());
         }
         for id in page.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()) {
             missing.remove(id);
         }
         let mut failed: BTreeMap<String, Failure> = BTreeMap::new();
-        let mut found = page.contacts;
+        let mut found = page.records;
         for id in missing {
             // A list without the id may be a filter's doing; only a 404 for the record itself is a delete.
             let observed_at = world.clock.now();
-            match world.keap.get(id, observed_at).await {
-                Ok(Some(contact)) => found.push(contact),
+            match world.keap.get(entity, id, observed_at).await {
+                Ok(Some(record)) => found.push(record),
                 Ok(None) => {
-                    let outcome = apply_delete(world, &origin, id, observed_at).await;
+                    let outcome = apply_delete(world, entity, &origin, id, observed_at).await;
                     match outcome {
                         Ok(deleted) => refetched.counts.deleted += u64::from(deleted),
                         Err(failure) => drop(failed.insert(id.to_owned(), failure)),
@@ -140,7 +144,7 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
                 Err(failure) => drop(failed.insert(id.to_owned(), failure)),
             }
         }
-        let applied = apply(world, &origin, found, page.rejected).await?;
+        let applied = apply(world, entity, &origin, found, page.rejected).await?;
         refetched.counts.add(&applied.counts);
         for id in applied.unsettled {
             let failure =
@@ -158,11 +162,11 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
 /// A row with edits that Keap has not got yet is not deleted: that is a conflict, kept open for a person.
 pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
+    entity: EntityType,
     origin: &Origin,
     keap_id: &str,
     observed_at: Timestamp,
 ) -> Result<bool, Failure> {
-    let entity = EntityType::Contact;
     let key = RemoteKey { keap_id: keap_id.to_owned(), keap_hash: String::new(), row_id: None };
     let arrived_at = world.clock.now();
     for _ in 0..REMERGE_MAX {
@@ -239,6 +243,7 @@ fn plan_page(
     known: Vec<KnownRow>,
     arrived_at: Timestamp,
     policies: &Policies,
+    made_lines: &[(String, String)],
 ) -> PagePlan {
     let mut known: HashMap<String, Option<LocalRow>> =
         known.into_iter().map(|row| (row.keap_id, row.row)).collect();
@@ -256,10 +261,11 @@ fn plan_page(
                     None
                 }
                 Age::Newer => {
-                    if may_hold_news(&row) && !merge_of(remote, &row, policies).to_keap.is_empty() {
+                    let meeting = meet(remote, &row, policies, made_lines);
+                    if may_hold_news(&row) && !meeting.merge.to_keap.is_empty() {
                         plan.pending.push(remote.keap_id.clone());
                     }
-                    plan_update(remote, &row, policies)
+                    plan_update(remote, &row, meeting)
                 }
                 Age::Unclear => {
                     plan.unclear.push(remote.keap_id.clone());
@@ -345,33 +351,61 @@ fn age_of(remote: &RemoteRecord, row: &LocalRow) -> Age {
 
 /// What both sides last agreed on, rebuilt from the row and what was saved beside it.
 ///
-/// A row that never met its Keap record is linked only to the one that was created from it: then the base is what the
-/// create carried, which is the row as it was inserted without what Keap does not take in a create.
+/// A row that never met its Keap record has none. One that the record names as its maker gets what the create carried: the
+/// row as it was inserted, without what takes calls of its own. One that was found by its content gets an empty base,
+/// because somebody else may have made the record.
 #[must_use]
 pub fn base_of(row: &LocalRow) -> Record {
+    let entity = row.record.entity();
+    if row.has_base {
+        return row.record.overlaid(&row.base_delta);
+    }
+    let capability = capability(entity);
+    if capability.create_key != CreateKey::RowLink {
+        return Record::empty(entity);
+    }
     let mut base = row.record.overlaid(&row.base_delta);
-    if !row.has_base {
-        for (position, field) in fields(base.entity()).iter().enumerate() {
-            if wire_property(field.name).is_none() {
-                base.set(position, Value::Null);
-            }
+    for (position, field) in fields(entity).iter().enumerate() {
+        if !capability.is_carried_by_create(field.name) {
+            base.set(position, Value::Null);
         }
     }
     base
 }
 
-/// Merges a remote record with its row.
+/// A row as the merge with a remote record sees it.
+#[derive(Clone, Debug)]
+pub struct Meeting {
+    /// What both sides last agreed on.
+    pub base: Record,
+    /// What the row holds, the lines of an order called as Keap calls them.
+    pub row: Record,
+    /// What comes of it.
+    pub merge: Merge,
+}
+
+/// Merges a remote record with its row. `made_lines` are those of [`Origin`].
 #[must_use]
-pub fn merge_of(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Merge {
+pub fn meet(
+    remote: &RemoteRecord,
+    row: &LocalRow,
+    policies: &Policies,
+    made_lines: &[(String, String)],
+) -> Meeting {
     let base = base_of(row);
+    let (base, record) = match aligned(&base, &row.record, &remote.record, made_lines) {
+        Some(lines) => (lines.base, lines.row),
+        None => (base, row.record.clone()),
+    };
     let sides = Sides {
         base: &base,
         keap: &remote.record,
-        supabase: &row.record,
+        supabase: &record,
         keap_changed_at: remote.updated_at,
         supabase_changed_at: Some(row.updated_at),
     };
-    reconcile(&sides, policies)
+    let merge = reconcile(&sides, policies);
+    Meeting { base, row: record, merge }
 }
 
 /// Whether somebody changed the record in Keap since the base. What equals the row does not count: our own write may have
@@ -379,9 +413,13 @@ pub fn merge_of(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> M
 #[must_use]
 pub fn is_edited_in_keap(remote: &Record, row: &LocalRow) -> bool {
     let base = base_of(row);
+    let (base, held) = match aligned(&base, &row.record, remote, &[]) {
+        Some(lines) => (lines.base, lines.row),
+        None => (base, row.record.clone()),
+    };
     fields(base.entity()).iter().enumerate().any(|(position, field)| {
         let there = remote.get(position);
-        !same(field.kind, base.get(position), there) && !same(field.kind, row.record.get(position), there)
+        !same(field.kind, base.get(position), there) && !same(field.kind, held.get(position), there)
     })
 }
 
@@ -400,7 +438,7 @@ fn plan_tombstone(remote: &RemoteRecord, row: &LocalRow) -> Option<RowWrite> {
     })
 }
 
-fn plan_update(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Option<RowWrite> {
+fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Option<RowWrite> {
     let deleted_here = row.base_delta.contains_key(DELETED_AT);
     let undeletes = match row.deleted_at {
         None => false,
@@ -412,8 +450,8 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, policies: &Policies) -> Op
     if row.deleted_at.is_some() && !undeletes {
         return plan_tombstone(remote, row);
     }
-    let merge = merge_of(remote, row, policies);
-    let after = merge.row_after(&row.record);
+    let Meeting { row: held, merge, .. } = meeting;
+    let after = merge.row_after(&held);
     let base = merge.base_after(&remote.record);
     let delta = base_delta(&base, &after);
     let mut conflicts: Vec<ConflictRecord> = merge.conflicts.iter().map(conflict_record).collect();

@@ -2,26 +2,24 @@
 //!
 //! Claim, read the rows, read Keap's current records, merge, write only what differs, apply Keap's answer as the new base,
 //! and only then end the items. A crash anywhere leaves items whose lease ends by itself; the next attempt reads both
-//! sides again and finds what is already done. A create is looked for by the row's id in Keap before it is posted a second
-//! time, so that one row never becomes two contacts.
+//! sides again and finds what is already done. What a create may have made is looked for before it is posted a second time,
+//! so that one row never becomes two records.
 //!
-//! Each record fails alone. An outage is no fault of a record: its items wait and the attempt does not count.
+//! Entities go one after the other, each behind those that its records refer to. Each record fails alone, with what hangs on it. An outage is no fault of a record: its items wait and the attempt does not count.
 
-use crate::inbound::{Applied, DELETED_AT, Origin, apply, apply_delete, is_edited_in_keap, merge_of};
+use crate::inbound::{Applied, DELETED_AT, Origin, apply, apply_delete, is_edited_in_keap, meet};
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
 use keapsync_domain::backoff::{DELAY_MAX_MS, delay_ms};
-use keapsync_domain::canonical::set_elements;
 use keapsync_domain::failure::{Failure, FailureClass};
-use keapsync_domain::ids::{EntityType, is_keap_id};
+use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{ATTEMPTS_MAX, OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS};
-use keapsync_domain::merge::FieldValue;
-use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::schema::fields;
-use keapsync_keap::contacts::convert::{Link, create_body, too_long, wire_property, write_body};
-use keapsync_keap::tags::{TagChange, change_tag};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_keap::capability::{DeleteSupport, capability};
+use keapsync_keap::records::{Change, Written};
 use keapsync_keap::transport::Transport;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -31,6 +29,13 @@ const CONCURRENCY: usize = 4;
 
 /// Longest wait after an outage, in milliseconds: its end should be noticed soon.
 const OUTAGE_DELAY_MAX_MS: i64 = 30_000;
+
+/// The order in which edits are carried: contacts carry tags, and orders and subscriptions are of contacts.
+const DEPENDENCY_ORDER: [EntityType; 4] =
+    [EntityType::Tag, EntityType::Contact, EntityType::Order, EntityType::Subscription];
+
+/// How old a reading of a row may be when Keap is written by it, in milliseconds.
+const ROW_AGE_MAX_MS: i64 = 500;
 
 /// What a drain did, in items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,29 +75,49 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
     if items.is_empty() {
         return Ok(report);
     }
-    let edits = by_row(items);
-    let prepared = prepare(world, &edits).await;
+    let mut edits_of = by_row(items);
+    let outage: Cell<Option<Failure>> = Cell::new(None);
+    for entity in DEPENDENCY_ORDER {
+        if let Some(edits) = edits_of.remove(&entity) {
+            carry_entity(world, entity, &edits, &outage, &mut report).await?;
+        }
+    }
+    report.outage = outage.take();
+    Ok(report)
+}
+
+/// Carries the claimed edits of one entity, and ends their items.
+async fn carry_entity<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    entity: EntityType,
+    edits: &[Edit],
+    outage: &Cell<Option<Failure>>,
+    report: &mut DrainReport,
+) -> Result<(), Failure> {
+    let prepared = match known_outage(outage) {
+        Some(failure) => Err(failure),
+        None => prepare(world, entity, edits).await,
+    };
     let (rows, remotes) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {
-            for edit in &edits {
+            for edit in edits {
                 report.retried += put_back(world, edit, &failure).await?;
             }
-            report.outage = Some(failure);
-            return Ok(report);
+            outage.set(Some(failure));
+            return Ok(());
         }
     };
-    let outage: Cell<Option<Failure>> = Cell::new(None);
-    let (rows, remotes, outage) = (&rows, &remotes, &outage);
-    let outcomes: Vec<(&Edit, Result<(), Failure>)> = futures_util::stream::iter(&edits)
+    let (rows, remotes, read_at) = (&rows, &remotes, world.clock.now());
+    let outcomes: Vec<(&Edit, Result<(), Failure>)> = futures_util::stream::iter(edits)
         .map(|edit| async move {
-            if let Some(failure) = outage.take() {
-                outage.set(Some(failure.clone()));
+            if let Some(failure) = known_outage(outage) {
                 return (edit, Err(failure));
             }
             let outcome = match rows.get(&edit.row_id) {
                 Some(row) => {
-                    carry(world, edit, row, row.keap_id.as_ref().and_then(|id| remotes.get(id))).await
+                    let listed = row.keap_id.as_ref().and_then(|id| remotes.get(id));
+                    carry(world, edit, row, listed, read_at).await
                 }
                 // The row was purged: nothing is left to carry over.
                 None => Ok(()),
@@ -110,7 +135,6 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
         .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
-    report.outage = outage.take();
     let mut done = Vec::new();
     for (edit, outcome) in outcomes {
         match outcome {
@@ -124,15 +148,22 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
     }
     if !done.is_empty() {
         world.store.complete(world.account, &done).await?;
-        report.completed = done.len();
+        report.completed += done.len();
     }
-    Ok(report)
+    Ok(())
 }
 
-fn by_row(items: Vec<OutboxItem>) -> Vec<Edit> {
-    let mut edits: Vec<Edit> = Vec::new();
+fn known_outage(outage: &Cell<Option<Failure>>) -> Option<Failure> {
+    let known = outage.take();
+    outage.set(known.clone());
+    known
+}
+
+fn by_row(items: Vec<OutboxItem>) -> HashMap<EntityType, Vec<Edit>> {
+    let mut edits_of: HashMap<EntityType, Vec<Edit>> = HashMap::new();
     let mut positions: HashMap<String, usize> = HashMap::new();
     for item in items {
+        let edits = edits_of.entry(item.entity).or_default();
         let position = *positions.entry(item.entity_id.clone()).or_insert(edits.len());
         match edits.get_mut(position) {
             Some(edit) => {
@@ -148,7 +179,7 @@ fn by_row(items: Vec<OutboxItem>) -> Vec<Edit> {
             }),
         }
     }
-    edits
+    edits_of
 }
 
 type Rows = HashMap<String, LocalRow>;
@@ -157,17 +188,18 @@ type Remotes = HashMap<String, RemoteRecord>;
 /// Reads the rows, and what Keap holds of them, in one call each.
 async fn prepare<T: Transport, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
+    entity: EntityType,
     edits: &[Edit],
 ) -> Result<(Rows, Remotes), Failure> {
     let ids: Vec<String> = edits.iter().map(|edit| edit.row_id.clone()).collect();
-    let rows = world.store.read_rows(world.account, EntityType::Contact, &ids).await?;
+    let rows = world.store.read_rows(world.account, entity, &ids).await?;
     let keap_ids: Vec<String> = rows.iter().filter_map(|row| row.keap_id.clone()).collect();
     let page = if keap_ids.is_empty() {
         None
     } else {
-        Some(world.keap.list_ids(&keap_ids, world.clock.now()).await?)
+        Some(world.keap.list_ids(entity, &keap_ids, world.clock.now()).await?)
     };
-    let remotes = page.into_iter().flat_map(|page| page.contacts);
+    let remotes = page.into_iter().flat_map(|page| page.records);
     Ok((
         rows.into_iter().map(|row| (row.id.clone(), row)).collect(),
         remotes.map(|remote| (remote.keap_id.clone(), remote)).collect(),
@@ -191,8 +223,8 @@ async fn put_back<T, S: OutboxStore, C>(
     Ok(edit.item_ids.len())
 }
 
-fn origin() -> Origin {
-    Origin { source: WriteSource::Outbox, run_id: None }
+fn origin(made_lines: Vec<(String, String)>) -> Origin {
+    Origin { source: WriteSource::Outbox, run_id: None, made_lines }
 }
 
 /// Brings Keap to what the row says, as far as the merge says so.
@@ -201,20 +233,44 @@ async fn carry<T: Transport, S: MirrorStore, C: Clock>(
     edit: &Edit,
     row: &LocalRow,
     listed: Option<&RemoteRecord>,
+    read_at: Timestamp,
 ) -> Result<(), Failure> {
+    let current;
+    let row = if world.clock.now().since_ms(read_at) > ROW_AGE_MAX_MS {
+        // Calls before this one took their time. What was edited meanwhile goes along, and nothing goes that was taken back.
+        match reread(world, row).await? {
+            Some(row) => current = row,
+            None => return Ok(()),
+        }
+        &current
+    } else {
+        row
+    };
+    let entity = row.record.entity();
     let deleted_here = row.deleted_at.is_some() && row.base_delta.contains_key(DELETED_AT);
     let remote = match (&row.keap_id, listed) {
-        (_, Some(remote)) => remote.clone(),
+        (Some(_), Some(remote)) => remote.clone(),
         (Some(keap_id), None) => {
             let observed_at = world.clock.now();
-            let Some(remote) = world.keap.get(keap_id, observed_at).await? else {
+            let Some(remote) = world.keap.get(entity, keap_id, observed_at).await? else {
                 return deleted_there(world, row, keap_id, observed_at, deleted_here).await;
             };
             remote
         }
-        (None, None) if row.deleted_at.is_some() && edit.claims <= 1 => return Ok(()),
-        (None, None) => {
-            let found = if edit.claims > 1 { find_created(world, row).await? } else { None };
+        (None, _) if row.deleted_at.is_some() && edit.claims <= 1 => return Ok(()),
+        // Nor can an earlier attempt have made it.
+        (None, _) if row.waits_for_contact => {
+            return Err(Failure::new(
+                FailureClass::Conflict,
+                "its contact is not in Keap yet: it follows as soon as the contact is there",
+            ));
+        }
+        (None, _) => {
+            let found = if edit.claims > 1 {
+                world.keap.find_created(&row.id, &row.record, world.clock.now()).await?
+            } else {
+                None
+            };
             match found {
                 Some(remote) => remote,
                 None if row.deleted_at.is_some() => return Ok(()),
@@ -233,72 +289,29 @@ async fn deleted_there<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     row: &LocalRow,
     keap_id: &str,
-    observed_at: keapsync_domain::timestamp::Timestamp,
+    observed_at: Timestamp,
     deleted_here: bool,
 ) -> Result<(), Failure> {
-    apply_delete(world, &origin(), keap_id, observed_at).await?;
+    let entity = row.record.entity();
+    apply_delete(world, entity, &origin(Vec::new()), keap_id, observed_at).await?;
     if deleted_here || row.deleted_at.is_some() {
         return Ok(());
     }
     Err(Failure::new(
         FailureClass::NotFound,
-        "the contact was deleted in Keap while this edit waited; the row is kept and marked as a conflict",
+        format!(
+            "the {} was deleted in Keap while this edit waited; the row is kept and marked as a conflict",
+            entity.as_str()
+        ),
     ))
-}
-
-/// Looks for what an earlier, interrupted attempt may have made.
-async fn find_created<T: Transport, S, C: Clock>(
-    world: &World<'_, T, S, C>,
-    row: &LocalRow,
-) -> Result<Option<RemoteRecord>, Failure> {
-    let page = world.keap.list_by_row_id(&row.id, world.clock.now()).await?;
-    let mut found =
-        page.contacts.into_iter().filter(|contact| contact.row_id.as_deref() == Some(row.id.as_str()));
-    match (found.next(), found.next()) {
-        (Some(_), Some(_)) => Err(Failure::new(
-            FailureClass::Invalid,
-            "two contacts in Keap carry this row's id: merge or delete one of them in Keap, then replay this item",
-        )),
-        (first, _) => Ok(first),
-    }
-}
-
-fn link<'a, T, S, C>(world: &'a World<'_, T, S, C>, row: &'a LocalRow) -> Option<Link<'a>> {
-    world.keap.link_field.map(|field| Link { field_id: &field.id, row_id: &row.id })
-}
-
-fn check_lengths(record: &Record) -> Result<(), Failure> {
-    let too_long: Vec<String> = too_long(record)
-        .into_iter()
-        .map(|(name, limit)| format!("{name} (at most {limit} characters)"))
-        .collect();
-    if too_long.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(FailureClass::Invalid, format!("too long for Keap: {}", too_long.join(", "))))
 }
 
 async fn create<T: Transport, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     row: &LocalRow,
 ) -> Result<(), Failure> {
-    let Some(link) = link(world, row) else {
-        return Err(Failure::new(
-            FailureClass::Unavailable,
-            "the custom field that carries row ids does not exist in Keap yet; it is made right after connecting",
-        ));
-    };
-    check_lengths(&row.record)?;
-    let reachable = ["email", "phone", "emails", "phones", "addresses"];
-    if reachable.iter().all(|name| row.record.get_by_name(name).is_null()) {
-        return Err(Failure::new(
-            FailureClass::Invalid,
-            "Keap takes no contact without an e-mail address, a phone number or an address: give the row one",
-        ));
-    }
-    let made = world.keap.create(create_body(&row.record, Some(link)), world.clock.now()).await?;
-    let settled = carry_tags(world, &row.record, made).await?;
-    finish(world, settled).await
+    let made = world.keap.create(&row.id, &row.record, &|| world.clock.now()).await?;
+    finish(world, made, Vec::new()).await
 }
 
 async fn update<T: Transport, S: MirrorStore, C: Clock>(
@@ -309,27 +322,32 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     let mut row = row.clone();
     if row.keap_hash.as_deref() != Some(remote.content_hash.as_str()) {
         // Keap changed too. Merging it in first records what is in conflict while all three values are at hand.
-        merge_in(world, remote.clone()).await?;
+        merge_in(world, remote.clone(), Vec::new()).await?;
         match reread(world, &row).await? {
             Some(merged) => row = merged,
             None => return Ok(()),
         }
     }
-    let merge = merge_of(&remote, &row, &world.settings.policies);
-    if merge.to_keap.is_empty() {
-        return finish(world, remote).await;
+    let meeting = meet(&remote, &row, &world.settings.policies, &[]);
+    if meeting.merge.to_keap.is_empty() {
+        return finish(world, remote, Vec::new()).await;
     }
-    let wanted = merge.keap_after(&remote.record);
-    check_lengths(&wanted)?;
-    let properties = properties_of(&merge.to_keap);
-    let answer = if properties.is_empty() {
-        remote
-    } else {
-        let body = write_body(&wanted, &remote.extra, &properties, link(world, &row));
-        world.keap.update(&remote.keap_id, &properties, body, world.clock.now()).await?
+    let schema = fields(row.record.entity());
+    let changed: Vec<&'static str> = meeting
+        .merge
+        .to_keap
+        .iter()
+        .filter_map(|change| schema.get(change.position).map(|field| field.name))
+        .collect();
+    let change = Change {
+        row_id: &row.id,
+        base: &meeting.base,
+        wanted: &meeting.merge.keap_after(&remote.record),
+        remote: &remote,
+        changed: &changed,
     };
-    let settled = carry_tags(world, &wanted, answer).await?;
-    finish(world, settled).await
+    let Written { remote, made_lines } = world.keap.update(&change, &|| world.clock.now()).await?;
+    finish(world, remote, made_lines).await
 }
 
 /// The row as it is now; `None` when it was purged.
@@ -338,7 +356,7 @@ async fn reread<T, S: MirrorStore, C>(
     row: &LocalRow,
 ) -> Result<Option<LocalRow>, Failure> {
     let ids = std::slice::from_ref(&row.id);
-    Ok(world.store.read_rows(world.account, EntityType::Contact, ids).await?.into_iter().next())
+    Ok(world.store.read_rows(world.account, row.record.entity(), ids).await?.into_iter().next())
 }
 
 /// Applies what Keap holds after our write, so that it becomes the base. What Keap does not hold even so, because somebody
@@ -346,8 +364,9 @@ async fn reread<T, S: MirrorStore, C>(
 async fn finish<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
+    made_lines: Vec<(String, String)>,
 ) -> Result<(), Failure> {
-    let applied = merge_in(world, remote).await?;
+    let applied = merge_in(world, remote, made_lines).await?;
     if applied.pending.is_empty() {
         return Ok(());
     }
@@ -361,8 +380,10 @@ async fn finish<T, S: MirrorStore, C: Clock>(
 async fn merge_in<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
+    made_lines: Vec<(String, String)>,
 ) -> Result<Applied, Failure> {
-    let applied = apply(world, &origin(), vec![remote], Vec::new()).await?;
+    let entity = remote.record.entity();
+    let applied = apply(world, entity, &origin(made_lines), vec![remote], Vec::new()).await?;
     if applied.unsettled.is_empty() {
         return Ok(applied);
     }
@@ -370,50 +391,6 @@ async fn merge_in<T, S: MirrorStore, C: Clock>(
         FailureClass::Conflict,
         "the row keeps changing; its edits are carried over together, later",
     ))
-}
-
-/// The properties of the write model that carry the changed fields, each once.
-fn properties_of(changes: &[FieldValue]) -> Vec<&'static str> {
-    let all = fields(EntityType::Contact);
-    let mut properties: Vec<&'static str> = changes
-        .iter()
-        .filter_map(|change| all.get(change.position).and_then(|field| wire_property(field.name)))
-        .collect();
-    properties.sort_unstable();
-    properties.dedup();
-    properties
-}
-
-/// Applies and removes tags until Keap's contact carries those of `wanted`; the answer is the contact read again.
-async fn carry_tags<T: Transport, S, C: Clock>(
-    world: &World<'_, T, S, C>,
-    wanted: &Record,
-    remote: RemoteRecord,
-) -> Result<RemoteRecord, Failure> {
-    let (wanted, held) =
-        (set_elements(wanted.get_by_name("tags")), set_elements(remote.record.get_by_name("tags")));
-    if wanted == held {
-        return Ok(remote);
-    }
-    if let Some(odd) = wanted.iter().find(|id| !is_keap_id(id)) {
-        let shown: String = odd.chars().take(20).collect();
-        return Err(Failure::new(
-            FailureClass::Invalid,
-            format!("tags holds '{shown}', which is no Keap tag id"),
-        ));
-    }
-    let changes = wanted
-        .difference(&held)
-        .map(|id| (id, TagChange::Apply))
-        .chain(held.difference(&wanted).map(|id| (id, TagChange::Remove)));
-    for (tag_id, change) in changes {
-        let api = world.keap;
-        change_tag(api.transport, api.base_url, api.access_token, tag_id, &remote.keap_id, change).await?;
-    }
-    let observed_at = world.clock.now();
-    world.keap.get(&remote.keap_id, observed_at).await?.ok_or_else(|| {
-        Failure::new(FailureClass::Unexpected, "the contact vanished from Keap while its tags were written")
-    })
 }
 
 /// The row was deleted in Supabase.
@@ -425,16 +402,20 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
     if is_edited_in_keap(&remote.record, row) {
         // A delete against an edit: the edit survives, and the apply records the conflict. What was edited here before the
         // delete is still on its way.
-        merge_in(world, remote.clone()).await?;
+        merge_in(world, remote.clone(), Vec::new()).await?;
         return match reread(world, row).await? {
             Some(row) if row.deleted_at.is_none() => update(world, &row, remote.clone()).await,
             _ => Ok(()),
         };
     }
+    let entity = row.record.entity();
+    if let (true, DeleteSupport::Never(advice)) = (world.settings.delete_in_keap, capability(entity).delete) {
+        return Err(Failure::new(FailureClass::Invalid, advice));
+    }
     if !world.settings.delete_in_keap {
         // The tombstone stays on our side only; the account's owner has not let deletes through. Edits made before it go on.
         return if row.base_delta.len() > 1 { update(world, row, remote.clone()).await } else { Ok(()) };
     }
-    world.keap.delete(&remote.keap_id).await?;
-    apply_delete(world, &origin(), &remote.keap_id, world.clock.now()).await.map(|_| ())
+    world.keap.delete(entity, &remote.keap_id).await?;
+    apply_delete(world, entity, &origin(Vec::new()), &remote.keap_id, world.clock.now()).await.map(|_| ())
 }

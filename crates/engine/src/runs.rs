@@ -7,10 +7,11 @@
 
 use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{ATTEMPTS_MAX, UNIT_LEASE_MS};
 use keapsync_domain::run::{Counts, Cursor, Direction, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::{StartRunRequest, UnitReport};
+use keapsync_domain::wire::UnitReport;
 use serde::{Deserialize, Serialize};
 
 /// How far an incremental run reads back before the watermark, in milliseconds: Keap's clock and ours differ, and a change
@@ -38,6 +39,19 @@ pub struct TrackedRun {
     pub lease_id: Option<String>,
 }
 
+/// What a run is asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRequest {
+    /// What to read.
+    pub kind: RunKind,
+    /// Of which entity.
+    pub entity: EntityType,
+    /// Which way to carry changes.
+    pub direction: Direction,
+    /// Shared with the runs that are started together with it.
+    pub batch_id: Option<String>,
+}
+
 /// What starting a run comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Start {
@@ -52,7 +66,7 @@ pub enum Start {
 #[must_use]
 pub fn start(
     active: &[TrackedRun],
-    request: &StartRunRequest,
+    request: &RunRequest,
     run_id: &str,
     watermark: Option<Timestamp>,
     now: Timestamp,
@@ -72,6 +86,7 @@ pub fn start(
     Start::Started(Box::new(TrackedRun {
         run: Run {
             id: run_id.to_owned(),
+            batch_id: request.batch_id.clone(),
             kind,
             entity: request.entity,
             direction: request.direction,
@@ -250,11 +265,10 @@ pub fn incremental_due_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keapsync_domain::ids::EntityType;
     use proptest::prelude::*;
 
-    fn request(kind: RunKind) -> StartRunRequest {
-        StartRunRequest { kind, entity: EntityType::Contact, direction: Direction::Bidirectional }
+    fn request(kind: RunKind) -> RunRequest {
+        RunRequest { kind, entity: EntityType::Contact, direction: Direction::Bidirectional, batch_id: None }
     }
 
     fn started(kind: RunKind) -> TrackedRun {

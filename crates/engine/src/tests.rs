@@ -16,8 +16,9 @@ use keapsync_domain::policy::Policy;
 use keapsync_domain::run::{Cursor, RunKind};
 use keapsync_domain::secret::Secret;
 use keapsync_domain::settings::AccountSettings;
-use keapsync_domain::wire::{KeapGrant, LinkField, UnitOrder};
-use keapsync_keap::contacts::ContactsApi;
+use keapsync_domain::wire::{KeapGrant, LinkField, LinkFields, UnitOrder};
+use keapsync_keap::caller::Caller;
+use keapsync_keap::records::{Links, RecordsApi};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ struct Stage<'a> {
     settings: AccountSettings,
     account: AccountId,
     secret: Secret,
-    link_field: LinkField,
+    link_fields: LinkFields,
 }
 
 fn on_stage<O>(story: impl FnOnce(&mut Stage<'_>) -> O) -> O {
@@ -43,7 +44,10 @@ fn on_stage<O>(story: impl FnOnce(&mut Stage<'_>) -> O) -> O {
         settings: AccountSettings::default(),
         account: AccountId::parse("demo").unwrap(),
         secret: Secret::new("token"),
-        link_field: LinkField { id: "77".to_owned(), field_name: "keapsyncrowid".to_owned() },
+        link_fields: LinkFields {
+            contact: Some(LinkField { id: "77".to_owned(), field_name: "keapsyncrowid".to_owned() }),
+            order: None,
+        },
     })
 }
 
@@ -57,12 +61,8 @@ impl Stage<'_> {
         &self,
         pass: impl AsyncFnOnce(&World<'_, FakeKeap<'_>, FakeMirror<'_>, FakeClock>) -> O,
     ) -> O {
-        let api = ContactsApi {
-            transport: self.keap,
-            base_url: "http://keap",
-            access_token: &self.secret,
-            link_field: Some(&self.link_field),
-        };
+        let caller = Caller { transport: self.keap, base_url: "http://keap", access_token: &self.secret };
+        let api = RecordsApi::new(caller, Links::of(&self.link_fields));
         let world = World {
             keap: &api,
             store: self.mirror,
@@ -77,7 +77,7 @@ impl Stage<'_> {
     /// A hook named these contacts.
     fn hook(&self, ids: &[u64]) {
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-        let refetched = self.in_world(async |world| refetch(world, &ids).await.unwrap());
+        let refetched = self.in_world(async |world| refetch(world, EntityType::Contact, &ids).await.unwrap());
         assert!(refetched.failed.is_empty(), "{:?}", refetched.failed);
     }
 
@@ -218,12 +218,15 @@ fn an_edit_between_read_and_write_is_not_lost() {
 fn old_news_does_not_overwrite_newer_state() {
     on_stage(|stage| {
         let (id, row) = stage.linked(&json!({"given_name": "Ann"}));
-        let old = stage
-            .in_world(async |world| world.keap.list_ids(&[id.to_string()], stage.clock.now()).await.unwrap());
+        let old = stage.in_world(async |world| {
+            world.keap.list_ids(EntityType::Contact, &[id.to_string()], stage.clock.now()).await.unwrap()
+        });
         stage.mirror.edit(&row, "first_name", &json!("Anna"));
         stage.drain();
-        let origin = Origin { source: WriteSource::FullSync, run_id: None };
-        stage.in_world(async |world| apply(world, &origin, old.contacts, Vec::new()).await.unwrap());
+        let origin = Origin { source: WriteSource::FullSync, run_id: None, made_lines: Vec::new() };
+        stage.in_world(async |world| {
+            apply(world, EntityType::Contact, &origin, old.records, Vec::new()).await.unwrap()
+        });
         assert_eq!(stage.row_value(id, "first_name"), "Anna");
         assert_eq!(stage.keap.value(id, "given_name"), "Anna");
     });
@@ -234,17 +237,19 @@ fn a_reading_that_was_on_its_way_while_a_newer_one_arrived_is_read_again() {
     on_stage(|stage| {
         let (id, row) = stage.linked(&json!({"given_name": "Ann", "email_addresses": emails("a@x.io")}));
         let read = async |world: &World<'_, FakeKeap<'_>, FakeMirror<'_>, FakeClock>| {
-            let mut page = world.keap.list_ids(&[id.to_string()], stage.clock.now()).await.unwrap();
-            page.contacts.remove(0)
+            let mut page =
+                world.keap.list_ids(EntityType::Contact, &[id.to_string()], stage.clock.now()).await.unwrap();
+            page.records.remove(0)
         };
         let mut old = stage.in_world(read);
         stage.mirror.edit(&row, "first_name", &json!("Anna"));
         stage.drain();
         // Keap tells times by the second, and both readings are of the same.
         old.updated_at = stage.mirror.linked(id).row.keap_updated_at;
-        let origin = Origin { source: WriteSource::Hook, run_id: None };
-        let applied =
-            stage.in_world(async |world| apply(world, &origin, vec![old], Vec::new()).await.unwrap());
+        let origin = Origin { source: WriteSource::Hook, run_id: None, made_lines: Vec::new() };
+        let applied = stage.in_world(async |world| {
+            apply(world, EntityType::Contact, &origin, vec![old], Vec::new()).await.unwrap()
+        });
         assert_eq!(applied.unsettled, [id.to_string()]);
         assert_eq!(stage.row_value(id, "first_name"), "Anna");
     });
@@ -255,12 +260,15 @@ fn a_reading_from_before_a_delete_revives_nothing_however_new_it_was() {
     on_stage(|stage| {
         let (id, _) = stage.linked(&json!({"given_name": "Ann"}));
         stage.keap.edit(id, &json!({"given_name": "Anna"}));
-        let unseen = stage
-            .in_world(async |world| world.keap.list_ids(&[id.to_string()], stage.clock.now()).await.unwrap());
+        let unseen = stage.in_world(async |world| {
+            world.keap.list_ids(EntityType::Contact, &[id.to_string()], stage.clock.now()).await.unwrap()
+        });
         stage.keap.contacts.borrow_mut().clear();
         stage.hook(&[id]);
-        let origin = Origin { source: WriteSource::FullSync, run_id: None };
-        stage.in_world(async |world| apply(world, &origin, unseen.contacts, Vec::new()).await.unwrap());
+        let origin = Origin { source: WriteSource::FullSync, run_id: None, made_lines: Vec::new() };
+        stage.in_world(async |world| {
+            apply(world, EntityType::Contact, &origin, unseen.records, Vec::new()).await.unwrap()
+        });
         assert!(stage.mirror.linked(id).row.deleted_at.is_some());
     });
 }
@@ -443,12 +451,8 @@ fn a_unit_that_meets_an_outage_reports_what_stands() {
 
 fn run_full(stage: &Stage<'_>, calls_max: u32) -> keapsync_domain::wire::UnitReport {
     let paced = PacedTransport::new(stage.keap, stage.clock, calls_max, 10);
-    let api = ContactsApi {
-        transport: &paced,
-        base_url: "http://keap",
-        access_token: &stage.secret,
-        link_field: Some(&stage.link_field),
-    };
+    let caller = Caller { transport: &paced, base_url: "http://keap", access_token: &stage.secret };
+    let api = RecordsApi::new(caller, Links::of(&stage.link_fields));
     let world = World {
         keap: &api,
         store: stage.mirror,
@@ -469,7 +473,7 @@ fn run_full(stage: &Stage<'_>, calls_max: u32) -> keapsync_domain::wire::UnitRep
             calls_max,
             calls_per_second_max: 10,
             expires_at: keapsync_domain::timestamp::Timestamp(i64::MAX),
-            link_field: Some(stage.link_field.clone()),
+            link_fields: stage.link_fields.clone(),
         },
         settings: stage.settings.clone(),
     };
@@ -581,5 +585,5 @@ fn play(stage: &Stage<'_>, step: &Step) {
 
 fn hook_all(stage: &Stage<'_>) {
     let ids: Vec<String> = stage.keap.contacts.borrow().keys().map(u64::to_string).collect();
-    drop(stage.in_world(async |world| refetch(world, &ids).await));
+    drop(stage.in_world(async |world| refetch(world, EntityType::Contact, &ids).await));
 }

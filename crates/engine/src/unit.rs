@@ -1,4 +1,4 @@
-//! One bounded, checkpointed unit of a bulk run: pages of Keap's contacts, read and applied within a time budget.
+//! One bounded, checkpointed unit of a bulk run: pages of Keap's records, read and applied within a time budget.
 //!
 //! While one page is written the next one is fetched and merged. The report's cursor stands behind what is committed, so a unit
 //! that dies anywhere costs nothing but repeated reads.
@@ -9,11 +9,11 @@ use crate::ports::{Clock, MirrorStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
 use keapsync_domain::failure::{Failure, FailureClass};
-use keapsync_domain::limits::{PAGE_RECORDS_MAX, UNIT_BUDGET_MS};
+use keapsync_domain::limits::UNIT_BUDGET_MS;
 use keapsync_domain::run::{Counts, Cursor, RunKind};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{UnitOrder, UnitReport};
-use keapsync_keap::contacts::ContactPage;
+use keapsync_keap::page::RecordPage;
 use keapsync_keap::transport::Transport;
 
 /// Pages in work at once: one is written while the other is merged. More would only take memory.
@@ -29,7 +29,7 @@ pub async fn run_unit<T: Transport, S: MirrorStore, C: Clock>(
         RunKind::Full => WriteSource::FullSync,
         RunKind::Incremental => WriteSource::Poll,
     };
-    let origin = Origin { source, run_id: Some(order.run_id.clone()) };
+    let origin = Origin { source, run_id: Some(order.run_id.clone()), made_lines: Vec::new() };
     let mut report = UnitReport {
         run_id: order.run_id.clone(),
         unit: order.unit,
@@ -39,44 +39,39 @@ pub async fn run_unit<T: Transport, S: MirrorStore, C: Clock>(
         failure: None,
         calls: 0,
     };
+    let transport = world.keap.caller.transport;
     let pages = futures_util::stream::unfold(Some(order.cursor.clone()), |cursor| async {
         let cursor = cursor?;
-        let fetched = fetch(world, order.kind, &cursor).await;
-        let next = fetched.as_ref().map_or(Ok(None), |page| next_cursor(order.kind, &cursor, page));
-        let goes_on = match &next {
-            Ok(Some(next)) if has_budget(world, started_at) => Some(next.clone()),
-            _ => None,
-        };
-        Some(((fetched, next), goes_on))
+        let fetched = fetch(world, order, &cursor).await;
+        let next = fetched.as_ref().ok().and_then(|page| page.next.clone());
+        Some((fetched, next.filter(|_| has_budget(world, started_at))))
     });
     let applied = pages
-        .map(async |(fetched, next)| {
+        .map(async |fetched| {
             let page = fetched?;
-            let counts = settle(apply(world, &origin, page.contacts, page.rejected).await)?;
-            Ok((counts, next))
+            let counts = settle(apply(world, order.entity, &origin, page.records, page.rejected).await)?;
+            Ok((counts, page.next))
         })
         .buffered(PAGES_AT_ONCE);
     let mut applied = std::pin::pin!(applied);
     // In the order of the pages, so that everything before the cursor is committed. What a later page committed beyond a
     // failed one is found unchanged when it is read again.
     while let Some(outcome) = applied.next().await {
-        let next = match outcome {
+        match outcome {
             Ok((counts, next)) => {
                 report.counts.add(&counts);
-                next
+                match next {
+                    Some(cursor) => report.cursor = cursor,
+                    None => report.finished = true,
+                }
             }
-            Err(failure) => Err(failure),
-        };
-        match next {
-            Ok(Some(cursor)) => report.cursor = cursor,
-            Ok(None) => report.finished = true,
             Err(failure) => {
                 report.failure = Some(failure);
                 break;
             }
         }
     }
-    report.calls = world.keap.transport.calls();
+    report.calls = transport.calls();
     report
 }
 
@@ -84,42 +79,18 @@ fn has_budget<T: Transport, S, C: Clock>(
     world: &World<'_, PacedTransport<'_, T, C>, S, C>,
     started_at: Timestamp,
 ) -> bool {
-    world.keap.transport.calls_left() > 0 && world.clock.now().since_ms(started_at) < UNIT_BUDGET_MS
+    world.keap.caller.transport.calls_left() > 0 && world.clock.now().since_ms(started_at) < UNIT_BUDGET_MS
 }
 
 async fn fetch<T: Transport, S, C: Clock>(
     world: &World<'_, T, S, C>,
-    kind: RunKind,
+    order: &UnitOrder,
     cursor: &Cursor,
-) -> Result<ContactPage, Failure> {
+) -> Result<RecordPage, Failure> {
     let now = world.clock.now();
-    match kind {
-        RunKind::Full => world.keap.list_after(cursor.after_id.as_deref(), now).await,
-        RunKind::Incremental => {
-            let since = cursor.since.unwrap_or_default();
-            world.keap.list_changed(since, cursor.page_token.as_deref(), now).await
-        }
-    }
-}
-
-/// Where to go on behind `page`; `None` when it was the last.
-fn next_cursor(kind: RunKind, cursor: &Cursor, page: &ContactPage) -> Result<Option<Cursor>, Failure> {
-    match kind {
-        RunKind::Full => {
-            if page.length == 0 || (page.length < PAGE_RECORDS_MAX && page.next_page_token.is_none()) {
-                return Ok(None);
-            }
-            match &page.last_id {
-                Some(last_id) => Ok(Some(Cursor { after_id: Some(last_id.clone()), ..Cursor::default() })),
-                None => Err(Failure::new(
-                    FailureClass::Unexpected,
-                    "Keap sent a page of contacts of which none tells its id; the run cannot go on behind it",
-                )),
-            }
-        }
-        RunKind::Incremental => {
-            Ok(page.next_page_token.clone().map(|token| Cursor { page_token: Some(token), ..cursor.clone() }))
-        }
+    match order.kind {
+        RunKind::Full => world.keap.list_after(order.entity, cursor, now).await,
+        RunKind::Incremental => world.keap.list_changed(order.entity, cursor, now).await,
     }
 }
 

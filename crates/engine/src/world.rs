@@ -6,7 +6,7 @@ use keapsync_domain::settings::AccountSettings;
 /// Everything that a pass over one account needs. Lives for one invocation.
 pub struct World<'a, T, S, C> {
     /// Carries requests to Keap; paced by the account's quota lease and holding its bearer token.
-    pub keap: &'a keapsync_keap::contacts::ContactsApi<'a, T>,
+    pub keap: &'a keapsync_keap::records::RecordsApi<'a, T>,
     /// The mirror and its outbox.
     pub store: &'a S,
     /// The clock.

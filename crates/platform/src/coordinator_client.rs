@@ -5,7 +5,7 @@ use crate::service::Service;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::secret::Secret;
-use keapsync_domain::wire::{EventsRequest, EventsResponse, StartRunRequest, StartRunResponse, UnitReport};
+use keapsync_domain::wire::{EventsRequest, EventsResponse, StartRunsRequest, StartRunsResponse, UnitReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::Env;
@@ -38,11 +38,11 @@ impl CoordinatorClient {
     }
 
     /// Starts a run, or joins the one of its kind that is under way.
-    pub async fn start_run(
+    pub async fn start_runs(
         &self,
         account: &AccountId,
-        request: &StartRunRequest,
-    ) -> Result<StartRunResponse, Failure> {
+        request: &StartRunsRequest,
+    ) -> Result<StartRunsResponse, Failure> {
         self.service.post_json(&account_path(account, "runs"), request).await
     }
 

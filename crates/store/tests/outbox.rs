@@ -328,6 +328,7 @@ async fn runs_are_mirrored_until_they_end() {
     with_account(&engine).await;
     let store = Store::new(&engine);
     let mut run = Run {
+        batch_id: None,
         id: "6f9b1d0a-54a5-4f0c-8a3b-1a2b3c4d5e6f".to_owned(),
         kind: RunKind::Full,
         entity: EntityType::Contact,

@@ -2,7 +2,7 @@
 
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::run::{Direction, RunKind};
-use keapsync_domain::wire::StartRunRequest;
+use keapsync_domain::wire::StartRunsRequest;
 use std::collections::HashMap;
 
 /// A path of the sync worker.
@@ -24,8 +24,6 @@ pub(crate) enum Path {
     Resolve(String),
     /// A run of a kind that there is not.
     UnknownKind,
-    /// An entity that exists in Keap and is not mirrored.
-    NotSynced(String),
     Unknown,
 }
 
@@ -37,7 +35,7 @@ impl Path {
             ["health"] => Self::Health,
             ["metrics"] => Self::Metrics,
             ["units"] => Self::Units,
-            ["sync", "full"] => Self::Start(RunKind::Full, EntityType::SYNCED.to_vec()),
+            ["sync", "full"] => Self::Start(RunKind::Full, EntityType::ALL.to_vec()),
             ["sync", "status"] => Self::Status,
             ["sync", "runs"] => Self::Runs,
             ["conflicts"] => Self::Conflicts,
@@ -45,12 +43,11 @@ impl Path {
             ["conflicts", id, "resolve"] if is_uuid(id) => Self::Resolve((*id).to_owned()),
             ["sync", "runs", id] if is_uuid(id) => Self::Run((*id).to_owned()),
             ["sync", name] => match EntityType::from_plural(name) {
-                Some(entity) if EntityType::SYNCED.contains(&entity) => match query.get("kind") {
+                Some(entity) => match query.get("kind") {
                     None | Some("full") => Self::Start(RunKind::Full, vec![entity]),
                     Some("incremental") => Self::Start(RunKind::Incremental, vec![entity]),
                     Some(_) => Self::UnknownKind,
                 },
-                Some(_) => Self::NotSynced((*name).to_owned()),
                 None => Self::Unknown,
             },
             _ => Self::Unknown,
@@ -77,7 +74,7 @@ impl Query {
     }
 
     /// What a start asks for; `Err` says what is wrong.
-    pub(crate) fn start(&self, kind: RunKind, entity: EntityType) -> Result<StartRunRequest, String> {
+    pub(crate) fn start(&self, kind: RunKind, entities: &[EntityType]) -> Result<StartRunsRequest, String> {
         let direction = match self.get("direction") {
             None | Some("bidirectional") => Direction::Bidirectional,
             Some("keap_to_supabase") => Direction::KeapToSupabase,
@@ -89,7 +86,7 @@ impl Query {
         if self.get("dry_run").is_some_and(|value| value != "false") {
             return Err("dry runs are not available yet: leave dry_run out".to_owned());
         }
-        Ok(StartRunRequest { kind, entity, direction })
+        Ok(StartRunsRequest { kind, entities: entities.to_vec(), direction })
     }
 }
 
@@ -104,14 +101,14 @@ mod tests {
     #[test]
     fn paths_name_what_to_do() {
         let none = Query::default();
-        assert_eq!(Path::parse("/sync/full", &none), Path::Start(RunKind::Full, vec![EntityType::Contact]));
+        assert_eq!(Path::parse("/sync/full", &none), Path::Start(RunKind::Full, EntityType::ALL.to_vec()));
         let incremental = query(&[("kind", "incremental")]);
         assert_eq!(
             Path::parse("/sync/contacts", &incremental),
             Path::Start(RunKind::Incremental, vec![EntityType::Contact])
         );
         assert_eq!(Path::parse("/sync/contacts", &query(&[("kind", "weird")])), Path::UnknownKind);
-        assert_eq!(Path::parse("/sync/orders", &none), Path::NotSynced("orders".to_owned()));
+        assert_eq!(Path::parse("/sync/orders", &none), Path::Start(RunKind::Full, vec![EntityType::Order]));
         let id = "018f3f6e-0000-4000-8000-00000000abcd";
         assert_eq!(Path::parse("/conflicts", &none), Path::Conflicts);
         assert_eq!(Path::parse(&format!("/conflicts/{id}"), &none), Path::Conflict(id.to_owned()));
@@ -125,7 +122,7 @@ mod tests {
 
     #[test]
     fn starts_are_checked() {
-        let start = |pairs: &[(&str, &str)]| query(pairs).start(RunKind::Full, EntityType::Contact);
+        let start = |pairs: &[(&str, &str)]| query(pairs).start(RunKind::Full, &[EntityType::Contact]);
         assert_eq!(start(&[]).unwrap().direction, Direction::Bidirectional);
         assert_eq!(start(&[("direction", "supabase_to_keap")]).unwrap().direction, Direction::SupabaseToKeap);
         assert!(start(&[("direction", "up")]).is_err());

@@ -6,7 +6,7 @@ use crate::unit;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::RunKind;
-use keapsync_domain::wire::{INTERNAL_TOKEN_HEADER, StartRunRequest, UnitOrder};
+use keapsync_domain::wire::{INTERNAL_TOKEN_HEADER, UnitOrder};
 use keapsync_engine::ports::Clock as _;
 use keapsync_platform::access::{is_admin, is_internal};
 use keapsync_platform::body::read_body;
@@ -70,9 +70,7 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         {
             return Answer::method_not_allowed("GET");
         }
-        Path::Units | Path::Start(..) | Path::UnknownKind | Path::NotSynced(_) | Path::Resolve(_)
-            if !is_write =>
-        {
+        Path::Units | Path::Start(..) | Path::UnknownKind | Path::Resolve(_) if !is_write => {
             return Answer::method_not_allowed("POST");
         }
         _ => {}
@@ -84,9 +82,6 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
     let outcome = match path {
         Path::Metrics => return metrics(),
         Path::UnknownKind => return Answer::bad_request("kind is full or incremental"),
-        Path::NotSynced(name) => {
-            return Answer::not_found(&format!("{name} are not synced; contacts are"));
-        }
         Path::Start(kind, entities) => start(&coordinator, &query, kind, &entities).await,
         Path::Status => show(&coordinator, &query, "status").await,
         Path::Runs => show(&coordinator, &query, "runs").await,
@@ -132,21 +127,15 @@ async fn start(
     kind: RunKind,
     entities: &[EntityType],
 ) -> Result<Answer, Failure> {
-    let requests: Result<Vec<StartRunRequest>, String> =
-        entities.iter().map(|entity| query.start(kind, *entity)).collect();
-    let requests = match requests {
-        Ok(requests) => requests,
+    let request = match query.start(kind, entities) {
+        Ok(request) => request,
         Err(reason) => return Ok(Answer::bad_request(&reason)),
     };
     let account = match account_of(coordinator, query).await? {
         Ok(account) => account,
         Err(reason) => return Ok(Answer::bad_request(&reason)),
     };
-    let mut run_ids = Vec::new();
-    for request in &requests {
-        run_ids.push(coordinator.start_run(&account, request).await?.run_id);
-    }
-    Ok(Answer::json(202, &json!({"run_id": run_ids.first(), "run_ids": run_ids})))
+    Ok(Answer::json(202, &coordinator.start_runs(&account, &request).await?))
 }
 
 async fn show(coordinator: &CoordinatorClient, query: &Query, resource: &str) -> Result<Answer, Failure> {

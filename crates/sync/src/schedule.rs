@@ -9,7 +9,7 @@ use crate::upkeep;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::{Direction, RunKind};
-use keapsync_domain::wire::StartRunRequest;
+use keapsync_domain::wire::StartRunsRequest;
 use keapsync_platform::config::SyncConfig;
 use keapsync_platform::coordinator_client::CoordinatorClient;
 use worker::Env;
@@ -56,11 +56,9 @@ async fn serve(
     match kind {
         None => coordinator.wake(account).await,
         Some(kind) => {
-            for entity in EntityType::SYNCED {
-                let request = StartRunRequest { kind, entity, direction: Direction::Bidirectional };
-                coordinator.start_run(account, &request).await?;
-            }
-            Ok(())
+            let entities = EntityType::ALL.to_vec();
+            let request = StartRunsRequest { kind, entities, direction: Direction::Bidirectional };
+            coordinator.start_runs(account, &request).await.map(|_| ())
         }
     }
 }

@@ -7,7 +7,8 @@ use keapsync_engine::paced::PacedTransport;
 use keapsync_engine::ports::Clock as _;
 use keapsync_engine::unit::run_unit;
 use keapsync_engine::world::World;
-use keapsync_keap::contacts::ContactsApi;
+use keapsync_keap::caller::Caller;
+use keapsync_keap::records::{Links, RecordsApi};
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::SyncConfig;
 use keapsync_platform::coordinator_client::CoordinatorClient;
@@ -59,12 +60,12 @@ async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<Un
     let paced =
         PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max)
             .until(order.grant.expires_at);
-    let api = ContactsApi {
+    let caller = Caller {
         transport: &paced,
         base_url: &config.keap_api_base_url,
         access_token: &order.grant.access_token,
-        link_field: order.grant.link_field.as_ref(),
     };
+    let api = RecordsApi::new(caller, Links::of(&order.grant.link_fields));
     let world = World {
         keap: &api,
         store: &store,

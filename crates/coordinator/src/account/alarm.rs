@@ -236,9 +236,10 @@ impl Account<'_> {
         Ok(!self.setup()?.open.contains(&super::setup::Step::AccountRow))
     }
 
-    /// Whether edits can be carried to Keap: creates rest on the link field.
+    /// Whether edits can be carried to Keap: creates rest on the link fields.
     fn can_carry(&self) -> Result<bool, Failure> {
-        Ok(self.can_write_rows()? && self.sql().get::<serde_json::Value>(values::LINK_FIELD)?.is_some())
+        let fields = self.link_fields()?;
+        Ok(self.can_write_rows()? && fields.contact.is_some() && fields.order.is_some())
     }
 
     pub(super) fn parts(&self) -> Result<Parts, Failure> {

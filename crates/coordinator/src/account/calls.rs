@@ -43,7 +43,7 @@ impl Account<'_> {
             AccountCall::DeadLetters => self.list_dead_letters().await,
             AccountCall::Replay => self.replay(body).await,
             AccountCall::Runs => self.list_runs(),
-            AccountCall::StartRun => self.start_run(body).await,
+            AccountCall::StartRuns => self.start_runs(body).await,
             AccountCall::Run(id) => self.show_run(&id),
             AccountCall::Unit => self.take_report(body).await,
             AccountCall::Wake => self.wake().await,

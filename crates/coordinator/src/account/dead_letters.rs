@@ -84,14 +84,22 @@ impl Account<'_> {
             .replay_failed(self.id, request.ids.as_deref(), request.cause.as_deref())
             .await?;
         replayed += i64::try_from(items.len()).unwrap_or(i64::MAX);
-        let unread: Vec<String> = items
-            .into_iter()
+        let unread: Vec<(EntityType, &str)> = items
+            .iter()
             .filter(|item| item.operation == "sync")
-            .filter_map(|item| item.keap_id.filter(|id| is_keap_id(id)))
+            .filter_map(|item| {
+                Some((
+                    EntityType::from_name(&item.entity)?,
+                    item.keap_id.as_deref().filter(|id| is_keap_id(id))?,
+                ))
+            })
             .collect();
-        let ids: Vec<&str> = unread.iter().map(String::as_str).collect();
         let sequence = i64::try_from(u64::from_le_bytes(random_bytes()?) >> 11).unwrap_or_default();
-        self.sql().push_events(EntityType::Contact, &ids, "replay", sequence, time_now())?;
+        for entity in EntityType::ALL {
+            let ids: Vec<&str> =
+                unread.iter().filter(|(kind, _)| *kind == entity).map(|(_, id)| *id).collect();
+            self.sql().push_events(entity, &ids, "replay", sequence, time_now())?;
+        }
         self.object.open_events.set(None);
         self.wake_outbox();
         self.object.arm(time_now()).await;

@@ -4,18 +4,16 @@ use super::credential::Live;
 use super::lease::{LeasedTransport, Want};
 use super::{Account, time_now};
 use crate::database::Database;
-use crate::storage::values;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{EVENT_CLAIM_MAX, EVENT_QUEUE_MAX};
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::{EventsRequest, EventsResponse, LinkField};
+use keapsync_domain::wire::{EventsRequest, EventsResponse, LinkFields};
 use keapsync_engine::event_queue::{ClaimedEvent, Failed, failed};
 use keapsync_engine::inbound::{Refetched, refetch};
 use keapsync_engine::quota::Priority;
 use keapsync_engine::world::World;
-use keapsync_keap::contacts::ContactsApi;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::{random_bytes, random_u32};
 use keapsync_platform::respond::Answer;
@@ -57,11 +55,13 @@ impl Account<'_> {
             return Ok(Answer::json(200, &response));
         }
         let sequence = new_sequence()?;
-        for entity in EntityType::SYNCED {
+        let mut open = waiting;
+        for entity in EntityType::ALL {
             let ids: Vec<&str> =
                 concerned.iter().filter(|(kind, _)| *kind == entity).map(|(_, id)| *id).collect();
             let queued = self.sql().push_events(entity, &ids, &delivery.event_key, sequence, now)?;
-            self.object.open_events.set(Some(waiting.saturating_add(queued)));
+            open = open.saturating_add(queued);
+            self.object.open_events.set(Some(open));
             response.queued += u64::try_from(queued).unwrap_or(0);
             response.coalesced += ids.len() as u64 - u64::try_from(queued).unwrap_or(0);
         }
@@ -75,19 +75,28 @@ impl Account<'_> {
         database: &Database,
         deadline: Timestamp,
     ) -> Result<usize, Failure> {
-        let entity = EntityType::Contact;
         let credential = self.credential().await?;
         let client = database.client().await?;
-        let (settings, link_field) = (self.settings()?, self.sql().get::<LinkField>(values::LINK_FIELD)?);
-        let drain = Drain { account: self, credential: &credential, client: &client, settings, link_field };
+        let (settings, link_fields) = (self.settings()?, self.link_fields()?);
+        let drain = Drain { account: self, credential: &credential, client: &client, settings, link_fields };
         self.leased(&credential, WANT, async |paced| {
             let mut settled = 0;
             loop {
-                let claimed = self.sql().claim_events(entity, EVENT_CLAIM_MAX, time_now())?;
-                if claimed.is_empty() || paced.calls_left() < CALLS_LEFT_MIN || time_now() >= deadline {
+                let mut has_claimed = false;
+                // In turn, so that many events of one entity do not hold up those of another.
+                for entity in EntityType::ALL {
+                    if paced.calls_left() < CALLS_LEFT_MIN || time_now() >= deadline {
+                        return Ok(settled);
+                    }
+                    let claimed = self.sql().claim_events(entity, EVENT_CLAIM_MAX, time_now())?;
+                    if !claimed.is_empty() {
+                        has_claimed = true;
+                        settled += drain.batch(paced, entity, claimed).await?;
+                    }
+                }
+                if !has_claimed {
                     return Ok(settled);
                 }
-                settled += drain.batch(paced, entity, claimed).await?;
             }
         })
         .await?
@@ -110,7 +119,7 @@ struct Drain<'a> {
     credential: &'a Live,
     client: &'a Client,
     settings: AccountSettings,
-    link_field: Option<LinkField>,
+    link_fields: LinkFields,
 }
 
 impl Drain<'_> {
@@ -125,7 +134,7 @@ impl Drain<'_> {
         let mut settled = 0;
         let mut open = vec![claimed];
         while let Some(mut events) = open.pop() {
-            match self.refetch(paced, &events).await {
+            match self.refetch(paced, entity, &events).await {
                 Ok(refetched) => settled += self.settle(entity, &events, refetched)?,
                 Err(failure) if is_outage(&failure) => {
                     return self.account.heed(self.credential, Err(failure));
@@ -147,15 +156,11 @@ impl Drain<'_> {
     async fn refetch(
         &self,
         paced: &LeasedTransport<'_>,
+        entity: EntityType,
         events: &[ClaimedEvent],
     ) -> Result<Refetched, Failure> {
         let store = Store::new(self.client);
-        let api = ContactsApi {
-            transport: paced,
-            base_url: &self.account.config.keap_api_base_url,
-            access_token: &self.credential.token,
-            link_field: self.link_field.as_ref(),
-        };
+        let api = self.account.records(paced, self.credential, &self.link_fields);
         let world = World {
             keap: &api,
             store: &store,
@@ -165,7 +170,7 @@ impl Drain<'_> {
             entropy: random_u32()?,
         };
         let ids: Vec<String> = events.iter().map(|event| event.keap_id.clone()).collect();
-        refetch(&world, &ids).await
+        refetch(&world, entity, &ids).await
     }
 
     /// Ends what is done and notes what is not, in one step.

@@ -3,15 +3,12 @@
 use super::lease::Want;
 use super::{Account, OutboxSeen, time_now};
 use crate::database::Database;
-use crate::storage::values;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::LinkField;
 use keapsync_engine::outbox::drain;
 use keapsync_engine::ports::{OutboxDepth, OutboxStore as _};
 use keapsync_engine::quota::Priority;
 use keapsync_engine::world::World;
-use keapsync_keap::contacts::ContactsApi;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::random_u32;
 use keapsync_store::Store;
@@ -55,16 +52,11 @@ impl Account<'_> {
             return Ok(0);
         }
         let credential = self.credential().await?;
-        let (settings, link_field) = (self.settings()?, self.sql().get::<LinkField>(values::LINK_FIELD)?);
+        let (settings, link_fields) = (self.settings()?, self.link_fields()?);
         let owner = super::credential::short_hash(self.id.as_str());
         let outcome = self
             .leased(&credential, WANT, async |paced| {
-                let api = ContactsApi {
-                    transport: paced,
-                    base_url: &self.config.keap_api_base_url,
-                    access_token: &credential.token,
-                    link_field: link_field.as_ref(),
-                };
+                let api = self.records(paced, &credential, &link_fields);
                 let entropy = random_u32()?;
                 let clock = WorkerClock;
                 let world = World {

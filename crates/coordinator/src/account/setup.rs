@@ -9,13 +9,16 @@ use crate::database::Database;
 use crate::registry::{self, AccountEntry};
 use crate::storage::values;
 use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::EntityType;
 use keapsync_domain::secret::Secret;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::LinkField;
+use keapsync_domain::wire::LinkFields;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::token::ConnectionState;
-use keapsync_keap::contacts::ContactsApi;
+use keapsync_keap::caller::Caller;
 use keapsync_keap::hooks::{HooksApi, RestHook};
+use keapsync_keap::records::{Links, RecordsApi};
+use keapsync_keap::transport::Transport;
 use keapsync_platform::hook_auth::hook_path;
 use keapsync_platform::kv::Cache;
 use keapsync_store::Store;
@@ -24,8 +27,22 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 /// Events that are subscribed to.
-pub const EVENT_KEYS: [&str; 5] =
-    ["contact.add", "contact.edit", "contact.delete", "contactGroup.applied", "contactGroup.removed"];
+pub const EVENT_KEYS: [&str; 14] = [
+    "contact.add",
+    "contact.edit",
+    "contact.delete",
+    "contactGroup.add",
+    "contactGroup.edit",
+    "contactGroup.delete",
+    "contactGroup.applied",
+    "contactGroup.removed",
+    "order.add",
+    "order.edit",
+    "order.delete",
+    "subscription.add",
+    "subscription.edit",
+    "subscription.delete",
+];
 
 /// State of a subscription that delivers.
 const VERIFIED: &str = "Verified";
@@ -41,8 +58,8 @@ pub enum Step {
     Registry,
     /// Mirror the account and its settings to Postgres: its records refer to that row.
     AccountRow,
-    /// Find or make the custom field in Keap that carries row ids: creates in Keap rest on it.
-    LinkField,
+    /// Find or make the custom fields in Keap that carry row ids: creates in Keap rest on them.
+    LinkFields,
     /// Subscribe to hooks.
     Hooks,
 }
@@ -58,7 +75,7 @@ impl Setup {
     /// Everything.
     #[must_use]
     pub fn all() -> Self {
-        Self { open: BTreeSet::from([Step::Registry, Step::AccountRow, Step::LinkField, Step::Hooks]) }
+        Self { open: BTreeSet::from([Step::Registry, Step::AccountRow, Step::LinkFields, Step::Hooks]) }
     }
 }
 
@@ -94,7 +111,7 @@ impl Account<'_> {
             let done = match step {
                 Step::Registry => self.tell_registry().await,
                 Step::AccountRow => self.mirror_account(database).await,
-                Step::LinkField => self.ensure_link_field().await,
+                Step::LinkFields => self.ensure_link_fields().await,
                 Step::Hooks => self.ensure_hooks().await,
             };
             match done {
@@ -138,21 +155,36 @@ impl Account<'_> {
         Store::new(&client).upsert_account(self.id, self.id.as_str(), state, &settings).await
     }
 
-    async fn ensure_link_field(&self) -> Result<(), Failure> {
+    async fn ensure_link_fields(&self) -> Result<(), Failure> {
         let credential = self.credential().await?;
         let found = self
-            .leased(&credential, person(4), async |paced| {
-                let api = ContactsApi {
-                    transport: paced,
-                    base_url: &self.config.keap_api_base_url,
-                    access_token: &credential.token,
-                    link_field: None,
-                };
-                api.ensure_link_field().await
+            .leased(&credential, person(8), async |paced| {
+                let none = LinkFields::default();
+                let api = self.records(paced, &credential, &none);
+                Ok::<_, Failure>(LinkFields {
+                    contact: Some(api.ensure_link_field(EntityType::Contact).await?),
+                    order: Some(api.ensure_link_field(EntityType::Order).await?),
+                })
             })
             .await?;
-        let field: LinkField = self.heed(&credential, found)?;
-        self.sql().put(values::LINK_FIELD, &field)
+        let fields = self.heed(&credential, found)?;
+        self.sql().put(values::LINK_FIELDS, &fields)
+    }
+
+    /// The custom fields that carry row ids, as far as they are known.
+    pub(super) fn link_fields(&self) -> Result<LinkFields, Failure> {
+        Ok(self.sql().get(values::LINK_FIELDS)?.unwrap_or_default())
+    }
+
+    /// Calls to Keap for any entity.
+    pub(super) fn records<'a, T: Transport>(
+        &'a self,
+        transport: &'a T,
+        credential: &'a Live,
+        links: &'a LinkFields,
+    ) -> RecordsApi<'a, T> {
+        let base_url = &self.config.keap_api_base_url;
+        RecordsApi::new(Caller { transport, base_url, access_token: &credential.token }, Links::of(links))
     }
 
     async fn ensure_hooks(&self) -> Result<(), Failure> {
@@ -160,7 +192,7 @@ impl Account<'_> {
         let path = hook_path(&self.config.webhook_secret, self.id);
         let url = format!("{}{path}", self.config.webhook_public_url);
         let outcome = self
-            .leased(&credential, person(20), async |paced| {
+            .leased(&credential, person(40), async |paced| {
                 let api = HooksApi {
                     transport: paced,
                     base_url: &self.config.keap_api_base_url,
@@ -238,7 +270,7 @@ fn word(step: Step) -> &'static str {
     match step {
         Step::Registry => "registry",
         Step::AccountRow => "account_row",
-        Step::LinkField => "link_field",
+        Step::LinkFields => "link_fields",
         Step::Hooks => "hooks",
     }
 }

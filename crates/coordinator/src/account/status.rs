@@ -5,8 +5,6 @@ use super::times::shown;
 use super::{Account, time_now};
 use crate::storage::values;
 use keapsync_domain::failure::Failure;
-use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::LinkField;
 use keapsync_engine::token::CredentialKind;
 use keapsync_platform::respond::Answer;
 use serde_json::{Value, json};
@@ -25,6 +23,11 @@ impl Account<'_> {
         let seen = self.object.outbox.get();
         let runs: Vec<_> =
             self.sql().list_runs(RUNS_SHOWN_MAX)?.into_iter().map(|tracked| tracked.run).collect();
+        let watermarks: serde_json::Map<String, Value> = self
+            .watermarks()?
+            .into_iter()
+            .map(|(entity, at)| (entity.as_str().to_owned(), at.to_rfc3339().into()))
+            .collect();
         let hooks = self.sql().get::<Vec<HookSeen>>(values::HOOKS)?.unwrap_or_default();
         let quota = match self.credential_at_hand() {
             Ok(credential) => self.quota(&credential).left().await.ok(),
@@ -47,9 +50,9 @@ impl Account<'_> {
                 },
                 "outbox": outbox,
                 "runs": runs,
-                "watermark": self.sql().get::<Timestamp>(values::WATERMARK)?,
+                "watermarks": watermarks,
                 "hooks": hooks,
-                "link_field": self.sql().get::<LinkField>(values::LINK_FIELD)?,
+                "link_fields": self.link_fields()?,
                 "setup_open": self.setup()?.open,
                 "quota_left": quota,
                 "errors": self.parts()?,

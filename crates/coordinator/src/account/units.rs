@@ -10,17 +10,18 @@ use crate::database::Database;
 use crate::storage::values;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
-use keapsync_domain::run::{Direction, RunKind, RunState};
+use keapsync_domain::run::{Batch, Direction, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::{KeapGrant, LinkField, StartRunRequest, StartRunResponse, UnitOrder, UnitReport};
+use keapsync_domain::wire::{KeapGrant, StartRunsRequest, StartRunsResponse, UnitOrder, UnitReport};
 use keapsync_engine::quota::Priority;
-use keapsync_engine::runs::{Start, TrackedRun, incremental_due_at, start};
+use keapsync_engine::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
 use keapsync_keap::quota::QuotaReading;
 use keapsync_platform::entropy::{random_u32, random_uuid};
 use keapsync_platform::respond::Answer;
 use keapsync_platform::sync_client::SyncClient;
 use keapsync_store::Store;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Calls of one unit: what its time budget allows at the rate below, and a margin.
 const UNIT_CALLS_MAX: u32 = 300;
@@ -35,35 +36,54 @@ const RUNS_SHOWN_MAX: i64 = 100;
 const MIRRORED_MAX: i64 = 20;
 
 impl Account<'_> {
-    /// Starts a run, or joins the one of its kind.
-    pub(super) async fn start_run(&self, body: &[u8]) -> Result<Answer, Failure> {
-        let Ok(request) = serde_json::from_slice::<StartRunRequest>(body) else {
+    /// Starts runs, or joins those of their kind.
+    pub(super) async fn start_runs(&self, body: &[u8]) -> Result<Answer, Failure> {
+        let request = serde_json::from_slice::<StartRunsRequest>(body).ok();
+        let Some(request) = request.filter(|request| !request.entities.is_empty()) else {
             return Ok(Answer::bad_request(
-                "give kind (full or incremental), entity (contact) and, if wanted, direction",
+                "give kind (full or incremental), entities (contact, order, tag, subscription) and, if wanted, direction",
             ));
         };
-        if !EntityType::SYNCED.contains(&request.entity) {
-            return Ok(Answer::bad_request(&format!(
-                "{} are not synced by this version: leave them out",
-                request.entity.plural()
-            )));
-        }
         let now = time_now();
-        let started = self.begin_run(&request, now)?;
+        let started = self.begin_runs(&request, now)?;
         self.wake_outbox();
         self.object.arm(now).await;
-        Ok(Answer::json(202, &StartRunResponse { run_id: started }))
+        Ok(Answer::json(202, &started))
     }
 
-    fn begin_run(&self, request: &StartRunRequest, now: Timestamp) -> Result<String, Failure> {
-        let watermark = self.sql().get::<Timestamp>(values::WATERMARK)?;
-        match start(&self.sql().active_runs()?, request, &random_uuid()?, watermark, now) {
-            Start::Joined(id) => Ok(id),
-            Start::Started(tracked) => {
-                self.sql().write_run(&tracked)?;
-                Ok(tracked.run.id)
+    fn begin_runs(&self, request: &StartRunsRequest, now: Timestamp) -> Result<StartRunsResponse, Failure> {
+        let watermarks = self.watermarks()?;
+        let active = self.sql().active_runs()?;
+        let batch_id = (request.entities.len() > 1).then(random_uuid).transpose()?;
+        let (mut run_ids, mut run_id) = (Vec::new(), None);
+        for entity in &request.entities {
+            let request = RunRequest {
+                kind: request.kind,
+                entity: *entity,
+                direction: request.direction,
+                batch_id: batch_id.clone(),
+            };
+            match start(&active, &request, &random_uuid()?, watermarks.get(entity).copied(), now) {
+                Start::Joined(id) => {
+                    let joined = active.iter().find(|tracked| tracked.run.id == id);
+                    let known_as = joined.and_then(|tracked| tracked.run.batch_id.clone());
+                    run_id = run_id.or(known_as).or_else(|| Some(id.clone()));
+                    run_ids.push(id);
+                }
+                Start::Started(tracked) => {
+                    self.sql().write_run(&tracked)?;
+                    // What was started now is what is asked about, also beside runs that were under way.
+                    run_id = batch_id.clone().or_else(|| Some(tracked.run.id.clone()));
+                    run_ids.push(tracked.run.id);
+                }
             }
         }
+        Ok(StartRunsResponse { run_id: run_id.unwrap_or_default(), run_ids })
+    }
+
+    /// From when on each entity's changes are read; absent before its first complete reading.
+    pub(super) fn watermarks(&self) -> Result<BTreeMap<EntityType, Timestamp>, Failure> {
+        Ok(self.sql().get(values::WATERMARKS)?.unwrap_or_default())
     }
 
     /// The newest runs.
@@ -73,12 +93,15 @@ impl Account<'_> {
         Ok(Answer::json(200, &shown(&json!({"runs": runs}))))
     }
 
-    /// One run.
+    /// One run, or all that were started together under that id.
     pub(super) fn show_run(&self, id: &str) -> Result<Answer, Failure> {
-        let tracked = self.sql().read_run(id)?;
-        Ok(tracked.map_or_else(
+        if let Some(tracked) = self.sql().read_run(id)? {
+            return Ok(Answer::json(200, &shown(&tracked.run)));
+        }
+        let runs: Vec<Run> = self.sql().batch_runs(id)?.into_iter().map(|tracked| tracked.run).collect();
+        Ok(Batch::of(id, runs).map_or_else(
             || Answer::not_found("there is no such run"),
-            |tracked| Answer::json(200, &shown(&tracked.run)),
+            |batch| Answer::json(200, &shown(&batch)),
         ))
     }
 
@@ -98,8 +121,10 @@ impl Account<'_> {
         };
         self.sql().write_run(&next)?;
         if let Some(watermark) = next.watermark() {
-            let known = self.sql().get::<Timestamp>(values::WATERMARK)?;
-            self.sql().put(values::WATERMARK, &known.max(Some(watermark)))?;
+            let mut watermarks = self.watermarks()?;
+            let known = watermarks.entry(next.run.entity).or_insert(watermark);
+            *known = watermark.max(*known);
+            self.sql().put(values::WATERMARKS, &watermarks)?;
         }
         self.log_run(&next, report.failure.as_ref());
         if let Ok(credential) = self.credential_at_hand() {
@@ -133,12 +158,12 @@ impl Account<'_> {
     pub(super) async fn order_units(&self) -> Result<(), Failure> {
         let now = time_now();
         if self.incremental_due_at(&self.sql().active_runs()?)?.is_some_and(|due_at| due_at <= now) {
-            let request = StartRunRequest {
+            let request = StartRunsRequest {
                 kind: RunKind::Incremental,
-                entity: EntityType::Contact,
+                entities: EntityType::ALL.to_vec(),
                 direction: Direction::Bidirectional,
             };
-            self.begin_run(&request, now)?;
+            self.begin_runs(&request, now)?;
         }
         let mut outcome = Ok(());
         for tracked in self.sql().active_runs()? {
@@ -213,7 +238,7 @@ impl Account<'_> {
                 calls_max: lease.permits,
                 calls_per_second_max: lease.calls_per_second_max,
                 expires_at: lease.expires_at,
-                link_field: self.sql().get::<LinkField>(values::LINK_FIELD)?,
+                link_fields: self.link_fields()?,
             },
             settings: self.settings()?,
         };
@@ -261,7 +286,7 @@ impl Account<'_> {
         if active.iter().any(TrackedRun::reads_keap) {
             return Ok(None);
         }
-        let watermark = self.sql().get::<Timestamp>(values::WATERMARK)?;
+        let watermark = self.watermarks()?.into_values().max();
         let last = self.sql().last_run_requested_at()?;
         Ok(incremental_due_at(last, watermark, self.settings()?.incremental_interval_minutes))
     }

@@ -35,6 +35,14 @@ impl Sql {
         Ok(self.read_runs("WHERE id = ?", vec![id.into()])?.into_iter().next())
     }
 
+    /// The runs that were started together under an id, oldest first.
+    pub fn batch_runs(&self, batch_id: &str) -> Result<Vec<TrackedRun>, Failure> {
+        self.read_runs(
+            "WHERE json_extract(body, '$.run.batch_id') = ? ORDER BY requested_at, id",
+            vec![batch_id.into()],
+        )
+    }
+
     /// Runs of which Postgres does not have the latest state yet.
     pub fn unmirrored_runs(&self, limit: i64) -> Result<Vec<TrackedRun>, Failure> {
         self.read_runs("WHERE is_mirrored = 0 ORDER BY requested_at LIMIT ?", vec![limit.into()])

@@ -11,16 +11,16 @@ pub const ACCOUNT: &str = "account";
 pub const TOKEN: &str = "token";
 /// The account's settings.
 pub const SETTINGS: &str = "settings";
-/// The custom field in Keap that carries row ids.
-pub const LINK_FIELD: &str = "link_field";
+/// The custom fields in Keap that carry row ids.
+pub const LINK_FIELDS: &str = "link_fields";
 /// What has to be done once after connecting.
 pub const SETUP: &str = "setup";
 /// Subscriptions as Keap last told them.
 pub const HOOKS: &str = "hooks";
 /// Waits and errors of the alarm's parts.
 pub const PARTS: &str = "parts";
-/// The incremental watermark.
-pub const WATERMARK: &str = "watermark";
+/// The incremental watermark of each entity.
+pub const WATERMARKS: &str = "watermarks";
 
 #[derive(Deserialize)]
 struct ValueRow {

@@ -115,6 +115,7 @@ impl<'a> FakeMirror<'a> {
             keap_updated_at: None,
             keap_observed_at: None,
             deleted_at: None,
+            waits_for_contact: false,
         };
         self.rows
             .borrow_mut()
@@ -234,6 +235,7 @@ impl MirrorStore for FakeMirror<'_> {
                 keap_updated_at: write.keap_updated_at,
                 keap_observed_at: Some(write.keap_observed_at),
                 deleted_at: write.deleted_at,
+                waits_for_contact: false,
             };
             for conflict in &write.conflicts {
                 self.conflicts.borrow_mut().push((id.clone(), conflict.field.clone(), conflict.winner));

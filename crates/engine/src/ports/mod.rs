@@ -63,6 +63,8 @@ pub struct LocalRow {
     pub keap_observed_at: Option<Timestamp>,
     /// When the row was deleted, on either side.
     pub deleted_at: Option<Timestamp>,
+    /// Whether the row is of a contact that Keap has not got yet.
+    pub waits_for_contact: bool,
 }
 
 /// State of a row towards Keap, as `sync_status` columns say it.

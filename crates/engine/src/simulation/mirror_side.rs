@@ -127,6 +127,7 @@ impl MirrorSide {
             keap_updated_at: None,
             keap_observed_at: None,
             deleted_at: None,
+            waits_for_contact: false,
         };
         self.rows.insert(id.clone(), MirrorRow { row: row.clone(), state: RowState::Pending });
         self.capture(&id, "create", now);
@@ -274,6 +275,7 @@ impl MirrorSide {
             keap_updated_at: write.keap_updated_at.or_else(|| old.and_then(|row| row.keap_updated_at)),
             keap_observed_at: Some(write.keap_observed_at),
             deleted_at,
+            waits_for_contact: false,
         };
         if deleted_at.is_some() && mutation == Mutation::DropTombstone {
             self.by_keap_id.remove(&write.keap_id);

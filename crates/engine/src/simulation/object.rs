@@ -12,7 +12,7 @@ use crate::outbox::drain;
 use crate::paced::PacedTransport;
 use crate::ports::Clock as _;
 use crate::quota::{Grant, Lease, LeaseRequest, Priority};
-use crate::runs::{Start, TrackedRun, incremental_due_at, start};
+use crate::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
 use crate::token::{ConnectionState, Decision, TokenState};
 use crate::world::World;
 use keapsync_domain::backoff::delay_ms;
@@ -22,9 +22,9 @@ use keapsync_domain::limits::EVENT_CLAIM_MAX;
 use keapsync_domain::run::{Direction, RunKind};
 use keapsync_domain::secret::Secret;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::StartRunRequest;
-use keapsync_keap::contacts::ContactsApi;
+use keapsync_keap::caller::Caller;
 use keapsync_keap::oauth::TokenResponse;
+use keapsync_keap::records::{Links, RecordsApi};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -222,15 +222,11 @@ async fn drain_batch(
     let mut open = vec![claimed];
     while let Some(mut events) = open.pop() {
         let (store, clock) = (SimulatedStore { stage: Rc::clone(stage) }, object_clock(stage));
-        let api = ContactsApi {
-            transport: paced,
-            base_url: "http://keap",
-            access_token: &live.token,
-            link_field: Some(&stage.link_field),
-        };
+        let caller = Caller { transport: paced, base_url: "http://keap", access_token: &live.token };
+        let api = RecordsApi::new(caller, Links::of(&stage.link_fields));
         let world = world_of(stage, &api, &store, &clock);
         let ids: Vec<String> = events.iter().map(|event| event.keap_id.clone()).collect();
-        match refetch(&world, &ids).await {
+        match refetch(&world, EntityType::Contact, &ids).await {
             Ok(refetched) => settle(stage, live, &events, refetched),
             Err(failure) if is_outage(&failure) => return heed(stage, live, failure),
             Err(_) if events.len() > 1 => {
@@ -286,12 +282,8 @@ async fn drain_outbox(stage: &Rc<Stage>, refreshing: &Refreshing) -> Result<(), 
     let paced = PacedTransport::new(&transport, &clock, lease.permits, lease.calls_per_second_max)
         .until(lease.expires_at);
     let store = SimulatedStore { stage: Rc::clone(stage) };
-    let api = ContactsApi {
-        transport: &paced,
-        base_url: "http://keap",
-        access_token: &live.token,
-        link_field: Some(&stage.link_field),
-    };
+    let caller = Caller { transport: &paced, base_url: "http://keap", access_token: &live.token };
+    let api = RecordsApi::new(caller, Links::of(&stage.link_fields));
     let world = world_of(stage, &api, &store, &clock);
     let outcome = loop {
         transport.begin_pass();
@@ -316,7 +308,7 @@ async fn drain_outbox(stage: &Rc<Stage>, refreshing: &Refreshing) -> Result<(), 
 
 pub(super) fn world_of<'a, T>(
     stage: &'a Stage,
-    api: &'a ContactsApi<'a, T>,
+    api: &'a RecordsApi<'a, T>,
     store: &'a SimulatedStore,
     clock: &'a SimulatedClock,
 ) -> World<'a, T, SimulatedStore, SimulatedClock> {
@@ -487,7 +479,8 @@ pub(super) async fn release(stage: &Stage, lease: &Lease, calls: u32) {
 pub(super) fn begin_run(stage: &Stage, kind: RunKind) {
     let now = stage.object_now();
     let mut storage = stage.storage.borrow_mut();
-    let request = StartRunRequest { kind, entity: EntityType::Contact, direction: Direction::Bidirectional };
+    let request =
+        RunRequest { kind, entity: EntityType::Contact, direction: Direction::Bidirectional, batch_id: None };
     storage.numbers += 1;
     let run_id = format!("run-{}", storage.numbers);
     if let Start::Started(run) = start(&storage.runs, &request, &run_id, storage.watermark, now) {

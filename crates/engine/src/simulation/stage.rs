@@ -21,7 +21,7 @@ use keapsync_domain::ids::AccountId;
 use keapsync_domain::merge::Side;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::LinkField;
+use keapsync_domain::wire::{LinkField, LinkFields};
 use keapsync_keap::transport::{Credential, Request, Response};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -104,7 +104,7 @@ pub(super) struct Stage {
     pub setting: Setting,
     pub settings: AccountSettings,
     pub account: AccountId,
-    pub link_field: LinkField,
+    pub link_fields: LinkFields,
     pub mutation: Mutation,
     pub violation: RefCell<Option<Violation>>,
     /// Counts what has an effect: each port call, line, hook.
@@ -150,9 +150,12 @@ impl Stage {
             setting: setting.clone(),
             settings,
             account: AccountId::parse("simulated").unwrap_or_else(|_| unreachable!("the name is valid")),
-            link_field: LinkField {
-                id: super::cells::LINK_FIELD_ID.to_owned(),
-                field_name: "keapsyncrowid".to_owned(),
+            link_fields: LinkFields {
+                contact: Some(LinkField {
+                    id: super::cells::LINK_FIELD_ID.to_owned(),
+                    field_name: "keapsyncrowid".to_owned(),
+                }),
+                order: None,
             },
             mutation,
             violation: RefCell::default(),

@@ -14,7 +14,8 @@ use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::run::RunKind;
 use keapsync_domain::wire::{KeapGrant, UnitOrder, UnitReport};
-use keapsync_keap::contacts::ContactsApi;
+use keapsync_keap::caller::Caller;
+use keapsync_keap::records::{Links, RecordsApi};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -109,7 +110,7 @@ async fn order_unit(
             calls_max: lease.permits,
             calls_per_second_max: lease.calls_per_second_max,
             expires_at: lease.expires_at,
-            link_field: Some(stage.link_field.clone()),
+            link_fields: stage.link_fields.clone(),
         },
         settings: stage.settings.clone(),
     };
@@ -129,12 +130,8 @@ async fn work_on_unit(stage: Rc<Stage>, order: UnitOrder, generation: u64) {
     let grant = &order.grant;
     let paced = PacedTransport::new(&transport, &clock, grant.calls_max, grant.calls_per_second_max)
         .until(grant.expires_at);
-    let api = ContactsApi {
-        transport: &paced,
-        base_url: "http://keap",
-        access_token: &grant.access_token,
-        link_field: grant.link_field.as_ref(),
-    };
+    let caller = Caller { transport: &paced, base_url: "http://keap", access_token: &grant.access_token };
+    let api = RecordsApi::new(caller, Links::of(&grant.link_fields));
     let report = run_unit(&world_of(&stage, &api, &store, &clock), &order).await;
     stage.pause().await;
     stage.step(14, u64::from(report.unit));

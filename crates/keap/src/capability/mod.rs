@@ -167,10 +167,11 @@ impl Capability {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// Whether a create carries the field called `name`, so that the record it makes has the value at once.
+    /// Whether the call that makes a record carries the field called `name`, so that the record has the value from its
+    /// beginning: not so for what takes calls of its own, each of which may be the one that got lost.
     #[must_use]
     pub fn is_carried_by_create(&self, name: &str) -> bool {
-        self.field(name).is_some_and(|field| field.create != Carrier::Refused)
+        self.field(name).is_some_and(|field| matches!(field.create, Carrier::Property(_)))
     }
 
     /// What an update of the named fields takes. Fields that Keap refuses, and names of no field, take nothing.

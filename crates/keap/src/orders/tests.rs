@@ -225,12 +225,7 @@ fn lines_are_made_changed_and_deleted_one_by_one() {
                 "#1 is 3",
             ],
         ),
-        (
-            "an id spelled as a number",
-            json!([with(&tea, "id", json!(1)), cup]),
-            both.clone(),
-            vec![],
-        ),
+        ("an id spelled as a number", json!([with(&tea, "id", json!(1)), cup]), both.clone(), vec![]),
         (
             "an id with blanks about it",
             json!([with(&tea, "id", json!(" 1 ")), cup]),

@@ -28,7 +28,7 @@ use keapsync_domain::limits::PAGE_RECORDS_MAX;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::run::Cursor;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::LinkField;
+use keapsync_domain::wire::{LinkField, LinkFields};
 
 /// The custom fields that carry our rows' ids, once they exist.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +37,14 @@ pub struct Links<'a> {
     pub contact: Option<&'a LinkField>,
     /// On orders.
     pub order: Option<&'a LinkField>,
+}
+
+impl<'a> Links<'a> {
+    /// Those that exist.
+    #[must_use]
+    pub fn of(fields: &'a LinkFields) -> Self {
+        Self { contact: fields.contact.as_ref(), order: fields.order.as_ref() }
+    }
 }
 
 /// Calls for any entity. Lives for one pass over an account: what names it has learnt are those of its time.

@@ -6,7 +6,7 @@ cross join lateral (
         status.keap_hash, (extract(epoch from mirrored.updated_at) * 1000)::bigint,
         (extract(epoch from mirrored.keap_updated_at) * 1000)::bigint,
         (extract(epoch from status.keap_observed_at) * 1000)::bigint,
-        (extract(epoch from mirrored.deleted_at) * 1000)::bigint, mirrored.extra::text,
+        (extract(epoch from mirrored.deleted_at) * 1000)::bigint, mirrored.extra::text, {waits_for_contact},
         {columns_read}
     from {table} mirrored
     left join lateral (

@@ -65,6 +65,16 @@ fn filled(template: &str, table: &Table) -> String {
         .replace("{columns_assigned}", &assigned.join(",\n        "))
         .replace("{columns_written}", &written.join(", "))
         .replace("{columns_read}", &read.join(",\n        "))
+        .replace("{waits_for_contact}", waits_for_contact(table))
+}
+
+/// Whether a row is of a contact that has no Keap id yet; only some tables' rows are of contacts.
+fn waits_for_contact(table: &Table) -> &'static str {
+    if table.columns.iter().any(|column| column.name == "keap_contact_id") {
+        "mirrored.contact_id is not null and mirrored.keap_contact_id is null"
+    } else {
+        "false"
+    }
 }
 
 #[cfg(test)]
