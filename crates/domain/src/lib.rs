@@ -20,4 +20,5 @@ pub mod secret;
 pub mod settings;
 pub mod timestamp;
 pub mod tree;
+pub mod undo;
 pub mod wire;

@@ -318,6 +318,24 @@ fn assemble_slots(kind: SlotKind) -> impl Fn(Parts) -> Value {
     move |parts| parts.into_values().filter(|slot| !canonical_slot(kind, slot).is_null()).collect()
 }
 
+/// A slots or map field with one part replaced; null removes it. Values of other kinds stay as they are.
+#[must_use]
+pub(crate) fn with_part(kind: FieldKind, value: &Value, name: &str, part: &Value) -> Value {
+    let put = |mut parts: Parts| {
+        if part.is_null() {
+            parts.remove(name);
+        } else {
+            parts.insert(name.to_owned(), part.clone());
+        }
+        parts
+    };
+    match kind {
+        FieldKind::Slots(kind) => assemble_slots(kind)(put(slots(kind, value))),
+        FieldKind::Map => Value::Object(put(entries(value)).into_iter().collect()),
+        _ => value.clone(),
+    }
+}
+
 /// Merges what is made of named parts, each part as a scalar would be.
 fn merge_parts(
     context: &FieldContext<'_>,
