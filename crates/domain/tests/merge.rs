@@ -7,7 +7,9 @@ mod merge_table;
 use keapsync_domain::canonical::same;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::merge::{Sides, reconcile};
-use keapsync_domain::schema::fields;
+use keapsync_domain::policy::Policy;
+use keapsync_domain::schema::{Field, fields};
+use merge_table::document::{Line, Recorded, lines};
 use merge_table::random::Random;
 use merge_table::table;
 use std::collections::HashSet;
@@ -25,13 +27,71 @@ fn the_table_comes_out_as_it_says() {
 }
 
 #[test]
-fn the_table_names_each_case_once_and_meets_every_entity() {
-    let table = table();
-    let names: HashSet<&str> = table.iter().map(|(case, _)| case.name.as_str()).collect();
-    assert_eq!(names.len(), table.len());
-    for entity in [EntityType::Contact, EntityType::Order, EntityType::Tag, EntityType::Subscription] {
-        assert!(table.iter().any(|(case, _)| case.entity == entity), "no case of {}", entity.as_str());
+fn the_table_names_each_case_once() {
+    let lines = lines();
+    let ids: HashSet<&str> = lines.iter().map(|line| line.id.as_str()).collect();
+    let subject = |line: &Line| line.id.split('-').next().unwrap_or_default().to_owned();
+    let cases: HashSet<(String, &str)> =
+        lines.iter().map(|line| (subject(line), line.case.as_str())).collect();
+    assert_eq!((ids.len(), cases.len()), (lines.len(), lines.len()));
+}
+
+/// Whether some line is as it is asked for.
+fn any_line(entity: EntityType, wanted: impl Fn(&Line) -> bool) -> bool {
+    lines().iter().any(|line| line.entity == entity && wanted(line))
+}
+
+#[test]
+fn the_table_meets_every_policy_and_every_way_to_delete_for_every_kind_of_record() {
+    for entity in EntityType::ALL {
+        for policy in [Policy::NewestWins, Policy::KeapWins, Policy::SupabaseWins, Policy::Manual] {
+            let settles = |line: &Line| {
+                line.conflicts().any(|(path, _)| {
+                    let field = path.split('.').next().unwrap_or_default();
+                    line.policies.as_ref().is_some_and(|policies| policies.of(entity, field) == policy)
+                })
+            };
+            assert!(any_line(entity, settles), "no {} in conflict under {policy:?}", entity.as_str());
+        }
+        for later in ["Keap", "Supabase", "tie"] {
+            assert!(
+                any_line(entity, |line| line.later == later),
+                "no {} changed later by {later}",
+                entity.as_str()
+            );
+        }
+        for (keap, supabase) in [(true, false), (false, true), (true, true)] {
+            let deletes = |line: &Line| (line.keap.is_deleted, line.supabase.is_deleted) == (keap, supabase);
+            assert!(any_line(entity, deletes), "no {} deleted {keap} {supabase}", entity.as_str());
+        }
     }
+}
+
+#[test]
+fn the_table_meets_every_kind_of_field_and_every_field_that_keap_does_not_take() {
+    let mut kinds_missing = HashSet::new();
+    let mut kinds_met = HashSet::new();
+    for entity in EntityType::ALL {
+        for field in fields(entity) {
+            let kind = format!("{:?}", field.kind);
+            if field.access.refusal().is_some() {
+                let refuses = |line: &Line| line.recorded.contains(&Recorded::Refused(field.name.to_owned()));
+                assert!(any_line(entity, refuses), "{}.{} is never refused", entity.as_str(), field.name);
+            } else if any_line(entity, |line| is_changed_on_both_sides(line, field)) {
+                kinds_met.insert(kind);
+            } else {
+                kinds_missing.insert(kind);
+            }
+        }
+    }
+    kinds_missing.retain(|kind| !kinds_met.contains(kind));
+    assert!(kinds_missing.is_empty(), "never changed on both sides: {kinds_missing:?}");
+}
+
+fn is_changed_on_both_sides(line: &Line, field: &Field) -> bool {
+    let [base, keap, supabase] =
+        [&line.base, &line.keap.values, &line.supabase.values].map(|state| &state[field.name]);
+    !same(field.kind, base, keap) && !same(field.kind, base, supabase) && !same(field.kind, keap, supabase)
 }
 
 #[test]

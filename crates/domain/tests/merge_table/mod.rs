@@ -1,20 +1,23 @@
 //! The shared table of merges, and random ones: what every implementation of the merge has to agree on.
 //!
-//! `merge_cases.json` holds three states of a record, times, policies and what is to come out, with empty parts left out.
-//! The program's merge runs it here, the SQL merge in the store's tests.
+//! The table stands in docs/merge.md, for people. The program's merge runs it here, the SQL merge in the store's tests, and
+//! the engine runs the lines about deletions.
 
 #![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(clippy::panic, reason = "a test ends at the first line that is not understood")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod document;
 pub mod random;
 
+use document::{Line, Recorded, Taken, lines};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::merge::{FieldValue, Merge, Side, Sides, reconcile};
-use keapsync_domain::policy::Policies;
+use keapsync_domain::policy::{Policies, Policy};
 use keapsync_domain::record::Record;
-use keapsync_domain::schema::fields;
+use keapsync_domain::schema::{Field, FieldKind, fields};
 use keapsync_domain::timestamp::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// One merge: its states and, for a case of the table, what is to come out.
 #[derive(Clone, Debug)]
@@ -77,41 +80,115 @@ impl MergeCase {
     }
 }
 
-/// The table: cases, each with what is to come out.
+/// The merges of the table, each with what is to come out: a line without policies or without times has one for each of
+/// them, because it comes out alike whatever they are. Lines about deletions are the engine's to run.
 pub fn table() -> Vec<(MergeCase, Value)> {
-    let cases: Vec<Map<String, Value>> =
-        serde_json::from_str(include_str!("../merge_cases.json")).expect("the table is JSON");
-    cases.into_iter().map(read_case).collect()
+    lines().iter().filter(|line| !line.is_about_deletion()).flat_map(cases_of).collect()
 }
 
-fn read_case(mut case: Map<String, Value>) -> (MergeCase, Value) {
-    let mut expected =
-        json!({"to_supabase": {}, "to_keap": {}, "base_kept": {}, "conflicts": [], "refused": []});
-    let given =
-        case.remove("expect").and_then(|value| value.as_object().cloned()).expect("a case expects something");
-    for (key, value) in given {
-        assert!(expected.get(&key).is_some(), "a case expects {key}, which no merge has");
-        expected.as_object_mut().expect("the outcome is an object").insert(key, value);
+fn cases_of(line: &Line) -> Vec<(MergeCase, Value)> {
+    let mut cases = Vec::new();
+    for policies in policies_of(line) {
+        for (later, keap_changed_at, supabase_changed_at) in times_of(line) {
+            let case = MergeCase {
+                name: format!("{} {} ({policies:?}, {later})", line.id, line.case),
+                entity: line.entity,
+                base: line.base.clone(),
+                keap: line.keap.values.clone(),
+                supabase: line.supabase.values.clone(),
+                keap_changed_at,
+                supabase_changed_at,
+                policies: policies.clone(),
+            };
+            let expected = expected(line, &case);
+            cases.push((case, expected));
+        }
     }
-    let mut taken = |key: &str| case.remove(key).unwrap_or_default();
-    let time = |value: Value| {
-        value.as_str().map(|text| Timestamp::parse_rfc3339(text).expect("the time of a case is RFC 3339"))
+    cases
+}
+
+fn policies_of(line: &Line) -> Vec<Policies> {
+    let all = [Policy::NewestWins, Policy::KeapWins, Policy::SupabaseWins, Policy::Manual];
+    match &line.policies {
+        Some(policies) => vec![policies.clone()],
+        None => all.map(|default| Policies { default, ..Policies::default() }).to_vec(),
+    }
+}
+
+fn times_of(line: &Line) -> Vec<(&'static str, Option<Timestamp>, Option<Timestamp>)> {
+    let noon = Timestamp(1_772_366_400_000);
+    let known = [
+        ("Keap", Some(noon), Some(noon.plus_ms(-3_600_000))),
+        ("Supabase", Some(noon.plus_ms(-3_600_000)), Some(noon)),
+        ("Supabase by 1 ms", Some(noon), Some(noon.plus_ms(1))),
+        ("tie", Some(noon), Some(noon)),
+        ("unknown", None, None),
+        ("Keap unknown", None, Some(noon)),
+        ("Supabase in 1960, Keap unknown", None, Some(Timestamp(-315_619_200_000))),
+    ];
+    if line.later.is_empty() {
+        return known.to_vec();
+    }
+    let named = known.into_iter().find(|(later, ..)| *later == line.later);
+    vec![named.unwrap_or_else(|| panic!("{}: no side is later by {}", line.id, line.later))]
+}
+
+/// What a line says is to come out, in the words of [`MergeCase::outcome`]: the values of a conflict are those that the
+/// sides hold at its path.
+fn expected(line: &Line, case: &MergeCase) -> Value {
+    let taken = |taken: &Taken| match taken {
+        Taken::Values(values) => Value::Object(values.clone()),
+        Taken::Deletion => panic!("{}: a merge deletes nothing", line.id),
     };
-    let policies = match taken("policies") {
-        Value::Null => Policies::default(),
-        value => serde_json::from_value(value).expect("the policies of a case are readable"),
+    let conflicts: Vec<Value> = line
+        .conflicts()
+        .map(|(path, winner)| {
+            let field = path.split('.').next().unwrap_or_default();
+            json!({
+                "path": path, "base": value_at(line.entity, &case.base, path), "keap": value_at(line.entity, &case.keap, path),
+                "supabase": value_at(line.entity, &case.supabase, path),
+                "policy": case.policies.of(line.entity, field).as_str(), "winner": winner,
+            })
+        })
+        .collect();
+    let refused: Vec<Value> = line
+        .recorded
+        .iter()
+        .filter_map(|recorded| match recorded {
+            Recorded::Refused(field) => Some(json!({
+                "field": field, "reason": field_of(line.entity, field).access.refusal(),
+                "value": value_at(line.entity, &case.supabase, field),
+            })),
+            _ => None,
+        })
+        .collect();
+    let base_kept = line.recorded.iter().find_map(|recorded| match recorded {
+        Recorded::BaseKept(values) => Some(values.clone()),
+        _ => None,
+    });
+    json!({
+        "to_supabase": taken(&line.to_supabase), "to_keap": taken(&line.to_keap),
+        "base_kept": base_kept.unwrap_or_default(), "conflicts": conflicts, "refused": refused,
+    })
+}
+
+fn field_of(entity: EntityType, name: &str) -> &'static Field {
+    fields(entity)
+        .iter()
+        .find(|field| field.name == name)
+        .unwrap_or_else(|| panic!("no {} has a {name}", entity.as_str()))
+}
+
+/// The value that a state holds at a path: a field's, or that of a slot or entry of it.
+fn value_at(entity: EntityType, state: &Value, path: &str) -> Value {
+    let (name, part) = path.split_once('.').unwrap_or((path, ""));
+    let value = &state[name];
+    let found = match field_of(entity, name).kind {
+        _ if part.is_empty() => Some(value),
+        FieldKind::Slots(kind) => {
+            value.as_array().into_iter().flatten().rfind(|slot| slot[kind.key()] == part)
+        }
+        _ => value.get(part),
     };
-    let read = MergeCase {
-        name: taken("name").as_str().expect("a case has a name").to_owned(),
-        entity: EntityType::from_name(taken("entity").as_str().expect("a case has an entity"))
-            .expect("the entity of a case is known"),
-        base: taken("base"),
-        keap: taken("keap"),
-        supabase: taken("supabase"),
-        keap_changed_at: time(taken("keap_changed_at")),
-        supabase_changed_at: time(taken("supabase_changed_at")),
-        policies,
-    };
-    assert!(case.is_empty(), "the case {:?} says what no merge knows: {case:?}", read.name);
-    (read, expected)
+    found.cloned().unwrap_or_default()
 }
