@@ -15,12 +15,16 @@ mod accounts;
 mod conflicts;
 mod contacts;
 mod dead_letters;
+mod guard;
+mod history;
 mod maintain;
 mod mirror;
 mod orders;
 mod paired;
+mod proof;
 mod queue;
 mod refusal;
+mod run_changes;
 mod runs;
 mod status;
 mod subscriptions;
@@ -112,7 +116,7 @@ impl OutboxStore for Store<'_> {
         lease_ms: i64,
         owner: &str,
     ) -> Result<Vec<OutboxItem>, Failure> {
-        queue::claim(self, account, limit, lease_ms, owner).await
+        queue::claim(self, account, limit, lease_ms, owner, &[]).await
     }
 
     async fn complete(&self, account: &AccountId, ids: &[String]) -> Result<(), Failure> {

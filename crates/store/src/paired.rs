@@ -4,8 +4,12 @@
 use crate::Store;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::ports::proof::{
+    GuardStore, Held, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore, Unsynced, Waiting,
+};
 use keapsync_engine::ports::{
-    KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, WriteBatch, WriteOutcome,
+    KnownRow, LocalRow, MirrorStore, OutboxItem, RejectedRecord, RemoteKey, WriteBatch, WriteOutcome,
 };
 
 /// Reads over one connection and writes over another. Nothing relies on their order: a write applies only at the version
@@ -53,5 +57,89 @@ impl MirrorStore for PairedStore<'_> {
         rejected: &[RejectedRecord],
     ) -> Result<(), Failure> {
         self.writes.record_rejections(account, entity, rejected).await
+    }
+}
+
+impl ProofStore for PairedStore<'_> {
+    async fn list_linked(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<LinkedRow>, Failure> {
+        self.reads.list_linked(account, entity, after, limit).await
+    }
+
+    async fn unsynced(&self, account: &AccountId, entity: EntityType) -> Result<Unsynced, Failure> {
+        self.reads.unsynced(account, entity).await
+    }
+
+    async fn open_conflict_fields(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        row_ids: &[String],
+    ) -> Result<Vec<(String, Vec<String>)>, Failure> {
+        self.reads.open_conflict_fields(account, entity, row_ids).await
+    }
+
+    async fn write_planned(
+        &self,
+        account: &AccountId,
+        run_id: &str,
+        changes: &[PlannedChange],
+    ) -> Result<(), Failure> {
+        self.writes.write_planned(account, run_id, changes).await
+    }
+
+    async fn list_planned(
+        &self,
+        account: &AccountId,
+        run_id: &str,
+        after_number: i64,
+        limit: usize,
+    ) -> Result<Vec<ListedChange>, Failure> {
+        self.reads.list_planned(account, run_id, after_number, limit).await
+    }
+
+    async fn count_planned(&self, account: &AccountId, run_id: &str) -> Result<Vec<PlannedCount>, Failure> {
+        self.reads.count_planned(account, run_id).await
+    }
+}
+
+impl GuardStore for PairedStore<'_> {
+    async fn waiting(&self, account: &AccountId) -> Result<Vec<Waiting>, Failure> {
+        self.reads.waiting(account).await
+    }
+
+    async fn approve_waiting(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        until: Timestamp,
+    ) -> Result<u64, Failure> {
+        self.writes.approve_waiting(account, entity, until).await
+    }
+
+    async fn claim_unheld(
+        &self,
+        account: &AccountId,
+        limit: usize,
+        lease_ms: i64,
+        owner: &str,
+        held: &[Held],
+    ) -> Result<Vec<OutboxItem>, Failure> {
+        self.writes.claim_unheld(account, limit, lease_ms, owner, held).await
+    }
+
+    async fn requeue(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        with_deletes: bool,
+        limit: usize,
+    ) -> Result<u64, Failure> {
+        self.writes.requeue(account, entity, with_deletes, limit).await
     }
 }

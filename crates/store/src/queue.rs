@@ -10,6 +10,7 @@ use crate::refusal::failure;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::ports::proof::Held;
 use keapsync_engine::ports::{OutboxDepth, OutboxItem, RejectedRecord};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -21,12 +22,24 @@ const REASON_LENGTH_MAX: usize = 1000;
 /// Longest Keap id kept of a record that could not be read, in characters; a true id has at most 19.
 const REJECTED_ID_LENGTH_MAX: usize = 64;
 
+/// `$5` and `$6` name the kinds of record of which edits and deletes are held. A record of which something is held is left out
+/// whole, because its items are carried together.
 const CLAIM: &str = "
     with due as materialized (
         select item.entity_type, item.entity_id
         from public.sync_queue item
         where item.account_id = $1 and item.operation <> 'sync' and item.status in ('pending', 'processing')
             and case item.status when 'pending' then item.scheduled_at else item.leased_until end <= now()
+            and not (
+                item.approved_at is null and item.keap_id is not null
+                and item.entity_type = any(case item.operation when 'delete' then $6::text[] else $5::text[] end)
+            )
+            and not exists (
+                select from public.sync_queue held
+                where held.entity_type = item.entity_type and held.entity_id = item.entity_id
+                    and held.status in ('pending', 'processing') and held.approved_at is null and held.keap_id is not null
+                    and held.entity_type = any(case held.operation when 'delete' then $6::text[] else $5::text[] end)
+            )
             and not exists (
                 select from public.sync_queue other
                 where other.entity_type = item.entity_type and other.entity_id = item.entity_id
@@ -193,15 +206,21 @@ const RECORD_REJECTIONS: &str = "
     set attempts = known.attempts + 1, completed_at = now(), error_message = excluded.error_message, updated_at = now()";
 
 /// Claims the records of up to `limit` due items, each with all its open items: a record that backs off is taken up early when
-/// a new edit of it falls due, because that edit may be what it waits for.
+/// a new edit of it falls due, because that edit may be what it waits for. Records of which something is `held` and not approved are
+/// left out.
 pub(crate) async fn claim(
     store: &Store<'_>,
     account: &AccountId,
     limit: usize,
     lease_ms: i64,
     owner: &str,
+    held: &[Held],
 ) -> Result<Vec<OutboxItem>, Failure> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let held_kinds = |deletes: bool| -> Vec<&str> {
+        held.iter().filter(|class| class.deletes == deletes).map(|class| class.entity.as_str()).collect()
+    };
+    let (held_edits, held_deletes) = (held_kinds(false), held_kinds(true));
     let rows = store
         .query(
             CLAIM,
@@ -210,6 +229,8 @@ pub(crate) async fn claim(
                 (&limit, Type::INT8),
                 (&lease_ms, Type::INT8),
                 (&owner, Type::TEXT),
+                (&held_edits, Type::TEXT_ARRAY),
+                (&held_deletes, Type::TEXT_ARRAY),
             ],
         )
         .await?;

@@ -22,7 +22,7 @@ const NEIGHBOUR: &str = "00000000-0000-4000-8000-000000000005";
 const MIRRORED: [&str; 4] = ["sync_contacts", "sync_orders", "sync_tags", "sync_subscriptions"];
 
 /// Tables and views that members read, each with rows of both accounts.
-const READABLE: [&str; 18] = [
+const READABLE: [&str; 19] = [
     "sync_contacts",
     "sync_orders",
     "sync_tags",
@@ -34,6 +34,7 @@ const READABLE: [&str; 18] = [
     "sync_queue",
     "sync_audit_log",
     "sync_runs",
+    "sync_run_changes",
     "sync_activity",
     "sync_certificates",
     "sync_record_counts",
@@ -66,6 +67,8 @@ async fn furnished(database: &TestDatabase) -> Client {
                      select account_id, 'contact', id, 'create', 'hook', 'supabase' from sync_contacts where account_id = '{account}';
                  insert into sync_runs (id, account_id, kind, entity_type, direction, state)
                      values (gen_random_uuid(), '{account}', 'full', 'contact', 'keap_to_supabase', 'completed');
+                 insert into sync_run_changes (account_id, run_id, side, action, entity_type, keap_id)
+                     values ('{account}', gen_random_uuid(), 'supabase', 'create', 'contact', '2');
                  insert into sync_activity (account_id, entity_type, direction, source, records)
                      values ('{account}', 'contact', 'keap_to_supabase', 'hook', 1);
                  insert into sync_certificates (account_id, entity_type, equal, keap_count, supabase_count, keap_tree_hash,

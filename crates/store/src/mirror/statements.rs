@@ -15,6 +15,8 @@ pub(crate) struct Statements {
     pub(crate) known: String,
     /// Reads rows by key.
     pub(crate) rows: String,
+    /// Queues what is owed to Keap.
+    pub(crate) requeue: String,
 }
 
 /// The statements on the table of a kind of record.
@@ -37,6 +39,7 @@ fn made(entity: EntityType) -> Statements {
         write: filled(include_str!("write.sql"), table),
         known: filled(include_str!("known.sql"), table),
         rows: filled(include_str!("rows.sql"), table),
+        requeue: filled(include_str!("requeue.sql"), table),
     }
 }
 
@@ -85,10 +88,14 @@ mod tests {
     fn statements_are_as_shown() {
         for entity in EntityType::ALL {
             let statements = statements_of(entity);
-            for (name, text) in
-                [("write", &statements.write), ("known", &statements.known), ("rows", &statements.rows)]
-            {
-                assert!(!text.contains('{') || text.contains("'{}'"), "{name}: a place is left open");
+            for (name, text) in [
+                ("write", &statements.write),
+                ("known", &statements.known),
+                ("rows", &statements.rows),
+                ("requeue", &statements.requeue),
+            ] {
+                let literals_apart = text.replace("'{}'", "").replace("'{deleted_at}'", "");
+                assert!(!literals_apart.contains('{'), "{name}: a place is left open");
                 insta::assert_snapshot!(format!("{}_{name}", entity.as_str()), text);
             }
         }

@@ -169,6 +169,31 @@ activity_written as (
     where $2 <> 'outbox'
     having count(*) > 0
 ),
+-- What a page leaves to be carried to Keap is on its way from here on. A drain that claimed an item may be past reading the row:
+-- only an item that nobody has claimed counts. Fields that wait for a person, and records that Keap deleted, go nowhere.
+queued as (
+    insert into public.sync_queue (account_id, operation, entity_type, entity_id, keap_id, payload)
+    select $1, 'update', '{entity}', written.id, input.keap_id, jsonb_build_object('old', coalesce(input.base::jsonb, '{}'))
+    from written
+    join input on input.keap_id = written.keap_id
+    where $2 <> 'outbox' and input.state <> 'completed'
+        and (
+            input.state = 'pending'
+            or input.deleted_ms is null
+                and not exists (select from conflict where conflict.id = written.id and conflict.winner is null and conflict.field = 'deleted_at')
+                and exists (
+                    select from jsonb_object_keys(input.base::jsonb) as differing (field)
+                    where not exists (
+                        select from conflict
+                        where conflict.id = written.id and conflict.winner is null and split_part(conflict.field, '.', 1) = differing.field
+                    )
+                )
+        )
+        and not exists (
+            select from public.sync_queue item
+            where item.entity_type = '{entity}' and item.entity_id = written.id and item.status = 'pending'
+        )
+),
 -- A record that could not be applied before is applied now. Mostly there is none, which one look tells.
 rejections_closed as (
     update public.sync_queue rejection

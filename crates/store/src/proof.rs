@@ -1,0 +1,142 @@
+//! What comparing both sides reads: linked rows in order, what has not reached the other side, and fields that wait for a person.
+
+use crate::mirror::table_of;
+use crate::refusal::failure;
+use crate::{Store, run_changes};
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::ports::proof::{
+    LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore, Unsynced,
+};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+/// In the order of the table's unique index over Keap's id and the account: each page is one walk along it from where the last one
+/// ended. Every Keap id is behind the empty text.
+const LINKED: &str = "
+    select mirrored.keap_id, mirrored.id::text
+    from {table} mirrored
+    where mirrored.keap_id > coalesce($2, '') and mirrored.account_id = $1 and mirrored.deleted_at is null
+    order by mirrored.keap_id
+    limit $3";
+
+/// Live rows are added up from what every statement noted of them, the others come from small indexes. A row that was made again in Keap's
+/// place waits since both sides last agreed, a new one since it was made.
+const UNSYNCED: &str = "
+    select live.total, unlinked.total, undecided.total,
+        (extract(epoch from least(unlinked.oldest_at, waiting.oldest_at)) * 1000)::bigint
+    from (
+        select coalesce(sum(count.total), 0)::bigint as total
+        from public.sync_record_counts count
+        where count.account_id = $1 and count.entity_type = '{entity}'
+    ) as live, (
+        select count(*) as total, min(coalesce(mirrored.last_synced_at, mirrored.created_at)) as oldest_at
+        from {table} mirrored
+        where mirrored.keap_id is null and mirrored.account_id = $1 and mirrored.deleted_at is null
+    ) as unlinked, (
+        select count(*) as total
+        from public.sync_conflicts conflict
+        where conflict.account_id = $1 and conflict.entity_type = '{entity}' and conflict.resolved_at is null
+    ) as undecided, (
+        select min(item.created_at) as oldest_at
+        from public.sync_queue item
+        where item.account_id = $1 and item.entity_type = '{entity}' and item.status in ('pending', 'processing')
+            and item.operation <> 'sync'
+    ) as waiting";
+
+/// `offset 0` keeps each lookup a lookup by index.
+const CONFLICT_FIELDS: &str = "
+    select wanted.id::text, array_agg(distinct path.path)
+    from (select distinct given.id::uuid as id from unnest($2::text[]) as given (id)) as wanted
+    cross join lateral (
+        select conflict.conflict_fields
+        from public.sync_conflicts conflict
+        where conflict.entity_id = wanted.id and conflict.entity_type = $3 and conflict.account_id = $1
+            and conflict.resolved_at is null
+        offset 0
+    ) as open
+    cross join unnest(open.conflict_fields) as path (path)
+    group by wanted.id
+    order by wanted.id";
+
+impl ProofStore for Store<'_> {
+    async fn list_linked(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<LinkedRow>, Failure> {
+        let statement = LINKED.replace("{table}", table_of(entity).name);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self
+            .query(&statement, &[(&account.as_str(), Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)])
+            .await?;
+        let read = |row: &Row| Ok(LinkedRow { keap_id: row.try_get(0)?, id: row.try_get(1)? });
+        let rows: Result<Vec<LinkedRow>, tokio_postgres::Error> = rows.iter().map(read).collect();
+        rows.map_err(|error| failure(&error))
+    }
+
+    async fn unsynced(&self, account: &AccountId, entity: EntityType) -> Result<Unsynced, Failure> {
+        let statement =
+            UNSYNCED.replace("{table}", table_of(entity).name).replace("{entity}", entity.as_str());
+        let rows = self.query(&statement, &[(&account.as_str(), Type::TEXT)]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(Unsynced::default());
+        };
+        let read = || -> Result<Unsynced, tokio_postgres::Error> {
+            Ok(Unsynced {
+                live: row.try_get(0)?,
+                unlinked: row.try_get(1)?,
+                open_conflicts: row.try_get(2)?,
+                oldest_unsynced_at: row.try_get::<_, Option<i64>>(3)?.map(Timestamp),
+            })
+        };
+        read().map_err(|error| failure(&error))
+    }
+
+    async fn open_conflict_fields(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        row_ids: &[String],
+    ) -> Result<Vec<(String, Vec<String>)>, Failure> {
+        let ids: Vec<&str> = row_ids.iter().map(String::as_str).filter(|id| is_uuid(id)).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .query(
+                CONFLICT_FIELDS,
+                &[(&account.as_str(), Type::TEXT), (&ids, Type::TEXT_ARRAY), (&entity.as_str(), Type::TEXT)],
+            )
+            .await?;
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        let rows: Result<Vec<(String, Vec<String>)>, tokio_postgres::Error> = rows.iter().map(read).collect();
+        rows.map_err(|error| failure(&error))
+    }
+
+    async fn write_planned(
+        &self,
+        account: &AccountId,
+        run_id: &str,
+        changes: &[PlannedChange],
+    ) -> Result<(), Failure> {
+        run_changes::write(self, account, run_id, changes).await
+    }
+
+    async fn list_planned(
+        &self,
+        account: &AccountId,
+        run_id: &str,
+        after_number: i64,
+        limit: usize,
+    ) -> Result<Vec<ListedChange>, Failure> {
+        run_changes::list(self, account, run_id, after_number, limit).await
+    }
+
+    async fn count_planned(&self, account: &AccountId, run_id: &str) -> Result<Vec<PlannedCount>, Failure> {
+        run_changes::count(self, account, run_id).await
+    }
+}
