@@ -12,6 +12,7 @@
 //! the schema (the migrations).
 
 mod accounts;
+mod certificates;
 mod conflicts;
 mod contacts;
 mod dead_letters;

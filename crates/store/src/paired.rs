@@ -2,11 +2,13 @@
 //! a page's reads would wait for the writes of the page before it.
 
 use crate::Store;
+use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::proof::{
-    GuardStore, Held, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore, Unsynced, Waiting,
+    GuardStore, Held, LatestCertificate, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore,
+    Unsynced, Waiting,
 };
 use keapsync_engine::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxItem, RejectedRecord, RemoteKey, WriteBatch, WriteOutcome,
@@ -82,6 +84,19 @@ impl ProofStore for PairedStore<'_> {
         row_ids: &[String],
     ) -> Result<Vec<(String, Vec<String>)>, Failure> {
         self.reads.open_conflict_fields(account, entity, row_ids).await
+    }
+
+    async fn write_certificate(
+        &self,
+        account: &AccountId,
+        run_id: Option<&str>,
+        certificates: &[EntityCertificate],
+    ) -> Result<(), Failure> {
+        self.writes.write_certificate(account, run_id, certificates).await
+    }
+
+    async fn latest_certificates(&self, account: &AccountId) -> Result<Vec<LatestCertificate>, Failure> {
+        self.reads.latest_certificates(account).await
     }
 
     async fn write_planned(

@@ -2,12 +2,13 @@
 
 use crate::mirror::table_of;
 use crate::refusal::failure;
-use crate::{Store, run_changes};
+use crate::{Store, certificates, run_changes};
+use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::proof::{
-    LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore, Unsynced,
+    LatestCertificate, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore, Unsynced,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -115,6 +116,19 @@ impl ProofStore for Store<'_> {
         let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
         let rows: Result<Vec<(String, Vec<String>)>, tokio_postgres::Error> = rows.iter().map(read).collect();
         rows.map_err(|error| failure(&error))
+    }
+
+    async fn write_certificate(
+        &self,
+        account: &AccountId,
+        run_id: Option<&str>,
+        certificates: &[EntityCertificate],
+    ) -> Result<(), Failure> {
+        certificates::write(self, account, run_id, certificates).await
+    }
+
+    async fn latest_certificates(&self, account: &AccountId) -> Result<Vec<LatestCertificate>, Failure> {
+        certificates::latest(self, account).await
     }
 
     async fn write_planned(

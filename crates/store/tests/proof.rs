@@ -4,16 +4,18 @@
 
 mod support;
 
+use keapsync_domain::certificate::{Difference, DifferenceReason, EntityCertificate};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::proof::{
-    LinkedRow, ListedChange, PlannedAction, PlannedChange, PlannedCount, PlannedSide, ProofStore,
+    LatestCertificate, LinkedRow, ListedChange, PlannedAction, PlannedChange, PlannedCount, PlannedSide,
+    ProofStore,
 };
 use keapsync_engine::ports::{ConflictRecord, MirrorStore, RowState, RowWrite};
 use keapsync_store::Store;
 use serde_json::{Value, json};
-use support::{TestDatabase, account, batch, full_record, insert_as, update_of, with_account};
+use support::{TestDatabase, account, batch, full_record, hash, insert_as, update_of, with_account};
 use tokio_postgres::Client;
 
 const RUN: &str = "00000000-0000-4000-8000-0000000000a1";
@@ -335,4 +337,76 @@ async fn planned_changes_are_removed_after_their_retention() {
         assert!(report.iter().any(|part| part.task == "purge completed"), "the other parts run, too");
         assert_eq!(planned(&store, RUN).await.len(), left);
     }
+}
+
+fn certificate(entity: EntityType, checked_at: i64, differing: &[&str]) -> EntityCertificate {
+    EntityCertificate {
+        entity,
+        equal: differing.is_empty(),
+        keap_count: 1_000_000,
+        supabase_count: 999_999,
+        keap_tree_hash: hash("a"),
+        supabase_tree_hash: hash(if differing.is_empty() { "a" } else { "b" }),
+        differing_count: differing.len() as u64,
+        differences: differing
+            .iter()
+            .map(|id| Difference {
+                keap_id: Some((*id).to_owned()),
+                entity_id: None,
+                fields: vec!["email".to_owned()],
+                reason: DifferenceReason::Waiting,
+            })
+            .collect(),
+        open_conflicts: 3,
+        oldest_unsynced_at: (!differing.is_empty()).then_some(Timestamp(1_790_000_000_123)),
+        started_at: Timestamp(checked_at - 1),
+        checked_at: Timestamp(checked_at),
+    }
+}
+
+#[tokio::test]
+async fn the_latest_certificates_are_told_with_the_last_proof() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let store = Store::new(&engine);
+    with_account(&engine).await;
+    let (first, second, third) = (1_800_000_000_001, 1_800_000_000_002, 1_800_000_000_003);
+    assert_eq!(store.latest_certificates(&account()).await.expect("none is there"), []);
+    let (contact, tag) = (EntityType::Contact, EntityType::Tag);
+    let equal = [certificate(tag, first, &[]), certificate(contact, first, &[])];
+    store.write_certificate(&account(), Some(RUN), &equal).await.expect("they are kept");
+    let differing = certificate(contact, second, &["7", "8"]);
+    // A repeated unit compared anew: what the run said first stands.
+    store
+        .write_certificate(&account(), Some(OTHER_RUN), std::slice::from_ref(&differing))
+        .await
+        .expect("it is kept");
+    store
+        .write_certificate(&account(), Some(OTHER_RUN), &[certificate(contact, third, &[])])
+        .await
+        .expect("it is left out");
+    store.write_certificate(&account(), None, &[]).await.expect("nothing is kept");
+
+    let latest = |certificate: &EntityCertificate, run: &str| LatestCertificate {
+        certificate: certificate.clone(),
+        run_id: Some(run.to_owned()),
+        last_equal_at: Some(Timestamp(first)),
+    };
+    let told = store.latest_certificates(&account()).await.expect("they are read");
+    assert_eq!(told, [latest(&differing, OTHER_RUN), latest(&equal[0], RUN)]);
+
+    // Comparisons outside of a run are kept each.
+    for (checked_at, differing) in [(second, &["9"][..]), (third, &[])] {
+        let page = [certificate(tag, checked_at, differing)];
+        store.write_certificate(&account(), None, &page).await.expect("it is kept");
+        let told = store.latest_certificates(&account()).await.expect("they are read");
+        let expected = LatestCertificate {
+            certificate: page[0].clone(),
+            run_id: None,
+            last_equal_at: Some(Timestamp(if differing.is_empty() { checked_at } else { first })),
+        };
+        assert_eq!(told.get(1), Some(&expected));
+    }
+    let stranger = AccountId::parse("other").expect("the name is valid");
+    assert_eq!(store.latest_certificates(&stranger).await.expect("none is there"), []);
 }

@@ -3,6 +3,7 @@
 //! Every method is one statement. Lists are read in pages by the key of the last row, so that a pass may stop anywhere and go
 //! on from there.
 
+use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::timestamp::Timestamp;
@@ -129,7 +130,19 @@ pub struct PlannedCount {
     pub count: i64,
 }
 
-/// What the comparison of both sides reads, and what dry runs write.
+/// The latest certificate of a kind of record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatestCertificate {
+    /// What was found.
+    #[serde(flatten)]
+    pub certificate: EntityCertificate,
+    /// The run that compared, a UUID.
+    pub run_id: Option<String>,
+    /// When both sides were last proven equal; `None`: never yet.
+    pub last_equal_at: Option<Timestamp>,
+}
+
+/// What the comparison of both sides reads, and what it and dry runs write.
 pub trait ProofStore {
     /// Live rows with a Keap id behind the Keap id `after`, or from the first, at most `limit`. They come in the order of their Keap
     /// ids as texts ("10" before "9"), which is what the unique index of each mirrored table serves.
@@ -151,6 +164,18 @@ pub trait ProofStore {
         entity: EntityType,
         row_ids: &[String],
     ) -> Result<Vec<(String, Vec<String>)>, Failure>;
+
+    /// Keeps certificates, one per kind of record. Those of a run that are there already stay as they are, so that a unit that is
+    /// repeated adds nothing.
+    async fn write_certificate(
+        &self,
+        account: &AccountId,
+        run_id: Option<&str>,
+        certificates: &[EntityCertificate],
+    ) -> Result<(), Failure>;
+
+    /// The latest certificate of each kind of record that has one, in the order of [`EntityType::ALL`].
+    async fn latest_certificates(&self, account: &AccountId) -> Result<Vec<LatestCertificate>, Failure>;
 
     /// Notes what a dry run would do. A record that the run named before for the same side is kept once, with what was
     /// planned last: a unit that is repeated adds nothing.
