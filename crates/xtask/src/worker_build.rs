@@ -67,6 +67,23 @@ impl Worker {
         format!("keapsync-{}", self.name())
     }
 
+    /// Settings of its build that differ from the workspace's release profile. The coordinator carries everything that is live,
+    /// record by record, and has the most code: it is built for size throughout. Bulk work is the sync worker's.
+    fn build_settings(self) -> Vec<String> {
+        const BUILT_FOR_SPEED: [&str; 6] =
+            ["keapsync-domain", "keapsync-engine", "keapsync-keap", "keapsync-store", "serde_json", "sha2"];
+        match self {
+            Self::Coordinator => BUILT_FOR_SPEED
+                .iter()
+                .flat_map(|package| {
+                    let setting = format!("profile.release.package.{package}.opt-level=\"s\"");
+                    ["--config".to_owned(), setting]
+                })
+                .collect(),
+            Self::Webhook | Self::Sync => Vec::new(),
+        }
+    }
+
     /// Its configuration file at the root.
     #[must_use]
     pub fn config_file(self) -> String {
@@ -154,6 +171,7 @@ fn build(
         .args(["--release", "--out-dir"])
         .arg(Path::new("../../build").join(worker.name()))
         .args(["--", "--quiet", "--locked"])
+        .args(worker.build_settings())
         .current_dir(workspace.root().join("crates").join(worker.name()))
         .env("PATH", node.path())
         .env("WASM_BINDGEN_BIN", &rust.wasm_bindgen)
