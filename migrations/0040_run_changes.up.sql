@@ -17,8 +17,9 @@ create table public.sync_run_changes (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     constraint sync_run_changes_pkey primary key (run_id, number),
-    -- A unit of a run that is repeated names its records again.
-    constraint sync_run_changes_record_key unique (run_id, side, entity_type, record)
+    -- A unit of a run that is repeated names its records again. What tells rows apart comes first: an index that begins with the run
+    -- would look as good as the key for a run's pages, and have all of it sorted for each.
+    constraint sync_run_changes_record_key unique (record, entity_type, side, run_id)
 );
 comment on table public.sync_run_changes is 'What dry runs would have done: one row per run, side and record.';
 comment on column public.sync_run_changes.account_id is 'The Keap account.';

@@ -66,11 +66,17 @@ const OF_RECORD: &str = entries!(
         limit $5"
 );
 
+/// A walk along the index over runs. Where there are no statistics, a run looks as small as a page, and sorting all of it for each page
+/// looks cheap: a range that begins within the run does not. The account is compared outside for the same reason.
 const OF_RUN: &str = entries!(
-    "select log.* from public.sync_audit_log log
-        where log.run_id = $2::uuid and log.account_id = $1 and ($3::bigint is null or log.id < $3)
-        order by log.id desc
-        limit $4"
+    "select page.* from (
+            select log.* from public.sync_audit_log log
+            where log.run_id is not null and (log.run_id, log.id) < ($2::uuid, coalesce($3, 9223372036854775807))
+                and (log.run_id, log.id) >= ($2::uuid, 0)
+            order by log.run_id desc, log.id desc
+            limit $4
+        ) as page
+        where page.account_id = $1"
 );
 
 const EDIT: &str =

@@ -13,17 +13,11 @@ use keapsync_engine::ports::proof::{
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-/// In the order of the table's unique index over Keap's id and the account: each page is one walk along it from where the last one
-/// ended. Every Keap id is behind the empty text.
-const LINKED: &str = "
-    select mirrored.keap_id, mirrored.id::text
-    from {table} mirrored
-    where mirrored.keap_id > coalesce($2, '') and mirrored.account_id = $1 and mirrored.deleted_at is null
-    order by mirrored.keap_id
-    limit $3";
+const LINKED: &str = "select keap_id, id::text from public.keapsync_linked($1, $2, $3, $4)";
 
-/// Live rows are added up from what every statement noted of them, the others come from small indexes. A row that was made again in Keap's
-/// place waits since both sides last agreed, a new one since it was made.
+/// Live rows are added up from what every statement noted of them, the others come from small indexes. A row that was made again in Keap
+/// waits since both sides last agreed, a new one since it was made. Rows without a Keap id are looked up in the index over that,
+/// which no word about the account may lead away from.
 const UNSYNCED: &str = "
     select live.total, unlinked.total, undecided.total,
         (extract(epoch from least(unlinked.oldest_at, waiting.oldest_at)) * 1000)::bigint
@@ -32,9 +26,14 @@ const UNSYNCED: &str = "
         from public.sync_record_counts count
         where count.account_id = $1 and count.entity_type = '{entity}'
     ) as live, (
-        select count(*) as total, min(coalesce(mirrored.last_synced_at, mirrored.created_at)) as oldest_at
-        from {table} mirrored
-        where mirrored.keap_id is null and mirrored.account_id = $1 and mirrored.deleted_at is null
+        select count(*) as total, min(coalesce(without_keap.last_synced_at, without_keap.created_at)) as oldest_at
+        from (
+            select mirrored.account_id, mirrored.last_synced_at, mirrored.created_at
+            from {table} mirrored
+            where mirrored.keap_id is null and mirrored.deleted_at is null
+            offset 0
+        ) as without_keap
+        where without_keap.account_id = $1
     ) as unlinked, (
         select count(*) as total
         from public.sync_conflicts conflict
@@ -46,18 +45,19 @@ const UNSYNCED: &str = "
             and item.operation <> 'sync'
     ) as waiting";
 
-/// `offset 0` keeps each lookup a lookup by index.
+/// `offset 0` keeps each lookup a lookup by index. The account is compared outside of it: without a word about the account no index looks
+/// good but the record's own.
 const CONFLICT_FIELDS: &str = "
     select wanted.id::text, array_agg(distinct path.path)
     from (select distinct given.id::uuid as id from unnest($2::text[]) as given (id)) as wanted
     cross join lateral (
-        select conflict.conflict_fields
+        select conflict.account_id, conflict.conflict_fields
         from public.sync_conflicts conflict
-        where conflict.entity_id = wanted.id and conflict.entity_type = $3 and conflict.account_id = $1
-            and conflict.resolved_at is null
+        where conflict.entity_id = wanted.id and conflict.entity_type = $3 and conflict.resolved_at is null
         offset 0
     ) as open
     cross join unnest(open.conflict_fields) as path (path)
+    where open.account_id = $1
     group by wanted.id
     order by wanted.id";
 
@@ -69,10 +69,17 @@ impl ProofStore for Store<'_> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<LinkedRow>, Failure> {
-        let statement = LINKED.replace("{table}", table_of(entity).name);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self
-            .query(&statement, &[(&account.as_str(), Type::TEXT), (&after, Type::TEXT), (&limit, Type::INT8)])
+            .query(
+                LINKED,
+                &[
+                    (&account.as_str(), Type::TEXT),
+                    (&entity.as_str(), Type::TEXT),
+                    (&after, Type::TEXT),
+                    (&limit, Type::INT8),
+                ],
+            )
             .await?;
         let read = |row: &Row| Ok(LinkedRow { keap_id: row.try_get(0)?, id: row.try_get(1)? });
         let rows: Result<Vec<LinkedRow>, tokio_postgres::Error> = rows.iter().map(read).collect();

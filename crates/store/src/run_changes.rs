@@ -27,25 +27,33 @@ const WRITE: &str = "
     select $1, $2::uuid, given.side, given.action, given.entity, given.entity_id::uuid, given.keap_id, given.fields
     from given
     order by given.line
-    on conflict (run_id, side, entity_type, record) do update
+    on conflict (record, entity_type, side, run_id) do update
     set action = excluded.action, entity_id = excluded.entity_id, keap_id = excluded.keap_id, fields = excluded.fields,
         updated_at = now()
     where (known.action, known.entity_id, known.keap_id, known.fields)
         is distinct from (excluded.action, excluded.entity_id, excluded.keap_id, excluded.fields)";
 
+/// A walk along the key. Where there are no statistics, a run looks as small as a page, and sorting all of it for each page looks cheap: a
+/// range that begins within the run does not. The account is compared outside for the same reason.
 const LIST: &str = "
-    select number, side, action, entity_type, entity_id::text, keap_id, fields, (extract(epoch from created_at) * 1000)::bigint
-    from public.sync_run_changes
-    where run_id = $2::uuid and account_id = $1 and number > $3
-    order by number
-    limit $4";
+    select page.number, page.side, page.action, page.entity_type, page.entity_id::text, page.keap_id, page.fields,
+        (extract(epoch from page.created_at) * 1000)::bigint
+    from (
+        select planned.* from public.sync_run_changes planned
+        where (planned.run_id, planned.number) > ($2::uuid, $3)
+            and (planned.run_id, planned.number) <= ($2::uuid, 9223372036854775807)
+        order by planned.run_id, planned.number
+        limit $4
+    ) as page
+    where page.account_id = $1
+    order by page.number";
 
 const COUNT: &str = "
-    select side, action, count(*)
-    from public.sync_run_changes
-    where run_id = $2::uuid and account_id = $1
-    group by side, action
-    order by side, action";
+    select planned.side, planned.action, count(*)
+    from (select of_run.* from public.sync_run_changes of_run where of_run.run_id = $2::uuid offset 0) as planned
+    where planned.account_id = $1
+    group by planned.side, planned.action
+    order by planned.side, planned.action";
 
 /// Notes changes of a run.
 pub(crate) async fn write(

@@ -10,6 +10,11 @@ mod support;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::policy::Policy;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::ports::history::HistoryStore;
+use keapsync_engine::ports::proof::{
+    GuardStore, Held, PlannedAction, PlannedChange, PlannedSide, ProofStore,
+};
 use keapsync_engine::ports::{
     ConflictRecord, LocalRow, MirrorStore, OutboxStore, RejectedRecord, RemoteKey, RowState, RowWrite,
 };
@@ -26,7 +31,7 @@ const CONTACTS: i32 = 50_000;
 const PAGE: i32 = 500;
 
 /// Tables of which a statement touches few rows.
-const BIG: [&str; 7] = [
+const BIG: [&str; 8] = [
     "sync_contacts",
     "sync_orders",
     "sync_tags",
@@ -34,6 +39,7 @@ const BIG: [&str; 7] = [
     "sync_status",
     "sync_queue",
     "sync_conflicts",
+    "sync_run_changes",
 ];
 
 /// Rows of one table that a statement may look at: several times those it is about, and few beside the table.
@@ -101,8 +107,13 @@ async fn filled(engine: &Client) {
                      insert into sync_status (account_id, entity_type, entity_id, keap_id, has_base, base_hash, keap_hash, last_sync_at)
                      select 'demo', '{name}', id, keap_id, true, lpad(keap_id, 32, '0'), lpad(keap_id, 32, '0'), now() from made
                  ), audited as (
-                     insert into sync_audit_log (account_id, entity_type, entity_id, keap_id, operation, sync_source, sync_destination)
-                     select 'demo', '{name}', id, keap_id, 'create', 'full_sync', 'supabase' from made
+                     insert into sync_audit_log (account_id, entity_type, entity_id, keap_id, operation, sync_source, sync_destination, run_id)
+                     select 'demo', '{name}', id, keap_id, 'create', 'full_sync', 'supabase',
+                         ('00000000-0000-4000-8000-' || lpad((keap_id::integer % 20)::text, 12, '0'))::uuid from made
+                 ), planned as (
+                     insert into sync_run_changes (account_id, run_id, side, action, entity_type, keap_id)
+                     select 'demo', ('00000000-0000-4000-8000-' || lpad((keap_id::integer % 20)::text, 12, '0'))::uuid, 'keap', 'update',
+                         '{name}', keap_id from made
                  ), queued as (
                      insert into sync_queue (account_id, operation, entity_type, entity_id, keap_id, status, completed_at, error_class)
                      select 'demo', 'update', '{name}', id, keap_id,
@@ -232,6 +243,88 @@ async fn queue_statements(engine: &Client) {
     assert!(!replayed.expect("items are queued again").is_empty());
 }
 
+/// Sends what the comparison of both sides, dry runs, the blast guard and undo send.
+async fn proof_statements(engine: &Client, entity: EntityType, run: &str) {
+    let (store, account, name) = (Store::new(engine), account(), entity.as_str());
+    let page = usize::try_from(PAGE).expect("it is small");
+    let mut after: Option<String> = None;
+    for _ in 0..2 {
+        let what = format!("linked {name}");
+        let linked =
+            watched(engine, &what, store.list_linked(&account, entity, after.as_deref(), page)).await;
+        let linked = linked.expect("rows are listed");
+        assert_eq!(linked.len(), page);
+        let ids: Vec<String> = linked.iter().map(|row| row.id.clone()).collect();
+        after = linked.last().map(|row| row.keap_id.clone());
+        let what = format!("open conflicts of {name}");
+        watched(engine, &what, store.open_conflict_fields(&account, entity, &ids))
+            .await
+            .expect("conflicts are read");
+        let row = ids.first().expect("there is one");
+        let what = format!("history of {name}");
+        let entries = watched(engine, &what, store.list_audit(&account, entity, row, None, 50)).await;
+        let entry = entries.expect("the log is read").into_iter().next().expect("there is one");
+        let what = format!("entry of {name}");
+        let found = watched(engine, &what, store.read_audit(&account, entry.id)).await;
+        assert_eq!(found.expect("the log is read"), Some(entry));
+    }
+    let unsynced = watched(engine, &format!("unsynced {name}"), store.unsynced(&account, entity)).await;
+    assert!(unsynced.expect("it is counted").live >= i64::from(CONTACTS / 2));
+    let what = format!("requeue of {name}");
+    let queued = watched(engine, &what, store.requeue(&account, entity, true, page)).await;
+    queued.expect("what is owed is queued");
+
+    let changes: Vec<PlannedChange> = (0..PAGE)
+        .map(|id| PlannedChange {
+            side: PlannedSide::Supabase,
+            action: PlannedAction::Create,
+            entity,
+            entity_id: None,
+            keap_id: Some(id.to_string()),
+            fields: vec!["custom_fields".to_owned()],
+        })
+        .collect();
+    let small_run = run.replace("8000", "9000");
+    for what in ["planned", "planned again"] {
+        watched(engine, what, store.write_planned(&account, &small_run, &changes))
+            .await
+            .expect("they are noted");
+    }
+    let listed = watched(engine, "list of planned", store.list_planned(&account, run, 0, page)).await;
+    assert_eq!(listed.expect("they are listed").len(), page);
+    let counted = watched(engine, "count of planned", store.count_planned(&account, &small_run)).await;
+    assert!(!counted.expect("they are counted").is_empty());
+    for before in [None, Some(1_000_000_000)] {
+        let entries =
+            watched(engine, "entries of a run", store.list_run_audit(&account, run, before, page)).await;
+        assert_eq!(entries.expect("the log is read").len(), page);
+    }
+}
+
+/// Sends what the blast guard sends.
+async fn guard_statements(engine: &Client) {
+    let (store, account) = (Store::new(engine), account());
+    let held: Vec<Held> = EntityType::ALL
+        .into_iter()
+        .flat_map(|entity| [true, false].map(|deletes| Held { entity, deletes }))
+        .collect();
+    let waiting = watched(engine, "waiting", store.waiting(&account)).await.expect("it is counted");
+    assert_eq!(waiting.len(), EntityType::ALL.len());
+    let claimed = watched(engine, "claim", store.claim_unheld(&account, 50, 60_000, "test", &held)).await;
+    assert!(claimed.expect("nothing is claimed").iter().all(|item| item.operation == "create"));
+    let until = Timestamp(4_000_000_000_000);
+    for entity in EntityType::ALL {
+        let approved = watched(engine, "approval", store.approve_waiting(&account, entity, until)).await;
+        assert!(approved.expect("it is approved") > 0);
+    }
+    let waiting = watched(engine, "waiting", store.waiting(&account)).await.expect("it is counted");
+    assert_eq!(waiting, []);
+    engine
+        .batch_execute("update sync_queue set approved_at = null where approved_at is not null")
+        .await
+        .expect("they wait");
+}
+
 /// What people and dashboards ask, each of few rows.
 const DASHBOARD: [&str; 20] = [
     "select * from sync_contacts where account_id = 'demo' and deleted_at is null order by updated_at desc limit 50",
@@ -290,6 +383,10 @@ async fn big_tables_are_never_read_whole() {
         mirror_statements(&engine, entity, 100_000 + 1000 * i32::try_from(position).expect("it is small"))
             .await;
     }
+    for (position, entity) in EntityType::ALL.into_iter().enumerate() {
+        proof_statements(&engine, entity, &format!("00000000-0000-4000-8000-00000000000{position}")).await;
+    }
+    guard_statements(&engine).await;
     queue_statements(&engine).await;
 
     superuser.batch_execute("vacuum analyze").await.expect("statistics are taken");
@@ -303,5 +400,10 @@ async fn big_tables_are_never_read_whole() {
         mirror_statements(&engine, entity, 200_000 + 1000 * i32::try_from(position).expect("it is small"))
             .await;
     }
+    for (position, entity) in EntityType::ALL.into_iter().enumerate() {
+        proof_statements(&engine, entity, &format!("00000000-0000-4000-8000-00000000000{}", position + 4))
+            .await;
+    }
+    guard_statements(&engine).await;
     queue_statements(&engine).await;
 }

@@ -1,0 +1,1 @@
+drop function public.keapsync_linked(text, text, text, bigint);
