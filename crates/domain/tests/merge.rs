@@ -4,14 +4,15 @@
 
 mod merge_table;
 
-use keapsync_domain::canonical::same;
+use keapsync_domain::canonical::{canonical, same};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::merge::{Sides, reconcile};
 use keapsync_domain::policy::Policy;
-use keapsync_domain::schema::{Field, fields};
+use keapsync_domain::schema::{Field, FieldKind, SlotKind, fields};
 use merge_table::document::{Line, Recorded, lines};
 use merge_table::random::Random;
 use merge_table::table;
+use serde_json::Value;
 use std::collections::HashSet;
 
 #[test]
@@ -92,6 +93,46 @@ fn is_changed_on_both_sides(line: &Line, field: &Field) -> bool {
     let [base, keap, supabase] =
         [&line.base, &line.keap.values, &line.supabase.values].map(|state| &state[field.name]);
     !same(field.kind, base, keap) && !same(field.kind, base, supabase) && !same(field.kind, keap, supabase)
+}
+
+/// Values of each kind that are compared with each other, in all pairs.
+const VALUES_COMPARED: usize = 150;
+
+#[test]
+fn values_are_the_same_when_their_canonical_forms_are() {
+    let mut kinds: Vec<FieldKind> =
+        EntityType::ALL.iter().flat_map(|entity| fields(*entity)).map(|field| field.kind).collect();
+    kinds.extend([SlotKind::Email, SlotKind::Phone, SlotKind::Address, SlotKind::Item].map(FieldKind::Slots));
+    let mut met = Vec::new();
+    kinds.retain(|kind| {
+        let is_new = !met.contains(kind);
+        met.push(*kind);
+        is_new
+    });
+    let mut random = Random::new(60);
+    for kind in kinds {
+        let mut values: Vec<Value> = (0..VALUES_COMPARED).map(|_| random.value(kind)).collect();
+        // Alike in other words: what lists hold in another order.
+        let turned: Vec<Value> = values.iter().map(turned_around).collect();
+        values.extend(turned);
+        let forms: Vec<Value> = values.iter().map(|value| canonical(kind, value)).collect();
+        let mut alike = 0;
+        for (left, left_form) in values.iter().zip(&forms) {
+            for (right, right_form) in values.iter().zip(&forms) {
+                assert_eq!(same(kind, left, right), left_form == right_form, "{kind:?}: {left} and {right}");
+                alike += usize::from(left != right && left_form == right_form);
+            }
+        }
+        assert!(alike > 0, "{kind:?}: no two values differed in spelling alone");
+    }
+}
+
+fn turned_around(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().rev().cloned().collect(),
+        Value::String(text) => Value::String(format!(" {text} ")),
+        other => other.clone(),
+    }
 }
 
 #[test]

@@ -15,14 +15,18 @@
 //! After a merge the base is what Keap holds now, except for what a person has to decide: there it stays, so that the
 //! conflict is seen again, and recognised as the same one.
 
-use crate::canonical::{canonical_entry, canonical_slot, same, set_elements, slot_entries};
+mod parts;
+
+pub(crate) use parts::with_part;
+
+use crate::canonical::{PartKind, same};
 use crate::ids::EntityType;
 use crate::policy::{Policies, Policy};
 use crate::record::Record;
-use crate::schema::{Field, FieldKind, SlotKind, fields};
+use crate::schema::{Field, FieldKind, fields};
 use crate::timestamp::Timestamp;
+use parts::{merge_parts, merge_set};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 /// What the merge looks at.
 #[derive(Clone, Copy, Debug)]
@@ -167,13 +171,17 @@ pub fn reconcile(sides: &Sides<'_>, policies: &Policies) -> Merge {
     for (position, field) in fields(entity).iter().enumerate() {
         let (base, keap, supabase) =
             (sides.base.get(position), sides.keap.get(position), sides.supabase.get(position));
-        if keap == supabase && (keap == base || same(field.kind, keap, supabase)) {
+        // Spelled alike is alike whatever the kind, and what most fields are.
+        if keap == supabase {
             continue;
         }
-        if same(field.kind, keap, supabase) {
+        let refusal = field.access.refusal();
+        // What merges part by part is compared part by part, too.
+        let merges_parts = field.kind.has_parts() && refusal.is_none();
+        if !merges_parts && same(field.kind, keap, supabase) {
             continue;
         }
-        if let Some(reason) = field.access.refusal() {
+        if let Some(reason) = refusal {
             if !same(field.kind, supabase, base) {
                 merge.refused.push(RefusedEdit { field: field.name, reason, value: supabase.clone() });
             }
@@ -236,19 +244,8 @@ impl FieldContext<'_> {
 fn merge_field(context: &FieldContext<'_>, base: &Value, keap: &Value, supabase: &Value) -> FieldOutcome {
     match context.field.kind {
         FieldKind::Set => merge_set(base, keap, supabase),
-        FieldKind::Slots(kind) => {
-            let form = move |value: &Value| canonical_slot(kind, value);
-            let slots = |value: &Value| slots(kind, value);
-            merge_parts(context, &slots(base), &slots(keap), &slots(supabase), &form, &assemble_slots(kind))
-        }
-        FieldKind::Map => merge_parts(
-            context,
-            &entries(base),
-            &entries(keap),
-            &entries(supabase),
-            &canonical_entry,
-            &|parts| Value::Object(parts.into_iter().collect()),
-        ),
+        FieldKind::Slots(kind) => merge_parts(context, PartKind::Slot(kind), base, keap, supabase),
+        FieldKind::Map => merge_parts(context, PartKind::Entry, base, keap, supabase),
         kind => merge_scalar(context, kind, base, keap, supabase),
     }
 }
@@ -284,126 +281,6 @@ fn merge_scalar(
         None => outcome.base = Some(base.clone()),
     }
     outcome
-}
-
-fn merge_set(base: &Value, keap: &Value, supabase: &Value) -> FieldOutcome {
-    let (base, keap, supabase) = (set_elements(base), set_elements(keap), set_elements(supabase));
-    let merged: Value = keap
-        .union(&supabase)
-        // In the result: what both sides have, and what exactly one side has because it added it.
-        .filter(|element| {
-            (keap.contains(*element) && supabase.contains(*element)) || !base.contains(*element)
-        })
-        .map(|element| Value::String(element.clone()))
-        .collect();
-    let merged_elements = set_elements(&merged);
-    FieldOutcome {
-        row: (merged_elements != supabase).then(|| merged.clone()),
-        keap: (merged_elements != keap).then_some(merged),
-        ..FieldOutcome::default()
-    }
-}
-
-type Parts = BTreeMap<String, Value>;
-
-fn slots(kind: SlotKind, value: &Value) -> Parts {
-    slot_entries(kind, value).map(|(name, slot)| (name, slot.clone())).collect()
-}
-
-fn entries(value: &Value) -> Parts {
-    value.as_object().into_iter().flatten().map(|(name, entry)| (name.clone(), entry.clone())).collect()
-}
-
-fn assemble_slots(kind: SlotKind) -> impl Fn(Parts) -> Value {
-    move |parts| parts.into_values().filter(|slot| !canonical_slot(kind, slot).is_null()).collect()
-}
-
-/// A slots or map field with one part replaced; null removes it. Values of other kinds stay as they are.
-#[must_use]
-pub(crate) fn with_part(kind: FieldKind, value: &Value, name: &str, part: &Value) -> Value {
-    let put = |mut parts: Parts| {
-        if part.is_null() {
-            parts.remove(name);
-        } else {
-            parts.insert(name.to_owned(), part.clone());
-        }
-        parts
-    };
-    match kind {
-        FieldKind::Slots(kind) => assemble_slots(kind)(put(slots(kind, value))),
-        FieldKind::Map => Value::Object(put(entries(value)).into_iter().collect()),
-        _ => value.clone(),
-    }
-}
-
-/// Merges what is made of named parts, each part as a scalar would be.
-fn merge_parts(
-    context: &FieldContext<'_>,
-    base: &Parts,
-    keap: &Parts,
-    supabase: &Parts,
-    form: &dyn Fn(&Value) -> Value,
-    assemble: &dyn Fn(Parts) -> Value,
-) -> FieldOutcome {
-    let canonical_of = |parts: &Parts, name: &str| parts.get(name).map_or(Value::Null, form);
-    let original_of = |parts: &Parts, name: &str| parts.get(name).cloned().unwrap_or(Value::Null);
-    let put = |parts: &mut Parts, name: &str, value: Value| {
-        if value.is_null() {
-            parts.remove(name);
-        } else {
-            parts.insert(name.to_owned(), value);
-        }
-    };
-    let (mut row_after, mut keap_after, mut base_after) = (supabase.clone(), keap.clone(), keap.clone());
-    let (mut row_changed, mut keap_changed, mut base_differs) = (false, false, false);
-    let mut conflicts = Vec::new();
-    let mut names: Vec<&String> = keap.keys().chain(supabase.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let (keap_form, supabase_form) = (canonical_of(keap, name), canonical_of(supabase, name));
-        if keap_form == supabase_form {
-            continue;
-        }
-        let base_form = canonical_of(base, name);
-        let side = if supabase_form == base_form {
-            Some(Side::Keap)
-        } else if keap_form == base_form {
-            Some(Side::Supabase)
-        } else {
-            let policy = context.policy();
-            let winner = context.winner(policy);
-            conflicts.push(Conflict {
-                path: format!("{}.{name}", context.field.name),
-                base: original_of(base, name),
-                keap: original_of(keap, name),
-                supabase: original_of(supabase, name),
-                policy,
-                winner,
-            });
-            winner
-        };
-        match side {
-            Some(Side::Keap) => {
-                put(&mut row_after, name, original_of(keap, name));
-                row_changed = true;
-            }
-            Some(Side::Supabase) => {
-                put(&mut keap_after, name, original_of(supabase, name));
-                keap_changed = true;
-            }
-            None => {
-                put(&mut base_after, name, original_of(base, name));
-                base_differs = true;
-            }
-        }
-    }
-    FieldOutcome {
-        row: row_changed.then(|| assemble(row_after)),
-        keap: keap_changed.then(|| assemble(keap_after)),
-        base: base_differs.then(|| assemble(base_after)),
-        conflicts,
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::canonical::set_elements;
 use crate::schema::{WriteAccess, position};
 use proptest::prelude::*;
 use serde_json::json;

@@ -44,6 +44,14 @@ pub enum FieldKind {
     Map,
 }
 
+impl FieldKind {
+    /// Whether values of this kind merge part by part instead of as a whole.
+    #[must_use]
+    pub const fn has_parts(self) -> bool {
+        matches!(self, Self::Set | Self::Slots(_) | Self::Map)
+    }
+}
+
 /// What the objects of a [`FieldKind::Slots`] field hold, which decides how they compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotKind {

@@ -1,0 +1,177 @@
+//! What slots and maps are made of: named parts, borrowed from the value that holds them, compared one by one.
+
+use super::text::{email, number_text, phone, upper};
+use super::{canonical, canonical_entry, is_absent};
+use crate::schema::SlotKind;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// What the parts of a field are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartKind {
+    /// Objects of a [`FieldKind::Slots`](crate::schema::FieldKind::Slots).
+    Slot(SlotKind),
+    /// Values of a [`FieldKind::Map`](crate::schema::FieldKind::Map).
+    Entry,
+}
+
+/// A field's parts, each name once, in the order of their names.
+#[derive(Debug)]
+pub(crate) struct Parts<'a>(Vec<(Cow<'a, str>, &'a Value)>);
+
+impl<'a> Parts<'a> {
+    /// The parts of a field's value.
+    pub(crate) fn of(kind: PartKind, value: &'a Value) -> Self {
+        let mut parts: Vec<(Cow<'a, str>, &'a Value)> = match kind {
+            PartKind::Slot(kind) => named_slots(kind, value).collect(),
+            PartKind::Entry => value
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, entry)| (Cow::Borrowed(name.as_str()), entry))
+                .collect(),
+        };
+        // Stable, so that of several parts with one name the last one stands behind the others.
+        parts.sort_by(|left, right| left.0.cmp(&right.0));
+        parts.dedup_by(|later, kept| {
+            let is_one = later.0 == kept.0;
+            if is_one {
+                kept.1 = later.1;
+            }
+            is_one
+        });
+        Self(parts)
+    }
+
+    /// Parts that are in the order of their names already, each name once.
+    pub(crate) fn in_order(parts: impl Iterator<Item = (&'a str, &'a Value)>) -> Self {
+        Self(parts.map(|(name, part)| (Cow::Borrowed(name), part)).collect())
+    }
+
+    /// The part of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
+        let position = self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name)).ok()?;
+        self.0.get(position).map(|(_, part)| *part)
+    }
+}
+
+/// Both sides' parts of each name, in the order of names.
+pub(crate) fn in_step<'p, 'a>(
+    left: &'p Parts<'a>,
+    right: &'p Parts<'a>,
+) -> impl Iterator<Item = (&'p str, Option<&'a Value>, Option<&'a Value>)> {
+    let (mut left, mut right) = (left.0.iter().peekable(), right.0.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
+        };
+        let from_left = if order == Ordering::Greater { None } else { left.next() };
+        let from_right = if order == Ordering::Less { None } else { right.next() };
+        let (name, _) = from_left.or(from_right)?;
+        Some((name.as_ref(), from_left.map(|(_, part)| *part), from_right.map(|(_, part)| *part)))
+    })
+}
+
+impl PartKind {
+    /// Whether two parts mean the same; one that is missing means what one means that holds nothing.
+    pub(crate) fn same(self, left: Option<&Value>, right: Option<&Value>) -> bool {
+        match self {
+            Self::Entry => {
+                let (left, right) =
+                    (left.filter(|part| !is_absent(part)), right.filter(|part| !is_absent(part)));
+                left == right
+                    || left
+                        .zip(right)
+                        .is_some_and(|(left, right)| canonical_entry(left) == canonical_entry(right))
+            }
+            Self::Slot(kind) => {
+                same_slot(kind, left.and_then(Value::as_object), right.and_then(Value::as_object))
+            }
+        }
+    }
+
+    /// Whether a part holds nothing.
+    pub(crate) fn is_absent(self, part: &Value) -> bool {
+        match self {
+            Self::Entry => is_absent(part),
+            Self::Slot(_) => self.same(Some(part), None),
+        }
+    }
+}
+
+fn same_slot(kind: SlotKind, left: Option<&Map<String, Value>>, right: Option<&Map<String, Value>>) -> bool {
+    if left == right {
+        return true;
+    }
+    let covers = |slot: Option<&Map<String, Value>>, other: Option<&Map<String, Value>>| {
+        slot.into_iter().flat_map(Map::keys).all(|property| {
+            let ours = slot.and_then(|slot| compared(kind, slot, property));
+            let theirs = other.and_then(|other| compared(kind, other, property));
+            match (ours, theirs) {
+                (None, None) => true,
+                (Some(ours), Some(theirs)) => {
+                    ours == theirs
+                        || property_form(kind, property, ours) == property_form(kind, property, theirs)
+                }
+                _ => false,
+            }
+        })
+    };
+    covers(left, right) && covers(right, left)
+}
+
+/// A slot's value of a property as far as it is compared: `None` when it holds nothing, and for what Keap derives from
+/// other properties.
+pub(super) fn compared<'a>(
+    kind: SlotKind,
+    slot: &'a Map<String, Value>,
+    property: &str,
+) -> Option<&'a Value> {
+    let held = |property: &str| slot.get(property).filter(|value| !is_absent(value));
+    let is_derived = match (kind, property) {
+        (SlotKind::Phone, "number_e164") | (SlotKind::Address, "country") => true,
+        (SlotKind::Address, "region") => held("region_code").is_some(),
+        (SlotKind::Address, "zip_code" | "zip_four") => held("postal_code").is_some(),
+        _ => property == kind.key(),
+    };
+    if is_derived { None } else { held(property) }
+}
+
+/// The canonical form of a slot's property that is compared.
+pub(super) fn property_form(kind: SlotKind, property: &str, value: &Value) -> Value {
+    if let Some(kind) = kind.property_kind(property) {
+        return canonical(kind, value);
+    }
+    let Value::String(text) = value else { return canonical_entry(value) };
+    let text = text.trim();
+    let form = match (kind, property) {
+        (SlotKind::Email, "email") => email(text),
+        (SlotKind::Phone, "number") => phone(text),
+        (SlotKind::Address, "country_code") => upper(text),
+        _ => Cow::Borrowed(text),
+    };
+    Value::String(form.into_owned())
+}
+
+/// The slots of a slot field with their names. Of several with one name the last counts, as it does for Keap; objects
+/// without a name are told apart by their position so that none is lost. A line's id names it as a text or as a number.
+pub fn slot_entries(kind: SlotKind, value: &Value) -> impl Iterator<Item = (String, &Value)> {
+    named_slots(kind, value).map(|(name, slot)| (name.into_owned(), slot))
+}
+
+fn named_slots(kind: SlotKind, value: &Value) -> impl Iterator<Item = (Cow<'_, str>, &Value)> {
+    value.as_array().into_iter().flatten().enumerate().filter(|(_, slot)| slot.is_object()).map(
+        move |(position, slot)| {
+            let name = match slot.get(kind.key()) {
+                Some(Value::String(name)) => Cow::Borrowed(name.as_str()),
+                Some(Value::Number(id)) if kind == SlotKind::Item => Cow::Owned(number_text(id)),
+                _ => Cow::Owned(format!("#{position}")),
+            };
+            (name, slot)
+        },
+    )
+}
