@@ -4,9 +4,9 @@
 //! claimed with it. The lock is skipped, not waited for, and a claimer that read before another's claim was committed
 //! finds the item leased when it gets the lock.
 
-use crate::Store;
 use crate::mirror::table_of;
 use crate::refusal::failure;
+use crate::{Parameter, Store};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
@@ -22,24 +22,12 @@ const REASON_LENGTH_MAX: usize = 1000;
 /// Longest Keap id kept of a record that could not be read, in characters; a true id has at most 19.
 const REJECTED_ID_LENGTH_MAX: usize = 64;
 
-/// `$5` and `$6` name the kinds of record of which edits and deletes are held. A record of which something is held is left out
-/// whole, because its items are carried together.
 const CLAIM: &str = "
     with due as materialized (
         select item.entity_type, item.entity_id
         from public.sync_queue item
         where item.account_id = $1 and item.operation <> 'sync' and item.status in ('pending', 'processing')
-            and case item.status when 'pending' then item.scheduled_at else item.leased_until end <= now()
-            and not (
-                item.approved_at is null and item.keap_id is not null
-                and item.entity_type = any(case item.operation when 'delete' then $6::text[] else $5::text[] end)
-            )
-            and not exists (
-                select from public.sync_queue held
-                where held.entity_type = item.entity_type and held.entity_id = item.entity_id
-                    and held.status in ('pending', 'processing') and held.approved_at is null and held.keap_id is not null
-                    and held.entity_type = any(case held.operation when 'delete' then $6::text[] else $5::text[] end)
-            )
+            and case item.status when 'pending' then item.scheduled_at else item.leased_until end <= now() {held}
             and not exists (
                 select from public.sync_queue other
                 where other.entity_type = item.entity_type and other.entity_id = item.entity_id
@@ -74,6 +62,27 @@ const CLAIM: &str = "
         (extract(epoch from created_at) * 1000)::bigint
     from claimed
     order by priority, sequence";
+
+/// The claim when `$5` and `$6` name the kinds of record of which edits and deletes are held. A record of which something is held is
+/// left out whole, because its items are carried together.
+static CLAIM_UNHELD: LazyLock<String> = LazyLock::new(|| {
+    CLAIM.replace(
+        "{held}",
+        "and not (
+                item.approved_at is null and item.keap_id is not null
+                and item.entity_type = any(case item.operation when 'delete' then $6::text[] else $5::text[] end)
+            )
+            and not exists (
+                select from public.sync_queue held
+                where held.entity_type = item.entity_type and held.entity_id = item.entity_id
+                    and held.status in ('pending', 'processing') and held.approved_at is null and held.keap_id is not null
+                    and held.entity_type = any(case held.operation when 'delete' then $6::text[] else $5::text[] end)
+            )",
+    )
+});
+
+/// The claim when nothing is held, which costs less.
+static CLAIM_ANY: LazyLock<String> = LazyLock::new(|| CLAIM.replace("{held}", ""));
 
 /// A batch counts as activity in the same statement: its records, and how long the oldest edit of each waited.
 const COMPLETE: &str = "
@@ -217,23 +226,21 @@ pub(crate) async fn claim(
     held: &[Held],
 ) -> Result<Vec<OutboxItem>, Failure> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let account = account.as_str();
     let held_kinds = |deletes: bool| -> Vec<&str> {
         held.iter().filter(|class| class.deletes == deletes).map(|class| class.entity.as_str()).collect()
     };
     let (held_edits, held_deletes) = (held_kinds(false), held_kinds(true));
-    let rows = store
-        .query(
-            CLAIM,
-            &[
-                (&account.as_str(), Type::TEXT),
-                (&limit, Type::INT8),
-                (&lease_ms, Type::INT8),
-                (&owner, Type::TEXT),
-                (&held_edits, Type::TEXT_ARRAY),
-                (&held_deletes, Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
+    let mut parameters: Vec<Parameter<'_>> =
+        vec![(&account, Type::TEXT), (&limit, Type::INT8), (&lease_ms, Type::INT8), (&owner, Type::TEXT)];
+    let statement = if held.is_empty() {
+        &CLAIM_ANY
+    } else {
+        parameters.push((&held_edits, Type::TEXT_ARRAY));
+        parameters.push((&held_deletes, Type::TEXT_ARRAY));
+        &CLAIM_UNHELD
+    };
+    let rows = store.query(statement, &parameters).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in &rows {
         let read = || -> Result<(String, OutboxItem), tokio_postgres::Error> {
