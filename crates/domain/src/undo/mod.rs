@@ -92,7 +92,8 @@ pub struct Change<'a> {
     pub operation: Operation,
     /// Values of the columns that changed, before the change; empty for a create. `deleted_at` may be among them.
     pub old: &'a Map<String, Value>,
-    /// The same columns right after the change; for a create the whole record, where an absent column is an absent value.
+    /// The same columns right after the change; for a create the whole record, where an absent column is an absent value, or
+    /// nothing where that is not known.
     pub after: &'a Map<String, Value>,
     /// What the entry says besides. Of a resolution: the values that lost, keyed by `field` or `field.slot` and then by side.
     pub note: &'a Map<String, Value>,
@@ -143,8 +144,8 @@ pub struct UndoPlan {
     pub deleted: Option<bool>,
     /// What is not taken back.
     pub left: Vec<LeftField>,
-    /// Fields of a record that is to be deleted which changed after it was made. They go with it, softly; a caller that
-    /// undoes many changes at once may want to ask first.
+    /// Fields of a record that is to be deleted which changed after it was made, as far as that is known. They go with it,
+    /// softly; a caller that undoes many changes at once may want to ask first.
     pub changed_since: Vec<String>,
 }
 
@@ -212,6 +213,9 @@ fn deletion_to_undo(change: &Change<'_>, current: &Current<'_>) -> Option<bool> 
 }
 
 fn changed_since_create(change: &Change<'_>, current: &Record) -> Vec<String> {
+    if change.after.is_empty() {
+        return Vec::new();
+    }
     fields(change.entity)
         .iter()
         .enumerate()

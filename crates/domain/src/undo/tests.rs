@@ -172,6 +172,8 @@ fn a_create_is_undone_by_a_delete() {
         undo(Operation::Create, &json!({}), &made, &json!({"email": "b@x.io", "company": "A"}), false);
     assert_eq!((edited.deleted, edited.changed_since), (Some(true), vec!["email".to_owned()]));
     assert_eq!(undo(Operation::Create, &json!({}), &made, &made, true), UndoPlan::default());
+    let unknown = undo(Operation::Create, &json!({}), &json!({}), &made, false);
+    assert_eq!(unknown, UndoPlan { deleted: Some(true), ..UndoPlan::default() });
 }
 
 #[test]
