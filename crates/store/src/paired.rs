@@ -6,6 +6,7 @@ use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::ports::history::{AuditEntry, HistoryStore, PersonEdit};
 use keapsync_engine::ports::proof::{
     GuardStore, Held, LatestCertificate, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore,
     Unsynced, Waiting,
@@ -156,5 +157,41 @@ impl GuardStore for PairedStore<'_> {
         limit: usize,
     ) -> Result<u64, Failure> {
         self.writes.requeue(account, entity, with_deletes, limit).await
+    }
+}
+
+impl HistoryStore for PairedStore<'_> {
+    async fn read_audit(&self, account: &AccountId, id: i64) -> Result<Option<AuditEntry>, Failure> {
+        self.reads.read_audit(account, id).await
+    }
+
+    async fn list_audit(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        entity_id: &str,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, Failure> {
+        self.reads.list_audit(account, entity, entity_id, before, limit).await
+    }
+
+    async fn list_run_audit(
+        &self,
+        account: &AccountId,
+        run_id: &str,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, Failure> {
+        self.reads.list_run_audit(account, run_id, before, limit).await
+    }
+
+    async fn edit(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        edit: &PersonEdit,
+    ) -> Result<bool, Failure> {
+        self.writes.edit(account, entity, edit).await
     }
 }

@@ -458,3 +458,32 @@ async fn an_edit_of_a_row_that_never_met_its_record_keeps_what_it_was_made_with(
     assert_eq!(edited.base_delta, object(json!({"email": "a@example.com"})));
     assert!(edited.updated_at >= made.updated_at && edited.updated_at > Timestamp(0));
 }
+
+#[tokio::test]
+async fn of_edits_of_one_version_one_is_made() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.engine().await;
+    with_account(&engine).await;
+    let entity = EntityType::Contact;
+    let before = made(&Store::new(&engine), entity).await;
+    let tasks = tokio::task::LocalSet::new();
+    let mut edits = Vec::new();
+    for number in 0..8 {
+        let (client, before) = (database.engine().await, before.clone());
+        edits.push(tasks.spawn_local(async move {
+            let edit = edit(&before, json!({"company": format!("number {number}")}));
+            Store::new(&client).edit(&account(), entity, &edit).await.expect("the edit is answered")
+        }));
+    }
+    let mut made_edits = 0;
+    tasks
+        .run_until(async {
+            for edit in edits {
+                made_edits += u32::from(edit.await.expect("the edit ends"));
+            }
+        })
+        .await;
+    assert_eq!(made_edits, 1);
+    assert_eq!(row(&Store::new(&engine), entity, &before.id).await.version, before.version + 1);
+    assert_eq!(history(&Store::new(&engine), entity, &before.id).await.len(), 2);
+}

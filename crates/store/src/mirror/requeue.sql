@@ -37,6 +37,7 @@ owed as materialized (
         and not exists (
             select from public.sync_queue item
             where item.entity_type = '{entity}' and item.entity_id = candidate.id and item.status in ('pending', 'processing')
+            offset 0
         )
         -- A record that Keap deleted meanwhile has nothing left there to be written to.
         and not coalesce(undecided.paths, '{}') @> '{deleted_at}'

@@ -192,6 +192,8 @@ queued as (
         and not exists (
             select from public.sync_queue item
             where item.entity_type = '{entity}' and item.entity_id = written.id and item.status = 'pending'
+            -- A lookup by index, as in known.sql.
+            offset 0
         )
 ),
 -- A record that could not be applied before is applied now. Mostly there is none, which one look tells.
