@@ -5,7 +5,7 @@
 //! without by itself. [`Comparison::certify`] makes the certificate of it, as `sync_certificates` stores it.
 //!
 //! Invariants: `equal` is true only when no record differs but in fields that wait for a person; it is never true while the
-//! hash trees differ and no open conflict accounts for that.
+//! hash trees differ in a leaf in which no record is known to differ, or differ at all while no conflict is open.
 //!
 //! What it does not do: read records, or stop them from changing meanwhile. A record that changes between the looks at
 //! its two sides shows as a difference; the caller looks at such records again before it certifies.
@@ -18,6 +18,7 @@ use crate::timestamp::Timestamp;
 use crate::tree::HashTree;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Differences that a certificate names; more are only counted.
 pub const DIFFERENCES_MAX: usize = 100;
@@ -116,6 +117,8 @@ pub struct Comparison {
     keap: HashTree,
     /// The live rows. One without a Keap id stands in the tree by its own id.
     supabase: HashTree,
+    /// Leaves in which a record is known to differ, be it in what waits for a person.
+    explained_leaves: BTreeSet<u8>,
     differing_count: u64,
     differences: Vec<Difference>,
 }
@@ -129,12 +132,16 @@ impl Comparison {
 
     /// Takes a record that both sides have, and says whether they agree on it.
     pub fn pair(&mut self, pair: &Pair<'_>) -> bool {
-        let (keap_hash, supabase_hash) = (record_hash(pair.keap), record_hash(pair.supabase));
+        let keap_hash = record_hash(pair.keap);
+        // Spelled alike, both have one hash.
+        let supabase_hash =
+            if pair.keap == pair.supabase { keap_hash.clone() } else { record_hash(pair.supabase) };
         self.keap.insert(pair.keap_id, &keap_hash);
         self.supabase.insert(pair.keap_id, &supabase_hash);
         if keap_hash == supabase_hash {
             return true;
         }
+        self.explained_leaves.insert(HashTree::leaf_of(pair.keap_id));
         let fields = differing_fields(pair.keap, pair.supabase, pair.open_conflicts);
         if fields.is_empty() {
             return true;
@@ -153,6 +160,7 @@ impl Comparison {
     /// delete is on its way to Keap.
     pub fn only_in_keap(&mut self, keap_id: &str, keap: &Record, entity_id: Option<&str>, is_waiting: bool) {
         self.keap.insert(keap_id, &record_hash(keap));
+        self.explained_leaves.insert(HashTree::leaf_of(keap_id));
         let reason = if is_waiting { DifferenceReason::Waiting } else { DifferenceReason::MissingInSupabase };
         self.note(Difference {
             keap_id: Some(keap_id.to_owned()),
@@ -170,7 +178,9 @@ impl Comparison {
         keap_id: Option<&str>,
         is_waiting: bool,
     ) {
-        self.supabase.insert(keap_id.unwrap_or(entity_id), &record_hash(supabase));
+        let key = keap_id.unwrap_or(entity_id);
+        self.supabase.insert(key, &record_hash(supabase));
+        self.explained_leaves.insert(HashTree::leaf_of(key));
         let reason = if is_waiting { DifferenceReason::Waiting } else { DifferenceReason::MissingInKeap };
         self.note(Difference {
             keap_id: keap_id.map(str::to_owned),
@@ -184,6 +194,7 @@ impl Comparison {
     pub fn merge(&mut self, other: Self) {
         self.keap.merge(&other.keap);
         self.supabase.merge(&other.supabase);
+        self.explained_leaves.extend(other.explained_leaves);
         self.differing_count += other.differing_count;
         let room = DIFFERENCES_MAX.saturating_sub(self.differences.len());
         self.differences.extend(other.differences.into_iter().take(room));
@@ -205,9 +216,11 @@ impl Comparison {
     #[must_use]
     pub fn certify(self, entity: EntityType, circumstances: Circumstances) -> EntityCertificate {
         let (keap_tree_hash, supabase_tree_hash) = (self.keap.root(), self.supabase.root());
-        // Trees that differ without a record or a conflict that says why: something was met on one side only. The
-        // certificate must not say equal then.
-        let is_unexplained = keap_tree_hash != supabase_tree_hash && circumstances.open_conflicts == 0;
+        // Trees that differ where no record is known to: something was met on one side only, or twice. The certificate
+        // must not say equal then, nor once the conflicts that account for a difference are settled.
+        let differing_leaves = self.keap.differing_leaves(&self.supabase);
+        let is_unexplained = differing_leaves.iter().any(|leaf| !self.explained_leaves.contains(leaf))
+            || (!differing_leaves.is_empty() && circumstances.open_conflicts == 0);
         let differing_count = self.differing_count.max(u64::from(is_unexplained));
         EntityCertificate {
             entity,
@@ -388,9 +401,26 @@ mod tests {
         comparison.pair(&pair(&record, &record, &[]));
         // As if Keap had answered with one record twice.
         comparison.keap.insert("7", &record_hash(&record));
-        let certificate = comparison.certify(EntityType::Contact, circumstances(0));
-        assert!(!certificate.equal);
-        assert_eq!(certificate.differing_count, 1);
+        // An open conflict of another record is no explanation.
+        let (keap, row) = (contact(&json!({"email": "a@x.io"})), contact(&json!({"email": "b@x.io"})));
+        let open = ["email".to_owned()];
+        let other = Pair { keap_id: "8", ..pair(&keap, &row, &open) };
+        assert_ne!(HashTree::leaf_of("7"), HashTree::leaf_of("8"));
+        assert!(comparison.pair(&other));
+        for open_conflicts in [0, 1] {
+            let certificate = comparison.clone().certify(EntityType::Contact, circumstances(open_conflicts));
+            assert!(!certificate.equal);
+            assert_eq!(certificate.differing_count, 1);
+        }
+    }
+
+    #[test]
+    fn a_conflict_that_was_settled_meanwhile_excuses_nothing() {
+        let (keap, row) = (contact(&json!({"email": "a@x.io"})), contact(&json!({"email": "b@x.io"})));
+        let mut comparison = Comparison::new();
+        comparison.pair(&pair(&keap, &row, &["email".to_owned()]));
+        assert!(comparison.clone().certify(EntityType::Contact, circumstances(1)).equal);
+        assert!(!comparison.certify(EntityType::Contact, circumstances(0)).equal);
     }
 
     #[test]
