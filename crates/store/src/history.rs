@@ -12,23 +12,43 @@ use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::history::{AuditEntry, HistoryStore, PersonEdit};
 use serde_json::{Map, Value};
+use std::sync::LazyLock;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-/// Entries `entry` with what the columns they changed held right after them: the old values of the next entries that name these
-/// columns, or what the row holds now. A later entry may carry an earlier time, but not by a day: that lets Postgres leave older
-/// months alone.
-macro_rules! entries {
-    ($chosen:literal) => {
-        concat!(
-            "with entry as materialized (",
-            $chosen,
-            ")
+/// Entries that `chosen` selects, newest first, with what the columns they changed held right after them: the old values of the next
+/// entries that name these columns, or what the row holds now. A create changed all columns.
+///
+/// A later entry may carry an earlier time, but not by a day: that lets Postgres leave older months alone.
+fn entries(chosen: &str) -> String {
+    let kinds: Vec<String> = EntityType::ALL
+        .map(|entity| {
+            let columns: Vec<&str> = table_of(entity).columns.iter().map(|column| column.name).collect();
+            format!("when '{}' then '{{{}}}'::text[]", entity.as_str(), columns.join(","))
+        })
+        .into();
+    let rows: Vec<String> = EntityType::ALL
+        .map(|entity| {
+            format!(
+                "when '{}' then (select to_jsonb(mirrored) from {} mirrored where mirrored.id = entry.entity_id)",
+                entity.as_str(),
+                table_of(entity).name
+            )
+        })
+        .into();
+    format!(
+        "with entry as materialized (
+        select chosen.*, case
+            when chosen.changed_fields is not null then chosen.changed_fields
+            when chosen.operation = 'create' then case chosen.entity_type {kinds} end
+        end as told_fields
+        from ({chosen}) as chosen
+    )
     select entry.id, (extract(epoch from entry.created_at) * 1000)::bigint, entry.entity_type, entry.entity_id::text,
         entry.keap_id, entry.operation, entry.sync_source, entry.run_id::text, entry.user_id::text, entry.old_data::text,
         entry.new_data::text, entry.changed_fields, (
-            select jsonb_object_agg(changed.field, coalesce(later.old_values -> changed.field, present.record -> changed.field))
-            from unnest(entry.changed_fields) as changed (field)
+            select jsonb_object_agg(told.field, coalesce(later.old_values -> told.field, present.record -> told.field))
+            from unnest(entry.told_fields) as told (field)
         )::text
     from entry
     left join lateral (
@@ -38,53 +58,53 @@ macro_rules! entries {
             from public.sync_audit_log log
             cross join jsonb_each(log.old_data) as old
             where log.entity_type = entry.entity_type and log.entity_id = entry.entity_id and log.id > entry.id
-                and log.created_at > entry.created_at - interval '1 day' and old.key = any(entry.changed_fields)
+                and log.created_at > entry.created_at - interval '1 day' and old.key = any(entry.told_fields)
             order by old.key, log.id
         ) as next
     ) as later on true
     left join lateral (
-        select case entry.entity_type
-            when 'contact' then (select to_jsonb(contact) from public.sync_contacts contact where contact.id = entry.entity_id)
-            when 'order' then (select to_jsonb(orders) from public.sync_orders orders where orders.id = entry.entity_id)
-            when 'tag' then (select to_jsonb(tag) from public.sync_tags tag where tag.id = entry.entity_id)
-            when 'subscription' then (select to_jsonb(subscription) from public.sync_subscriptions subscription
-                where subscription.id = entry.entity_id)
-        end as record
+        select case entry.entity_type {rows} end as record
     ) as present on true
-    order by entry.id desc"
-        )
-    };
+    order by entry.id desc",
+        kinds = kinds.join(" "),
+        rows = rows.join(" "),
+    )
 }
 
-const ONE: &str =
-    entries!("select log.* from public.sync_audit_log log where log.id = $2 and log.account_id = $1");
+static ONE: LazyLock<String> = LazyLock::new(|| {
+    entries("select log.* from public.sync_audit_log log where log.id = $2 and log.account_id = $1")
+});
 
-const OF_RECORD: &str = entries!(
-    "select log.* from public.sync_audit_log log
-        where log.entity_type = $2 and log.entity_id = $3::uuid and log.account_id = $1 and ($4::bigint is null or log.id < $4)
-        order by log.id desc
-        limit $5"
-);
+static OF_RECORD: LazyLock<String> = LazyLock::new(|| {
+    entries(
+        "select log.* from public.sync_audit_log log
+            where log.entity_type = $2 and log.entity_id = $3::uuid and log.account_id = $1 and ($4::bigint is null or log.id < $4)
+            order by log.id desc
+            limit $5",
+    )
+});
 
 /// A walk along the index over runs. Where there are no statistics, a run looks as small as a page, and sorting all of it for each page
 /// looks cheap: a range that begins within the run does not. The account is compared outside for the same reason.
-const OF_RUN: &str = entries!(
-    "select page.* from (
-            select log.* from public.sync_audit_log log
-            where log.run_id is not null and (log.run_id, log.id) < ($2::uuid, coalesce($3, 9223372036854775807))
-                and (log.run_id, log.id) >= ($2::uuid, 0)
-            order by log.run_id desc, log.id desc
-            limit $4
-        ) as page
-        where page.account_id = $1"
-);
+static OF_RUN: LazyLock<String> = LazyLock::new(|| {
+    entries(
+        "select page.* from (
+                select log.* from public.sync_audit_log log
+                where log.run_id is not null and (log.run_id, log.id) < ($2::uuid, coalesce($3, 9223372036854775807))
+                    and (log.run_id, log.id) >= ($2::uuid, 0)
+                order by log.run_id desc, log.id desc
+                limit $4
+            ) as page
+            where page.account_id = $1",
+    )
+});
 
 const EDIT: &str =
     "select public.keapsync_edit($1, $2, $3::uuid, $4, $5::jsonb, $6, $7, $8::jsonb, $9::uuid)";
 
 impl HistoryStore for Store<'_> {
     async fn read_audit(&self, account: &AccountId, id: i64) -> Result<Option<AuditEntry>, Failure> {
-        let rows = self.query(ONE, &[(&account.as_str(), Type::TEXT), (&id, Type::INT8)]).await?;
+        let rows = self.query(&ONE, &[(&account.as_str(), Type::TEXT), (&id, Type::INT8)]).await?;
         Ok(entries_of(&rows)?.into_iter().next())
     }
 
@@ -107,7 +127,7 @@ impl HistoryStore for Store<'_> {
             (&before, Type::INT8),
             (&limit, Type::INT8),
         ];
-        entries_of(&self.query(OF_RECORD, &parameters).await?)
+        entries_of(&self.query(&OF_RECORD, &parameters).await?)
     }
 
     async fn list_run_audit(
@@ -127,7 +147,7 @@ impl HistoryStore for Store<'_> {
             (&before, Type::INT8),
             (&limit, Type::INT8),
         ];
-        entries_of(&self.query(OF_RUN, &parameters).await?)
+        entries_of(&self.query(&OF_RUN, &parameters).await?)
     }
 
     async fn edit(
@@ -228,7 +248,8 @@ fn in_record_form(entity: EntityType, mut values: Map<String, Value>) -> Map<Str
             table_of(entity).columns.iter().find(|column| column.name == name).map(|column| column.form)
         };
         let changed = match (form, &*value) {
-            (Some(Form::Money), Value::Number(amount)) => Some(amount.to_string()),
+            // Printed without an exponent and without zeros at the end; the column's 14 digits fit.
+            (Some(Form::Money), Value::Number(amount)) => amount.as_f64().map(|amount| amount.to_string()),
             (Some(Form::Instant), Value::String(text)) => {
                 Timestamp::parse_rfc3339(text).map(Timestamp::to_rfc3339)
             }
@@ -257,11 +278,11 @@ mod tests {
     #[test]
     fn values_of_every_source_have_one_form() {
         let values = json!({
-            "total_amount": 12.5, "paid_amount": "12.5", "order_date": "2026-03-01T10:00:00.123456+02:00", "currency": "US ",
+            "total_amount": 12.5, "paid_amount": "12.5", "due_amount": -99_999_999_999.999_f64, "refund_amount": 0.0, "order_date": "2026-03-01T10:00:00.123456+02:00", "currency": "US ",
             "deleted_at": null, "line_items": [{"quantity": 2}], "extra": {"a": 1}, "notes": "x ",
         });
         let expected = json!({
-            "total_amount": "12.5", "paid_amount": "12.5", "order_date": "2026-03-01T08:00:00.123Z", "currency": "US",
+            "total_amount": "12.5", "paid_amount": "12.5", "due_amount": "-99999999999.999", "refund_amount": "0", "order_date": "2026-03-01T08:00:00.123Z", "currency": "US",
             "deleted_at": null, "line_items": [{"quantity": 2}], "extra": {"a": 1}, "notes": "x ",
         });
         let Value::Object(values) = values else { panic!("an object") };

@@ -310,7 +310,7 @@ async fn entries_tell_each_value_before_and_after() {
                 json!({"title": "Tea & 'more'", "total_amount": amount, "currency": "KWD"}),
                 json!({"title": "one", "total_amount": "1.5", "currency": "US"}),
             ),
-            ("create", "full_sync", json!({}), json!({})),
+            ("create", "full_sync", json!({}), full_record(entity)),
         ]
     );
     assert_eq!(entries[1].note, object(json!({"title": "one"})));

@@ -30,7 +30,7 @@ pub struct AuditEntry {
     /// Old values of the columns that changed, as the log has them: `deleted_at` and `extra` may be among them.
     pub old: Map<String, Value>,
     /// Each changed column's value right after the entry: the old value in the next entry of the record that names the
-    /// column, or what the row holds now. Null for a row that was purged meanwhile.
+    /// column, or what the row holds now. For a create the whole record. Null for a row that was purged meanwhile.
     pub after: Map<String, Value>,
     /// The columns that changed; empty for a create: all of them.
     pub changed_fields: Vec<String>,
