@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use text::{number_text, text_form};
+use text::{number_text, text_form, trimmed};
 
 /// Bytes of a SHA-256 that are kept: 128 bits tell a billion records apart without a collision in sight.
 const HASH_BYTES: usize = 16;
@@ -90,7 +90,7 @@ pub fn canonical_slot(kind: SlotKind, slot: &Value) -> Value {
 pub fn canonical_entry(value: &Value) -> Value {
     match value {
         _ if is_absent(value) => Value::Null,
-        Value::String(text) => text.trim().into(),
+        Value::String(text) => trimmed(text).into(),
         other => plain_numbers(other),
     }
 }
@@ -104,7 +104,7 @@ pub fn set_elements(value: &Value) -> BTreeSet<String> {
 /// The elements of a set as they come, without a copy of those that are texts.
 pub(crate) fn set_texts(value: &Value) -> impl Iterator<Item = Cow<'_, str>> {
     let texts = value.as_array().into_iter().flatten().filter_map(|element| match element {
-        Value::String(text) => Some(Cow::Borrowed(text.trim())),
+        Value::String(text) => Some(Cow::Borrowed(trimmed(text))),
         Value::Number(number) => Some(Cow::Owned(number_text(number))),
         _ => None,
     });
@@ -163,7 +163,7 @@ fn pruned(object: &Map<String, Value>) -> Map<String, Value> {
 fn is_absent(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.trim().is_empty(),
+        Value::String(text) => trimmed(text).is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(object) => object.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
@@ -182,7 +182,7 @@ enum ScalarForm<'a> {
 fn scalar_form(kind: FieldKind, value: &Value) -> ScalarForm<'_> {
     match value {
         _ if is_absent(value) => ScalarForm::Absent,
-        Value::String(text) => ScalarForm::Text(text_form(kind, text.trim())),
+        Value::String(text) => ScalarForm::Text(text_form(kind, trimmed(text))),
         Value::Number(number) => {
             ScalarForm::Text(Cow::Owned(text_form(kind, &number_text(number)).into_owned()))
         }

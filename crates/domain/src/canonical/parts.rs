@@ -1,6 +1,6 @@
 //! What slots and maps are made of: named parts, borrowed from the value that holds them, compared one by one.
 
-use super::text::{email, number_text, phone, upper};
+use super::text::{email, number_text, phone, trimmed, upper};
 use super::{canonical, canonical_entry, is_absent};
 use crate::schema::SlotKind;
 use serde_json::{Map, Value};
@@ -147,7 +147,7 @@ pub(super) fn property_form(kind: SlotKind, property: &str, value: &Value) -> Va
         return canonical(kind, value);
     }
     let Value::String(text) = value else { return canonical_entry(value) };
-    let text = text.trim();
+    let text = trimmed(text);
     let form = match (kind, property) {
         (SlotKind::Email, "email") => email(text),
         (SlotKind::Phone, "number") => phone(text),

@@ -20,6 +20,15 @@ pub(super) fn text_form(kind: FieldKind, text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The text without white space at its ends, Unicode's included.
+pub(super) fn trimmed(text: &str) -> &str {
+    // Most texts begin and end with a printed character of ASCII, which a look at two bytes tells.
+    match (text.as_bytes().first(), text.as_bytes().last()) {
+        (Some(b'!'..=b'~'), Some(b'!'..=b'~')) => text,
+        _ => text.trim(),
+    }
+}
+
 /// A number as a plain decimal: `1.0`, `1` and `1e0` are one number, and Postgres hands back another spelling than it was given.
 pub(super) fn number_text(number: &Number) -> String {
     match number.as_f64() {
