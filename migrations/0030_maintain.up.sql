@@ -210,7 +210,7 @@ begin
     detail := 'sync_runs';
     delete from public.sync_runs run
     using public.sync_accounts account
-    where account.account_id = run.account_id and run.state in ('completed', 'failed', 'stopped')
+    where account.account_id = run.account_id and run.state in ('completed', 'failed')
         and coalesce(run.finished_at, run.updated_at)
             < now() - make_interval(days => public.keapsync_retention(account.settings, 'runs_days', 365));
     get diagnostics rows = row_count;

@@ -56,6 +56,10 @@ pub enum AccountCall {
     StartRuns,
     /// `GET runs/{id}`.
     Run(String),
+    /// `POST runs/{id}/approve`.
+    Approve(String),
+    /// `POST runs/{id}/cancel`.
+    Cancel(String),
     /// `POST units`.
     Unit,
     /// `POST wake`.
@@ -89,10 +93,17 @@ impl AccountCall {
             "units" => only(post, Self::Unit, "POST"),
             "wake" => only(post, Self::Wake, "POST"),
             "token" => only(post, Self::Token, "POST"),
-            _ => match path.strip_prefix("runs/") {
-                Some(id) if is_run_id(id) => only(get, Self::Run(id.to_owned()), "GET"),
-                _ => Err(None),
-            },
+            _ => {
+                let Some(run) = path.strip_prefix("runs/") else { return Err(None) };
+                let (id, action) = run.split_once('/').unwrap_or((run, ""));
+                match action {
+                    _ if !is_run_id(id) => Err(None),
+                    "" => only(get, Self::Run(id.to_owned()), "GET"),
+                    "approve" => only(post, Self::Approve(id.to_owned()), "POST"),
+                    "cancel" => only(post, Self::Cancel(id.to_owned()), "POST"),
+                    _ => Err(None),
+                }
+            }
         }
     }
 }

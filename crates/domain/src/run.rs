@@ -1,5 +1,6 @@
 //! Runs: bulk syncs as people see them, and the bounded units they are made of.
 
+use crate::certificate::Comparison;
 use crate::failure::Failure;
 use crate::ids::EntityType;
 use crate::timestamp::Timestamp;
@@ -9,10 +10,27 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunKind {
-    /// Every record, in order of id.
+    /// Every record, in order of id, and what Keap has lost: the daily reconciliation as well as the first load.
     Full,
     /// What changed since the watermark, less an overlap.
     Incremental,
+    /// Both sides completely, and compares them: the convergence certificate. Writes no record.
+    Verify,
+    /// No record of Keap, but the audit log of another run, to undo what that did.
+    Revert,
+}
+
+impl RunKind {
+    /// The name in `sync_runs` and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+            Self::Verify => "verify",
+            Self::Revert => "revert",
+        }
+    }
 }
 
 /// Which way a run carries changes.
@@ -36,6 +54,8 @@ pub enum RunState {
     Queued,
     /// Units are being worked on.
     Running,
+    /// Stopped by the blast guard, with a list of what it would still do: somebody approves it or starts another.
+    AwaitingApproval,
     /// Everything was read and applied.
     Completed,
     /// Given up; `failure` says why and what to do.
@@ -47,6 +67,18 @@ impl RunState {
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
+    }
+
+    /// The name in `sync_runs` and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
     }
 }
 
@@ -68,6 +100,8 @@ pub struct Counts {
     pub conflicts: u64,
     /// Records that could not be read or stored; each is listed among the dead letters.
     pub rejected: u64,
+    /// Rows that were deleted, or of which a value was replaced or cleared: what the blast guard counts.
+    pub destroyed: u64,
 }
 
 impl Counts {
@@ -80,7 +114,21 @@ impl Counts {
         self.deleted += other.deleted;
         self.conflicts += other.conflicts;
         self.rejected += other.rejected;
+        self.destroyed += other.destroyed;
     }
+}
+
+/// The parts of a run, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Keap's records are read.
+    #[default]
+    Reading,
+    /// The rows are gone through, for those whose record Keap has lost, or that never had one.
+    Rows,
+    /// Dry runs: what waits for Keap is gone through.
+    Outgoing,
 }
 
 /// Where the next unit goes on. Everything before it is committed.
@@ -92,8 +140,30 @@ pub struct Cursor {
     pub after_id: Option<String>,
     /// Incremental runs: changes from this moment on.
     pub since: Option<Timestamp>,
-    /// Incremental runs: Keap's token of the next page.
+    /// Keap's token of the next page, where it pages by token.
     pub page_token: Option<String>,
+    /// Which part of the run this is in.
+    pub phase: Phase,
+    /// Later phases: the last row that was looked at.
+    pub after_row: Option<String>,
+    /// Verifying runs: what the comparison came to so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Box<Comparison>>,
+    /// Reverting runs: the oldest audit entry that is undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_entry: Option<i64>,
+}
+
+/// How far a run that reads everything has come. Keap tells no number of records; the ids are taken for evenly spread, so this
+/// is an estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The largest id when the run began.
+    pub newest_id: u64,
+    /// Of 100.
+    pub percent: u32,
+    /// When it will have read everything, at the rate so far.
+    pub done_at: Option<Timestamp>,
 }
 
 /// A run, as the API shows it.
@@ -110,10 +180,22 @@ pub struct Run {
     pub entity: EntityType,
     /// Which way it carries changes.
     pub direction: Direction,
+    /// Whether it only lists what it would do.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The run that it undoes.
+    #[serde(default)]
+    pub reverts: Option<String>,
     /// Where it stands.
     pub state: RunState,
     /// What it did so far.
     pub counts: Counts,
+    /// What it would still do, once the blast guard has stopped it.
+    #[serde(default)]
+    pub planned: Option<Counts>,
+    /// How far it has come.
+    #[serde(default)]
+    pub progress: Option<Progress>,
     /// Where it goes on.
     pub cursor: Cursor,
     /// Units finished.
@@ -171,6 +253,9 @@ impl Batch {
         let state = match () {
             () if is_over && any(RunState::Failed) => RunState::Failed,
             () if is_over => RunState::Completed,
+            () if runs.iter().all(|run| run.state.is_final() || run.state == RunState::AwaitingApproval) => {
+                RunState::AwaitingApproval
+            }
             () if runs.iter().all(|run| run.state == RunState::Queued) => RunState::Queued,
             () => RunState::Running,
         };

@@ -16,6 +16,32 @@ pub struct AccountSettings {
     pub delete_in_keap: bool,
     /// Minutes between incremental syncs.
     pub incremental_interval_minutes: u32,
+    /// How much a run, or what waits for Keap, may destroy before somebody approves it.
+    pub blast_guard: BlastGuard,
+}
+
+/// What may be destroyed without a person's word: whatever is within one of both limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlastGuard {
+    /// So many records of a kind.
+    pub records_max: u64,
+    /// Or so many of a hundred.
+    pub percent_max: u32,
+}
+
+impl Default for BlastGuard {
+    fn default() -> Self {
+        Self { records_max: 50, percent_max: 5 }
+    }
+}
+
+impl BlastGuard {
+    /// How many of `live` records may be destroyed.
+    #[must_use]
+    pub fn limit(self, live: u64) -> u64 {
+        self.records_max.max(live.saturating_mul(u64::from(self.percent_max)) / 100)
+    }
 }
 
 /// Why settings were not changed; for the person who asked.
@@ -32,6 +58,9 @@ pub enum InvalidSettings {
     /// An interval out of range.
     #[error("incremental_interval_minutes is 1 to {INTERVAL_MINUTES_MAX}")]
     Interval,
+    /// A share of more than everything.
+    #[error("blast_guard.percent_max is 0 to 100")]
+    Percent,
 }
 
 /// Longest interval between incremental syncs, in minutes: a week.
@@ -53,6 +82,9 @@ impl AccountSettings {
         if !(1..=INTERVAL_MINUTES_MAX).contains(&changed.incremental_interval_minutes) {
             return Err(InvalidSettings::Interval);
         }
+        if changed.blast_guard.percent_max > 100 {
+            return Err(InvalidSettings::Percent);
+        }
         Ok(changed)
     }
 }
@@ -69,7 +101,12 @@ fn is_policy_target(name: &str) -> bool {
 
 impl Default for AccountSettings {
     fn default() -> Self {
-        Self { policies: Policies::default(), delete_in_keap: false, incremental_interval_minutes: 30 }
+        Self {
+            policies: Policies::default(),
+            delete_in_keap: false,
+            incremental_interval_minutes: 30,
+            blast_guard: BlastGuard::default(),
+        }
     }
 }
 
@@ -88,6 +125,13 @@ mod tests {
     }
 
     #[test]
+    fn the_guard_lets_through_what_is_within_one_limit() {
+        let guard = BlastGuard::default();
+        assert_eq!((guard.limit(10), guard.limit(1_000), guard.limit(10_000)), (50, 50, 500));
+        assert_eq!(BlastGuard { records_max: 0, percent_max: 0 }.limit(1_000), 0);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let settings = AccountSettings::default();
         for (change, said) in [
@@ -96,6 +140,8 @@ mod tests {
             (r#"{"policies":{"overrides":{"contact.emial":"manual"}}}"#, "contact.emial"),
             (r#"{"policies":{"overrides":{"person":"manual"}}}"#, "person"),
             (r#"{"incremental_interval_minutes":0}"#, "1 to 10080"),
+            (r#"{"blast_guard":{"percent_max":101}}"#, "0 to 100"),
+            (r#"{"blast_guard":{"records":5}}"#, "records"),
         ] {
             let error = settings.changed(change.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(said), "{change}: {error}");

@@ -42,6 +42,12 @@ pub struct StartRunsRequest {
     /// Which way to carry changes.
     #[serde(default)]
     pub direction: Direction,
+    /// Whether only to list what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The run to undo; for runs that revert.
+    #[serde(default)]
+    pub reverts: Option<String>,
 }
 
 /// The answer to started runs.
@@ -87,6 +93,21 @@ pub struct LinkField {
     pub field_name: String,
 }
 
+/// What a unit may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitMode {
+    /// Write, within the blast guard; the run has destroyed so many records already.
+    Guarded {
+        /// By earlier units.
+        destroyed: u64,
+    },
+    /// Write whatever the run comes to: somebody approved it.
+    Approved,
+    /// List what would be written.
+    Plan,
+}
+
 /// Coordinator to sync worker: work on one unit of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UnitOrder {
@@ -100,12 +121,38 @@ pub struct UnitOrder {
     pub kind: RunKind,
     /// Of which entity.
     pub entity: EntityType,
+    /// Which way it carries changes.
+    pub direction: Direction,
+    /// What it may do.
+    pub mode: UnitMode,
     /// Where to go on.
     pub cursor: Cursor,
+    /// When the run began.
+    pub run_started_at: Timestamp,
+    /// The run that it undoes.
+    pub reverts: Option<String>,
     /// How to call Keap.
     pub grant: KeapGrant,
     /// The account's choices.
     pub settings: AccountSettings,
+}
+
+impl UnitReport {
+    /// A report of a unit that has done nothing yet.
+    #[must_use]
+    pub fn begun(order: &UnitOrder) -> Self {
+        Self {
+            run_id: order.run_id.clone(),
+            unit: order.unit,
+            cursor: order.cursor.clone(),
+            counts: Counts::default(),
+            finished: false,
+            held: false,
+            newest_id: None,
+            failure: None,
+            calls: 0,
+        }
+    }
 }
 
 /// Sync worker to coordinator: how a unit ended. What the counts say is committed, and the cursor stands behind it.
@@ -121,6 +168,12 @@ pub struct UnitReport {
     pub counts: Counts,
     /// Whether the run has read everything.
     pub finished: bool,
+    /// Whether the blast guard stopped it: behind the cursor more would be destroyed than may be.
+    #[serde(default)]
+    pub held: bool,
+    /// The largest id that Keap has, where the unit asked.
+    #[serde(default)]
+    pub newest_id: Option<u64>,
     /// Why the unit ended early; what was committed before stands.
     pub failure: Option<Failure>,
     /// Calls made to Keap.

@@ -8,6 +8,7 @@
 //! than the state applied last is dropped: by Keap's time of change, and where that is the same, by when it was read. An answer is of
 //! some moment between its request and its arrival, so what was asked for before the last answer had arrived is read again.
 
+use crate::guard::{Allowance, destroys};
 use crate::ports::{
     Clock, ConflictRecord, KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, RowState, RowWrite,
     WriteBatch, WriteSource,
@@ -17,7 +18,7 @@ use keapsync_domain::canonical::{record_hash, same};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{PAGE_RECORDS_MAX, REMERGE_MAX};
-use keapsync_domain::merge::{Merge, Side, Sides, base_delta, reconcile};
+use keapsync_domain::merge::{FieldValue, Merge, Side, Sides, base_delta, reconcile};
 use keapsync_domain::policy::{Policies, Policy};
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
@@ -42,6 +43,8 @@ pub struct Applied {
     pub unsettled: Vec<String>,
     /// Keap ids whose rows hold something that Keap has not got.
     pub pending: Vec<String>,
+    /// Whether the blast guard stopped it: more would have been destroyed than may be, and what is left was not written.
+    pub held: bool,
 }
 
 /// What became of ids that were fetched again.
@@ -74,6 +77,18 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
     remotes: Vec<RemoteRecord>,
     rejected: Vec<RejectedRecord>,
 ) -> Result<Applied, Failure> {
+    apply_within(world, entity, origin, &Allowance::unlimited(), remotes, rejected).await
+}
+
+/// [`apply`], as far as the blast guard lets it.
+pub async fn apply_within<T, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    entity: EntityType,
+    origin: &Origin,
+    allowance: &Allowance,
+    remotes: Vec<RemoteRecord>,
+    rejected: Vec<RejectedRecord>,
+) -> Result<Applied, Failure> {
     let mut applied = Applied::default();
     applied.counts.read = (remotes.len() + rejected.len()) as u64;
     let mut refused = rejected;
@@ -93,9 +108,15 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
             open.clear();
             break;
         }
+        if !allowance.take(plan.destroyed.len() as u64) {
+            applied.held = true;
+            return Ok(applied);
+        }
         let batch = WriteBatch { run_id: origin.run_id.clone(), source: origin.source, rows: plan.rows };
         let outcome = world.store.write(world.account, entity, &batch).await?;
         count_written(&mut applied.counts, &batch, &outcome.written);
+        applied.counts.destroyed +=
+            outcome.written.iter().filter(|id| plan.destroyed.contains(*id)).count() as u64;
         refused.extend(outcome.rejected);
         let skipped: HashSet<String> = outcome.skipped.into_iter().collect();
         applied.pending.extend(plan.pending.into_iter().filter(|id| !skipped.contains(id)));
@@ -187,7 +208,7 @@ pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
     Err(Failure::new(FailureClass::Conflict, "the row keeps changing; its deletion in Keap is applied later"))
 }
 
-fn key_of(remote: &RemoteRecord, source: WriteSource) -> RemoteKey {
+pub(crate) fn key_of(remote: &RemoteRecord, source: WriteSource) -> RemoteKey {
     RemoteKey {
         keap_id: remote.keap_id.clone(),
         // Where edits wait, the row matters also when Keap's side did not change: an edit may have been refused, or undone
@@ -198,7 +219,7 @@ fn key_of(remote: &RemoteRecord, source: WriteSource) -> RemoteKey {
 }
 
 /// One record per id: a page that moved while it was read may hold one twice.
-fn newest_of_each(remotes: Vec<RemoteRecord>) -> Vec<RemoteRecord> {
+pub(crate) fn newest_of_each(remotes: Vec<RemoteRecord>) -> Vec<RemoteRecord> {
     let mut newest: HashMap<String, usize> = HashMap::with_capacity(remotes.len());
     let mut kept: Vec<RemoteRecord> = Vec::with_capacity(remotes.len());
     for remote in remotes {
@@ -214,7 +235,7 @@ fn newest_of_each(remotes: Vec<RemoteRecord>) -> Vec<RemoteRecord> {
     kept
 }
 
-fn count_written(counts: &mut Counts, batch: &WriteBatch, written: &[String]) {
+pub(crate) fn count_written(counts: &mut Counts, batch: &WriteBatch, written: &[String]) {
     let written: HashSet<&str> = written.iter().map(String::as_str).collect();
     for row in batch.rows.iter().filter(|row| written.contains(row.keap_id.as_str())) {
         counts.conflicts += row.conflicts.len() as u64;
@@ -229,16 +250,28 @@ fn count_written(counts: &mut Counts, batch: &WriteBatch, written: &[String]) {
 
 /// The writes that a page calls for.
 #[derive(Debug, Default)]
-struct PagePlan {
-    rows: Vec<RowWrite>,
-    unchanged: u64,
+pub(crate) struct PagePlan {
+    pub(crate) rows: Vec<RowWrite>,
+    pub(crate) unchanged: u64,
     /// Keap ids to be read again.
     unclear: Vec<String>,
     /// Keap ids whose rows hold something that Keap has not got.
     pending: Vec<String>,
+    /// For each of them, the row and the fields.
+    pub(crate) outgoing: Vec<Outgoing>,
+    /// Keap ids of rows of which something is deleted, replaced or cleared.
+    pub(crate) destroyed: HashSet<String>,
 }
 
-fn plan_page(
+/// What a row holds that Keap has not got.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) row_id: String,
+    pub(crate) keap_id: String,
+    pub(crate) fields: Vec<String>,
+}
+
+pub(crate) fn plan_page(
     remotes: &[RemoteRecord],
     known: Vec<KnownRow>,
     arrived_at: Timestamp,
@@ -264,8 +297,18 @@ fn plan_page(
                     let meeting = meet(remote, &row, policies, made_lines);
                     if may_hold_news(&row) && !meeting.merge.to_keap.is_empty() {
                         plan.pending.push(remote.keap_id.clone());
+                        plan.outgoing.push(Outgoing {
+                            row_id: row.id.clone(),
+                            keap_id: remote.keap_id.clone(),
+                            fields: names_of(row.record.entity(), &meeting.merge.to_keap),
+                        });
                     }
-                    plan_update(remote, &row, meeting)
+                    let write = plan_update(remote, &row, meeting);
+                    let after = write.as_ref().and_then(|write| write.record.as_ref());
+                    if after.is_some_and(|after| row.deleted_at.is_none() && destroys(&row.record, after)) {
+                        plan.destroyed.insert(remote.keap_id.clone());
+                    }
+                    write
                 }
                 Age::Unclear => {
                     plan.unclear.push(remote.keap_id.clone());
@@ -279,6 +322,15 @@ fn plan_page(
         }
     }
     plan
+}
+
+/// The names of the fields that changes are about.
+pub(crate) fn names_of(entity: EntityType, changes: &[FieldValue]) -> Vec<String> {
+    let schema = fields(entity);
+    changes
+        .iter()
+        .filter_map(|change| schema.get(change.position).map(|field| field.name.to_owned()))
+        .collect()
 }
 
 /// Whether Keap may have to take something of the row: only where edits are on their way.
@@ -514,7 +566,7 @@ fn state_of(merge: &Merge, delta: &Map<String, Value>) -> (RowState, Option<Stri
     if delta.is_empty() { (RowState::Completed, None) } else { (RowState::Pending, None) }
 }
 
-fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp) -> Option<RowWrite> {
+pub(crate) fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp) -> Option<RowWrite> {
     // A row that was deleted and is back has the key as well: then the return is an edit that waits.
     let deleted_here = row.deleted_at.is_some() && row.base_delta.contains_key(DELETED_AT);
     if row.deleted_at.is_some() && !deleted_here {

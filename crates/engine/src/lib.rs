@@ -8,6 +8,8 @@
 pub mod event_queue;
 #[cfg(test)]
 mod fakes;
+pub mod foresight;
+pub mod guard;
 pub mod inbound;
 pub mod outbox;
 pub mod paced;
@@ -17,6 +19,7 @@ pub mod runs;
 #[cfg(any(test, feature = "test-support"))]
 pub mod simulation;
 pub mod token;
+pub mod undo;
 pub mod unit;
 pub mod world;
 

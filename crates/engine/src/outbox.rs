@@ -8,6 +8,7 @@
 //! Entities go one after the other, each behind those that its records refer to. Each record fails alone, with what hangs on it. An outage is no fault of a record: its items wait and the attempt does not count.
 
 use crate::inbound::{Applied, DELETED_AT, Origin, apply, apply_delete, is_edited_in_keap, meet};
+use crate::ports::proof::{GuardStore, Held};
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
@@ -70,6 +71,28 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
     owner: &str,
 ) -> Result<DrainReport, Failure> {
     let items = world.store.claim(world.account, OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS, owner).await?;
+    carry_items(world, items).await
+}
+
+/// [`drain`], without the classes of edits that the blast guard holds back.
+pub async fn drain_unheld<T: Transport, S: MirrorStore + OutboxStore + GuardStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    owner: &str,
+    held: &[Held],
+) -> Result<DrainReport, Failure> {
+    let (limit, lease_ms) = (OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS);
+    let items = if held.is_empty() {
+        world.store.claim(world.account, limit, lease_ms, owner).await?
+    } else {
+        world.store.claim_unheld(world.account, limit, lease_ms, owner, held).await?
+    };
+    carry_items(world, items).await
+}
+
+async fn carry_items<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    items: Vec<OutboxItem>,
+) -> Result<DrainReport, Failure> {
     let mut report =
         DrainReport { claimed: items.len(), more: items.len() >= OUTBOX_CLAIM_MAX, ..DrainReport::default() };
     if items.is_empty() {

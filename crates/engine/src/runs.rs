@@ -4,14 +4,18 @@
 //! order, and only the report of the unit that is out counts, so a unit that was believed dead cannot move the cursor back
 //! or count twice. The cursor moves only by reports, which stand behind what is committed. The watermark moves only when a
 //! run has read everything, and to the moment at which it began.
+//!
+//! A run that the blast guard stops goes on as a plan, from there to its end, so that a person sees what it would still do. Then it
+//! waits, and goes on from where it was stopped only by a person's word.
 
+use crate::guard::HeldBack;
 use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{ATTEMPTS_MAX, UNIT_LEASE_MS};
-use keapsync_domain::run::{Counts, Cursor, Direction, Run, RunKind, RunState};
+use keapsync_domain::run::{Counts, Cursor, Direction, Phase, Progress, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::UnitReport;
+use keapsync_domain::wire::{UnitMode, UnitReport};
 use serde::{Deserialize, Serialize};
 
 /// How far an incremental run reads back before the watermark, in milliseconds: Keap's clock and ours differ, and a change
@@ -37,6 +41,12 @@ pub struct TrackedRun {
     pub lost_units: u32,
     /// Quota lease of the unit that is out.
     pub lease_id: Option<String>,
+    /// Where the blast guard stopped the run.
+    #[serde(default)]
+    pub held_at: Option<Box<Cursor>>,
+    /// Whether somebody approved what the guard stopped.
+    #[serde(default)]
+    pub is_approved: bool,
 }
 
 /// What a run is asked to do.
@@ -50,6 +60,10 @@ pub struct RunRequest {
     pub direction: Direction,
     /// Shared with the runs that are started together with it.
     pub batch_id: Option<String>,
+    /// Whether only to list what it would do.
+    pub dry_run: bool,
+    /// The run to undo.
+    pub reverts: Option<String>,
 }
 
 /// What starting a run comes to.
@@ -71,17 +85,25 @@ pub fn start(
     watermark: Option<Timestamp>,
     now: Timestamp,
 ) -> Start {
-    let kind = if watermark.is_none() { RunKind::Full } else { request.kind };
+    let kind = match request.kind {
+        RunKind::Incremental if watermark.is_none() => RunKind::Full,
+        kind => kind,
+    };
     let same = active.iter().map(|tracked| &tracked.run).find(|run| {
         !run.state.is_final()
             && (run.kind, run.entity, run.direction) == (kind, request.entity, request.direction)
+            && (run.dry_run, &run.reverts) == (request.dry_run, &request.reverts)
     });
     if let Some(run) = same {
         return Start::Joined(run.id.clone());
     }
     let since = match kind {
-        RunKind::Full => None,
+        RunKind::Full | RunKind::Verify | RunKind::Revert => None,
         RunKind::Incremental => watermark.map(|moment| moment.plus_ms(-WATERMARK_OVERLAP_MS)),
+    };
+    let phase = match request.direction {
+        Direction::SupabaseToKeap => Phase::Outgoing,
+        Direction::KeapToSupabase | Direction::Bidirectional => Phase::Reading,
     };
     Start::Started(Box::new(TrackedRun {
         run: Run {
@@ -90,9 +112,13 @@ pub fn start(
             kind,
             entity: request.entity,
             direction: request.direction,
+            dry_run: request.dry_run,
+            reverts: request.reverts.clone(),
             state: RunState::Queued,
             counts: Counts::default(),
-            cursor: Cursor { since, ..Cursor::default() },
+            planned: None,
+            progress: None,
+            cursor: Cursor { since, phase, ..Cursor::default() },
             units: 0,
             attempts: 0,
             requested_at: now,
@@ -106,20 +132,119 @@ pub fn start(
         counted_failures: 0,
         lost_units: 0,
         lease_id: None,
+        held_at: None,
+        is_approved: false,
     }))
 }
 
+/// The run by which a person approves edits of `entity` that the blast guard holds back, with what it holds now; `None` when
+/// `known` says that already.
+#[must_use]
+pub fn hold(
+    known: Option<&TrackedRun>,
+    entity: EntityType,
+    held: &[HeldBack],
+    run_id: &str,
+    now: Timestamp,
+) -> Option<TrackedRun> {
+    let said: Vec<String> = held
+        .iter()
+        .map(|class| {
+            let what = if class.held.deletes { "deletes" } else { "changes" };
+            format!(
+                "{what} of {} {} in Keap, where the settings let {} through",
+                class.records,
+                entity.plural(),
+                class.limit
+            )
+        })
+        .collect();
+    let message = format!(
+        "the blast guard holds back {}. See what they are by a dry run, then approve this run, or undo them",
+        said.join(" and ")
+    );
+    if known.and_then(|known| known.run.error.as_ref()).is_some_and(|error| error.message == message) {
+        return None;
+    }
+    let request = RunRequest {
+        kind: RunKind::Full,
+        entity,
+        direction: Direction::SupabaseToKeap,
+        batch_id: None,
+        dry_run: false,
+        reverts: None,
+    };
+    let mut tracked = match (known, start(&[], &request, run_id, None, now)) {
+        (Some(known), _) => known.clone(),
+        (None, Start::Started(tracked)) => *tracked,
+        (None, Start::Joined(_)) => return None,
+    };
+    tracked.run.state = RunState::AwaitingApproval;
+    // What is approved is what was waiting when this was said.
+    tracked.run.started_at = Some(now);
+    tracked.run.error = Some(Failure::new(FailureClass::Invalid, message));
+    Some(tracked)
+}
+
 impl TrackedRun {
-    /// Whether the run reads Keap in units. A run that only carries edits to Keap is the outbox's work.
+    /// Whether the run is worked on in units. A run that only carries edits to Keap is the outbox's work, unless it is to
+    /// list them.
     #[must_use]
-    pub fn reads_keap(&self) -> bool {
-        self.run.direction != Direction::SupabaseToKeap
+    pub fn has_units(&self) -> bool {
+        self.run.direction != Direction::SupabaseToKeap || self.run.dry_run
+    }
+
+    /// Whether the run waits for a person.
+    #[must_use]
+    pub fn awaits_approval(&self) -> bool {
+        self.run.state == RunState::AwaitingApproval
+    }
+
+    /// What the next unit may do.
+    #[must_use]
+    pub fn unit_mode(&self) -> UnitMode {
+        if self.run.dry_run || self.held_at.is_some() {
+            UnitMode::Plan
+        } else if self.is_approved {
+            UnitMode::Approved
+        } else {
+            UnitMode::Guarded { destroyed: self.run.counts.destroyed }
+        }
+    }
+
+    /// The run after a person approved what it would still do; `None` when it does not wait for that.
+    #[must_use]
+    pub fn approved(&self) -> Option<Self> {
+        if !self.awaits_approval() {
+            return None;
+        }
+        let mut next = self.clone();
+        next.run.state = RunState::Running;
+        next.run.planned = None;
+        next.run.error = None;
+        next.is_approved = true;
+        Some(next)
+    }
+
+    /// The run after a person ended it; `None` when it has ended already.
+    #[must_use]
+    pub fn cancelled(&self, now: Timestamp) -> Option<Self> {
+        if self.run.state.is_final() {
+            return None;
+        }
+        let mut next = self.clone();
+        next.run.leased_until = None;
+        next.lease_id = None;
+        next.run.error =
+            Some(Failure::new(FailureClass::Invalid, "a person ended the run; what it had written stands"));
+        next.fail(now);
+        Some(next)
     }
 
     /// When the next unit can be ordered; `None` when the run has ended.
     #[must_use]
     pub fn next_order_at(&self) -> Option<Timestamp> {
-        if self.run.state.is_final() {
+        if self.run.state.is_final() || self.awaits_approval() {
             return None;
         }
         let leased_until = self.run.leased_until.unwrap_or_default();
@@ -193,19 +318,40 @@ impl TrackedRun {
         next.run.leased_until = None;
         next.lease_id = None;
         next.run.units += 1;
-        next.run.counts.add(&report.counts);
+        match &mut next.run.planned {
+            Some(planned) if next.held_at.is_some() => planned.add(&report.counts),
+            _ => next.run.counts.add(&report.counts),
+        }
         if report.cursor != next.run.cursor {
             next.run.cursor = report.cursor.clone();
             next.run.attempts = 0;
             next.counted_failures = 0;
             next.lost_units = 0;
         }
+        next.note_progress(report.newest_id, now);
         match &report.failure {
             Some(failure) => next.record_failure(failure, now, entropy),
-            None if report.finished => next.complete(now),
+            None if report.held => {
+                next.held_at = Some(Box::new(report.cursor.clone()));
+                next.run.planned = Some(Counts::default());
+                next.run.error = None;
+            }
+            None if report.finished => match next.held_at.take() {
+                Some(held_at) => next.await_approval(*held_at),
+                None => next.complete(now),
+            },
             None => next.run.error = None,
         }
         Some(next)
+    }
+
+    /// A run that only carries edits, once what it owes is queued.
+    #[must_use]
+    pub fn begun(&self, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.run.state = RunState::Running;
+        next.run.started_at = next.run.started_at.or(Some(now));
+        next
     }
 
     /// The run after the outbox was found drained: what a run that only carries edits waits for.
@@ -221,10 +367,50 @@ impl TrackedRun {
     /// The watermark that this run leaves: its start, once it has read everything.
     #[must_use]
     pub fn watermark(&self) -> Option<Timestamp> {
-        (self.run.state == RunState::Completed && self.reads_keap()).then_some(self.run.started_at).flatten()
+        let has_read = matches!(self.run.kind, RunKind::Full | RunKind::Incremental)
+            && self.run.direction != Direction::SupabaseToKeap
+            && !self.run.dry_run;
+        (self.run.state == RunState::Completed && has_read).then_some(self.run.started_at).flatten()
+    }
+
+    fn await_approval(&mut self, held_at: Cursor) {
+        let planned = self.run.planned.unwrap_or_default();
+        self.run.cursor = held_at;
+        self.run.state = RunState::AwaitingApproval;
+        self.run.error = Some(Failure::new(
+            FailureClass::Invalid,
+            format!(
+                "the blast guard stopped the run: it would overwrite or delete {} more records here, which is more than the \
+                 settings let through. Look at what it would do (GET /sync/runs/{{id}}/plan), then approve or cancel it",
+                planned.destroyed
+            ),
+        ));
+    }
+
+    /// Estimates how far the run has come, by the ids: they are given in order.
+    fn note_progress(&mut self, newest_id: Option<u64>, now: Timestamp) {
+        let known = self.run.progress.map(|progress| progress.newest_id);
+        let Some(newest_id) = newest_id.or(known).filter(|id| *id > 0) else { return };
+        let read_to = match self.run.cursor.phase {
+            Phase::Reading => self.run.cursor.after_id.as_deref().and_then(|id| id.parse().ok()).unwrap_or(0),
+            Phase::Rows | Phase::Outgoing => newest_id,
+        };
+        let percent = u128::from(read_to.min(newest_id)) * 100 / u128::from(newest_id);
+        let percent = u32::try_from(percent).unwrap_or(100);
+        let done_at = self.run.started_at.filter(|_| read_to > 0).map(|started_at| {
+            let elapsed_ms = u128::from(now.since_ms(started_at).unsigned_abs());
+            let left = u128::from(newest_id.saturating_sub(read_to));
+            let left_ms = elapsed_ms.saturating_mul(left) / u128::from(read_to);
+            now.plus_ms(i64::try_from(left_ms).unwrap_or(i64::MAX / 4))
+        });
+        self.run.progress = Some(Progress { newest_id, percent, done_at });
     }
 
     fn complete(&mut self, now: Timestamp) {
+        if let Some(progress) = &mut self.run.progress {
+            progress.percent = 100;
+            progress.done_at = Some(now);
+        }
         self.run.state = RunState::Completed;
         self.run.finished_at = Some(now);
         self.run.error = None;
@@ -268,7 +454,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn request(kind: RunKind) -> RunRequest {
-        RunRequest { kind, entity: EntityType::Contact, direction: Direction::Bidirectional, batch_id: None }
+        RunRequest {
+            kind,
+            entity: EntityType::Contact,
+            direction: Direction::Bidirectional,
+            batch_id: None,
+            dry_run: false,
+            reverts: None,
+        }
     }
 
     fn started(kind: RunKind) -> TrackedRun {
@@ -285,6 +478,8 @@ mod tests {
             cursor: Cursor { after_id: Some(after_id.to_owned()), ..Cursor::default() },
             counts: Counts { read: 10, ..Counts::default() },
             finished: false,
+            held: false,
+            newest_id: None,
             failure: None,
             calls: 1,
         }
@@ -374,6 +569,51 @@ mod tests {
             incremental_due_at(Some(Timestamp(9)), Some(Timestamp(7)), 0),
             Some(Timestamp(9 + 60_000))
         );
+    }
+
+    #[test]
+    fn what_the_guard_stops_is_planned_to_its_end_and_goes_on_by_a_persons_word() {
+        let run = started(RunKind::Full).ordered(Timestamp(0), None).unwrap();
+        assert_eq!(run.unit_mode(), UnitMode::Guarded { destroyed: 0 });
+        let held = UnitReport { held: true, ..report(1, "50") };
+        let run = run.reported(&held, Timestamp(1), 0).unwrap().ordered(Timestamp(2), None).unwrap();
+        assert_eq!(run.unit_mode(), UnitMode::Plan);
+        let counts = Counts { destroyed: 60, ..Counts::default() };
+        let planned = UnitReport { counts, finished: true, ..report(2, "90") };
+        let run = run.reported(&planned, Timestamp(3), 0).unwrap();
+        assert!(run.awaits_approval() && run.next_order_at().is_none() && run.watermark().is_none());
+        assert_eq!((run.run.planned.unwrap().destroyed, run.run.counts.destroyed), (60, 0));
+        assert_eq!(run.run.cursor.after_id.as_deref(), Some("50"), "goes on from where it was stopped");
+        let run = run.approved().unwrap();
+        assert_eq!((run.unit_mode(), run.approved()), (UnitMode::Approved, None));
+        let run = run.ordered(Timestamp(4), None).unwrap();
+        let run = run.reported(&UnitReport { finished: true, ..report(3, "90") }, Timestamp(5), 0).unwrap();
+        assert_eq!((run.run.state, run.watermark()), (RunState::Completed, Some(Timestamp(0))));
+        assert!(run.cancelled(Timestamp(6)).is_none());
+    }
+
+    #[test]
+    fn held_edits_are_told_once_and_again_when_their_number_changes() {
+        let class = |records| HeldBack {
+            held: crate::ports::proof::Held { entity: EntityType::Order, deletes: true },
+            records,
+            limit: 50,
+        };
+        let run = hold(None, EntityType::Order, &[class(60)], "r1", Timestamp(5)).unwrap();
+        assert!(run.awaits_approval() && !run.has_units() && run.next_order_at().is_none());
+        assert!(run.run.error.as_ref().unwrap().message.contains("deletes of 60 orders"));
+        assert_eq!(hold(Some(&run), EntityType::Order, &[class(60)], "r2", Timestamp(6)), None);
+        let more = hold(Some(&run), EntityType::Order, &[class(61)], "r2", Timestamp(7)).unwrap();
+        assert_eq!((more.run.id.as_str(), more.run.started_at), ("r1", Some(Timestamp(7))));
+    }
+
+    #[test]
+    fn progress_is_told_by_the_ids() {
+        let run = started(RunKind::Full).ordered(Timestamp(0), None).unwrap();
+        let first = UnitReport { newest_id: Some(1_000), ..report(1, "250") };
+        let run = run.reported(&first, Timestamp(10_000), 0).unwrap();
+        let expected = Progress { newest_id: 1_000, percent: 25, done_at: Some(Timestamp(40_000)) };
+        assert_eq!(run.run.progress, Some(expected));
     }
 
     #[derive(Clone, Debug)]

@@ -15,27 +15,28 @@ use futures_util::FutureExt as _;
 use keapsync_domain::failure::FailureClass;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
-use keapsync_domain::run::{Cursor, RunKind};
+use keapsync_domain::run::{Cursor, Direction, RunKind};
 use keapsync_domain::secret::Secret;
 use keapsync_domain::settings::AccountSettings;
-use keapsync_domain::wire::{KeapGrant, LinkField, LinkFields, UnitOrder};
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::{KeapGrant, LinkField, LinkFields, UnitMode, UnitOrder, UnitReport};
 use keapsync_keap::caller::Caller;
 use keapsync_keap::records::{Links, RecordsApi};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Both sides, and what is needed to run passes over them.
-struct Stage<'a> {
-    clock: &'a FakeClock,
-    keap: &'a FakeKeap<'a>,
-    mirror: &'a FakeMirror<'a>,
-    settings: AccountSettings,
+pub(crate) struct Stage<'a> {
+    pub(crate) clock: &'a FakeClock,
+    pub(crate) keap: &'a FakeKeap<'a>,
+    pub(crate) mirror: &'a FakeMirror<'a>,
+    pub(crate) settings: AccountSettings,
     account: AccountId,
     secret: Secret,
     link_fields: LinkFields,
 }
 
-fn on_stage<O>(story: impl FnOnce(&mut Stage<'_>) -> O) -> O {
+pub(crate) fn on_stage<O>(story: impl FnOnce(&mut Stage<'_>) -> O) -> O {
     let clock = FakeClock::default();
     clock.advance_ms(1_000_000);
     let (keap, mirror) = (FakeKeap::new(&clock), FakeMirror::new(&clock));
@@ -77,24 +78,24 @@ impl Stage<'_> {
     }
 
     /// A hook named these contacts.
-    fn hook(&self, ids: &[u64]) {
+    pub(crate) fn hook(&self, ids: &[u64]) {
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
         let refetched = self.in_world(async |world| refetch(world, EntityType::Contact, &ids).await.unwrap());
         assert!(refetched.failed.is_empty(), "{:?}", refetched.failed);
     }
 
-    fn drain(&self) -> DrainReport {
+    pub(crate) fn drain(&self) -> DrainReport {
         self.in_world(async |world| drain(world, "test").await.unwrap())
     }
 
     /// A contact that both sides know.
-    fn linked(&self, fields: &Value) -> (u64, String) {
+    pub(crate) fn linked(&self, fields: &Value) -> (u64, String) {
         let id = self.keap.add(fields);
         self.hook(&[id]);
         (id, self.mirror.linked(id).row.id)
     }
 
-    fn row_value(&self, id: u64, name: &str) -> Value {
+    pub(crate) fn row_value(&self, id: u64, name: &str) -> Value {
         self.mirror.linked(id).row.record.get_by_name(name).clone()
     }
 
@@ -111,7 +112,7 @@ impl Stage<'_> {
     }
 }
 
-fn emails(address: &str) -> Value {
+pub(crate) fn emails(address: &str) -> Value {
     json!([{"field": "EMAIL1", "email": address}])
 }
 
@@ -451,8 +452,19 @@ fn a_unit_that_meets_an_outage_reports_what_stands() {
     });
 }
 
-fn run_full(stage: &Stage<'_>, calls_max: u32) -> keapsync_domain::wire::UnitReport {
-    let paced = PacedTransport::new(stage.keap, stage.clock, calls_max, 10);
+fn run_full(stage: &Stage<'_>, calls_max: u32) -> UnitReport {
+    run_of(stage, RunKind::Full, UnitMode::Approved, Cursor::default(), calls_max)
+}
+
+/// One unit of a run over contacts.
+pub(crate) fn run_of(
+    stage: &Stage<'_>,
+    kind: RunKind,
+    mode: UnitMode,
+    cursor: Cursor,
+    calls_max: u32,
+) -> UnitReport {
+    let paced = PacedTransport::new(stage.keap, stage.clock, calls_max, 1_000);
     let caller = Caller { transport: &paced, base_url: "http://keap", access_token: &stage.secret };
     let api = RecordsApi::new(caller, Links::of(&stage.link_fields));
     let world = World {
@@ -467,14 +479,18 @@ fn run_full(stage: &Stage<'_>, calls_max: u32) -> keapsync_domain::wire::UnitRep
         account: stage.account.clone(),
         run_id: "run".to_owned(),
         unit: 1,
-        kind: RunKind::Full,
+        kind,
         entity: EntityType::Contact,
-        cursor: Cursor::default(),
+        direction: Direction::Bidirectional,
+        mode,
+        cursor,
+        run_started_at: Timestamp(0),
+        reverts: None,
         grant: KeapGrant {
             access_token: stage.secret.clone(),
             calls_max,
-            calls_per_second_max: 10,
-            expires_at: keapsync_domain::timestamp::Timestamp(i64::MAX),
+            calls_per_second_max: 1_000,
+            expires_at: Timestamp(i64::MAX),
             link_fields: stage.link_fields.clone(),
         },
         settings: stage.settings.clone(),

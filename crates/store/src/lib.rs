@@ -25,6 +25,7 @@ mod paired;
 mod proof;
 mod queue;
 mod refusal;
+mod row_lists;
 mod run_changes;
 mod runs;
 mod status;

@@ -4,7 +4,7 @@ use crate::Store;
 use crate::refusal::failure;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::AccountId;
-use keapsync_domain::run::{Direction, Run, RunKind, RunState};
+use keapsync_domain::run::{Direction, Run};
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -15,13 +15,13 @@ use tokio_postgres::types::Type;
 pub struct RunRow {
     /// A UUID.
     pub id: String,
-    /// `full` or `incremental`.
+    /// `full`, `incremental`, `verify` or `revert`.
     pub kind: String,
     /// Kind of record.
     pub entity_type: String,
     /// `keap_to_supabase`, `supabase_to_keap` or `bidirectional`.
     pub direction: String,
-    /// `queued`, `running`, `completed`, `failed` or `stopped`.
+    /// `queued`, `running`, `awaiting_approval`, `completed` or `failed`.
     pub state: String,
     /// Records by what was done with them.
     pub counts: Value,
@@ -41,19 +41,20 @@ pub struct RunRow {
 const UPSERT: &str = "
     with reported as (
         insert into public.sync_runs as known
-            (id, account_id, kind, entity_type, direction, state, counts, cursor, error, created_at, started_at, finished_at)
+            (id, account_id, kind, entity_type, direction, state, counts, cursor, error, created_at, started_at, finished_at,
+             dry_run, batch_id, reverts)
         values ($1::uuid, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb, $9, to_timestamp($10::float8 / 1000),
-                to_timestamp($11::float8 / 1000), to_timestamp($12::float8 / 1000))
+                to_timestamp($11::float8 / 1000), to_timestamp($12::float8 / 1000), $13, $14::uuid, $15::uuid)
         on conflict (id) do update
         set state = excluded.state, counts = excluded.counts, cursor = excluded.cursor, error = excluded.error,
             started_at = excluded.started_at, finished_at = excluded.finished_at, updated_at = now()
         where known.finished_at is null and known.account_id = excluded.account_id
-        returning account_id, kind, state, error, finished_at
+        returning account_id, kind, dry_run, state, error, finished_at
     )
     update public.sync_accounts account
-    set last_full_sync_at = case when reported.state = 'completed' and reported.kind = 'full'
+    set last_full_sync_at = case when reported.state = 'completed' and reported.kind = 'full' and not reported.dry_run
             then reported.finished_at else account.last_full_sync_at end,
-        last_incremental_sync_at = case when reported.state = 'completed' and reported.kind = 'incremental'
+        last_incremental_sync_at = case when reported.state = 'completed' and reported.kind = 'incremental' and not reported.dry_run
             then reported.finished_at else account.last_incremental_sync_at end,
         last_error = case when reported.state = 'failed' then reported.error else account.last_error end,
         last_error_at = case when reported.state = 'failed' then reported.finished_at else account.last_error_at end,
@@ -82,20 +83,10 @@ impl Store<'_> {
     /// Mirrors a run, and on its account when it last ended well or badly.
     pub async fn upsert_run(&self, account: &AccountId, run: &Run) -> Result<(), Failure> {
         let unwritable = |_| Failure::new(FailureClass::Unexpected, "the run's counts or cursor are no JSON");
-        let kind = match run.kind {
-            RunKind::Full => "full",
-            RunKind::Incremental => "incremental",
-        };
         let direction = match run.direction {
             Direction::KeapToSupabase => "keap_to_supabase",
             Direction::SupabaseToKeap => "supabase_to_keap",
             Direction::Bidirectional => "bidirectional",
-        };
-        let state = match run.state {
-            RunState::Queued => "queued",
-            RunState::Running => "running",
-            RunState::Completed => "completed",
-            RunState::Failed => "failed",
         };
         let counts = serde_json::to_string(&run.counts).map_err(unwritable)?;
         let cursor = serde_json::to_string(&run.cursor).map_err(unwritable)?;
@@ -104,16 +95,19 @@ impl Store<'_> {
             &[
                 (&run.id, Type::TEXT),
                 (&account.as_str(), Type::TEXT),
-                (&kind, Type::TEXT),
+                (&run.kind.as_str(), Type::TEXT),
                 (&run.entity.as_str(), Type::TEXT),
                 (&direction, Type::TEXT),
-                (&state, Type::TEXT),
+                (&run.state.as_str(), Type::TEXT),
                 (&counts, Type::TEXT),
                 (&cursor, Type::TEXT),
                 (&run.error.as_ref().map(|error| error.message.as_str()), Type::TEXT),
                 (&run.requested_at.0, Type::INT8),
                 (&run.started_at.map(|time| time.0), Type::INT8),
                 (&run.finished_at.map(|time| time.0), Type::INT8),
+                (&run.dry_run, Type::BOOL),
+                (&run.batch_id, Type::TEXT),
+                (&run.reverts, Type::TEXT),
             ],
         )
         .await

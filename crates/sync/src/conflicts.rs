@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use worker::Env;
 
 /// Conflicts in one answer, unless asked otherwise, and at most.
-const LISTED_DEFAULT: i64 = 50;
-const LISTED_MAX: i64 = 500;
+const LISTED_DEFAULT: usize = 50;
+const LISTED_MAX: usize = 500;
 
 /// Longest note, in characters.
 const NOTES_LENGTH_MAX: usize = 2_000;
@@ -101,15 +101,8 @@ fn page_of(query: &Query) -> Result<PageRequest, String> {
         Some(id) if is_uuid(id) => Some(id.to_owned()),
         Some(_) => return Err("after is the id of the last conflict that was shown".to_owned()),
     };
-    let limit = match query.get("limit") {
-        None => LISTED_DEFAULT,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=LISTED_MAX).contains(limit))
-            .ok_or_else(|| format!("limit is 1 to {LISTED_MAX}"))?,
-    };
-    Ok(PageRequest { entity, after, limit })
+    let limit = query.limit(LISTED_DEFAULT, LISTED_MAX)?;
+    Ok(PageRequest { entity, after, limit: i64::try_from(limit).unwrap_or(i64::MAX) })
 }
 
 fn resolution_of(decision: &Decision) -> Result<Resolution, &'static str> {

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod conflicts;
 mod request;
 mod routes;
+mod runs;
 mod schedule;
 mod unit;
 mod upkeep;

@@ -16,6 +16,20 @@ pub(crate) enum Path {
     Status,
     Runs,
     Run(String),
+    /// What a run would do.
+    Plan(String),
+    /// Let a run go on that the blast guard stopped.
+    Approve(String),
+    /// End a run.
+    Cancel(String),
+    /// Undo a run.
+    RevertRun(String),
+    /// Compare both sides, or see what the last comparison found.
+    Verify,
+    /// What happened to a row.
+    Audit,
+    /// Undo an entry of the audit log.
+    RevertEntry(i64),
     /// Open conflicts.
     Conflicts,
     /// One conflict.
@@ -42,6 +56,13 @@ impl Path {
             ["conflicts", id] if is_uuid(id) => Self::Conflict((*id).to_owned()),
             ["conflicts", id, "resolve"] if is_uuid(id) => Self::Resolve((*id).to_owned()),
             ["sync", "runs", id] if is_uuid(id) => Self::Run((*id).to_owned()),
+            ["sync", "runs", id, "plan"] if is_uuid(id) => Self::Plan((*id).to_owned()),
+            ["sync", "runs", id, "approve"] if is_uuid(id) => Self::Approve((*id).to_owned()),
+            ["sync", "runs", id, "cancel"] if is_uuid(id) => Self::Cancel((*id).to_owned()),
+            ["sync", "runs", id, "revert"] if is_uuid(id) => Self::RevertRun((*id).to_owned()),
+            ["sync", "verify"] => Self::Verify,
+            ["audit"] => Self::Audit,
+            ["audit", id, "revert"] => id.parse().map_or(Self::Unknown, Self::RevertEntry),
             ["sync", name] => match EntityType::from_plural(name) {
                 Some(entity) => match query.get("kind") {
                     None | Some("full") => Self::Start(RunKind::Full, vec![entity]),
@@ -73,6 +94,28 @@ impl Query {
         self.get("account").map(AccountId::parse).transpose().map_err(|error| error.to_string())
     }
 
+    /// How many of a list are asked for; `Err` says what is wrong.
+    pub(crate) fn limit(&self, default: usize, max: usize) -> Result<usize, String> {
+        match self.get("limit") {
+            None => Ok(default),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=max).contains(limit))
+                .ok_or_else(|| format!("limit is 1 to {max}")),
+        }
+    }
+
+    /// The entity that is named; `Err` says what is wrong with the name.
+    pub(crate) fn entities(&self) -> Result<Vec<EntityType>, String> {
+        match self.get("entity") {
+            None => Ok(EntityType::ALL.to_vec()),
+            Some(name) => EntityType::from_name(name)
+                .map(|entity| vec![entity])
+                .ok_or_else(|| "entity is contact, order, tag or subscription".to_owned()),
+        }
+    }
+
     /// What a start asks for; `Err` says what is wrong.
     pub(crate) fn start(&self, kind: RunKind, entities: &[EntityType]) -> Result<StartRunsRequest, String> {
         let direction = match self.get("direction") {
@@ -83,10 +126,12 @@ impl Query {
                 return Err("direction is keap_to_supabase, supabase_to_keap or bidirectional".to_owned());
             }
         };
-        if self.get("dry_run").is_some_and(|value| value != "false") {
-            return Err("dry runs are not available yet: leave dry_run out".to_owned());
-        }
-        Ok(StartRunsRequest { kind, entities: entities.to_vec(), direction })
+        let dry_run = match self.get("dry_run") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err("dry_run is true or false".to_owned()),
+        };
+        Ok(StartRunsRequest { kind, entities: entities.to_vec(), direction, dry_run, reverts: None })
     }
 }
 
@@ -113,9 +158,18 @@ mod tests {
         assert_eq!(Path::parse("/conflicts", &none), Path::Conflicts);
         assert_eq!(Path::parse(&format!("/conflicts/{id}"), &none), Path::Conflict(id.to_owned()));
         assert_eq!(Path::parse(&format!("/conflicts/{id}/resolve"), &none), Path::Resolve(id.to_owned()));
-        for odd in
-            ["/", "/conflicts/x", "/sync", "/sync/planets", "/sync/runs/../x", "/sync/runs/1'--", "/healthy"]
-        {
+        assert_eq!(Path::parse(&format!("/sync/runs/{id}/revert"), &none), Path::RevertRun(id.to_owned()));
+        assert_eq!(Path::parse("/audit/17/revert", &none), Path::RevertEntry(17));
+        for odd in [
+            "/",
+            "/audit/x/revert",
+            "/conflicts/x",
+            "/sync",
+            "/sync/planets",
+            "/sync/runs/../x",
+            "/sync/runs/1'--",
+            "/healthy",
+        ] {
             assert_eq!(Path::parse(odd, &none), Path::Unknown, "{odd}");
         }
     }
@@ -126,7 +180,13 @@ mod tests {
         assert_eq!(start(&[]).unwrap().direction, Direction::Bidirectional);
         assert_eq!(start(&[("direction", "supabase_to_keap")]).unwrap().direction, Direction::SupabaseToKeap);
         assert!(start(&[("direction", "up")]).is_err());
-        assert!(start(&[("dry_run", "true")]).is_err());
+        assert!(
+            start(&[("dry_run", "true")]).unwrap().dry_run
+                && !start(&[("dry_run", "false")]).unwrap().dry_run
+        );
+        assert!(start(&[("dry_run", "yes")]).is_err());
+        assert_eq!(query(&[("entity", "order")]).entities(), Ok(vec![EntityType::Order]));
+        assert!(query(&[("entity", "orders")]).entities().is_err());
         assert!(query(&[("account", "No!")]).account().is_err());
         assert_eq!(query(&[]).account(), Ok(None));
     }

@@ -1,7 +1,9 @@
 //! Routes: who may ask, what is asked, what is answered.
 
+use crate::audit;
 use crate::conflicts;
 use crate::request::{Path, Query};
+use crate::runs;
 use crate::unit;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -64,15 +66,27 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         | Path::Status
         | Path::Runs
         | Path::Run(_)
+        | Path::Plan(_)
+        | Path::Audit
         | Path::Conflicts
         | Path::Conflict(_)
             if !is_read =>
         {
             return Answer::method_not_allowed("GET");
         }
-        Path::Units | Path::Start(..) | Path::UnknownKind | Path::Resolve(_) if !is_write => {
+        Path::Units
+        | Path::Start(..)
+        | Path::UnknownKind
+        | Path::Approve(_)
+        | Path::Cancel(_)
+        | Path::RevertRun(_)
+        | Path::RevertEntry(_)
+        | Path::Resolve(_)
+            if !is_write =>
+        {
             return Answer::method_not_allowed("POST");
         }
+        Path::Verify if !is_read && !is_write => return Answer::method_not_allowed("GET, POST"),
         _ => {}
     }
     if !is_admin(header(&request, "authorization").as_deref(), &config.admin_token) {
@@ -86,9 +100,20 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         Path::Status => show(&coordinator, &query, "status").await,
         Path::Runs => show(&coordinator, &query, "runs").await,
         Path::Run(id) => show(&coordinator, &query, &format!("runs/{id}")).await,
-        Path::Conflicts | Path::Conflict(_) | Path::Resolve(_) => {
-            decide(&mut request, env, &coordinator, &query, &path).await
-        }
+        Path::Verify if is_write => match query.entities() {
+            Ok(entities) => start(&coordinator, &query, RunKind::Verify, &entities).await,
+            Err(reason) => return Answer::bad_request(&reason),
+        },
+        Path::Conflicts
+        | Path::Conflict(_)
+        | Path::Resolve(_)
+        | Path::Plan(_)
+        | Path::Approve(_)
+        | Path::Cancel(_)
+        | Path::RevertRun(_)
+        | Path::Verify
+        | Path::Audit
+        | Path::RevertEntry(_) => decide(&mut request, env, &coordinator, &query, &path).await,
         Path::Health | Path::Units | Path::Unknown => {
             return Answer::not_found("there is nothing at this path");
         }
@@ -108,6 +133,13 @@ async fn decide(
         Err(reason) => return Ok(Answer::bad_request(&reason)),
     };
     match path {
+        Path::Plan(id) => runs::plan(env, coordinator, &account, id, query).await,
+        Path::Approve(id) => runs::decide(coordinator, &account, id, "approve").await,
+        Path::Cancel(id) => runs::decide(coordinator, &account, id, "cancel").await,
+        Path::RevertRun(id) => runs::revert(env, coordinator, &account, id).await,
+        Path::Verify => runs::certificates(env, &account).await,
+        Path::Audit => audit::list(env, &account, query).await,
+        Path::RevertEntry(id) => audit::revert(env, coordinator, &account, *id).await,
         Path::Conflict(id) => conflicts::show(env, &account, id).await,
         Path::Resolve(id) => {
             let body = match read_body(request, DECISION_BYTES_MAX).await {

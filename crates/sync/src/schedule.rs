@@ -57,7 +57,13 @@ async fn serve(
         None => coordinator.wake(account).await,
         Some(kind) => {
             let entities = EntityType::ALL.to_vec();
-            let request = StartRunsRequest { kind, entities, direction: Direction::Bidirectional };
+            let request = StartRunsRequest {
+                kind,
+                entities,
+                direction: Direction::Bidirectional,
+                dry_run: false,
+                reverts: None,
+            };
             coordinator.start_runs(account, &request).await.map(|_| ())
         }
     }

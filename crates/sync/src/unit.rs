@@ -1,10 +1,11 @@
 //! One unit, from its order to its report.
 
 use keapsync_domain::failure::Failure;
-use keapsync_domain::run::Counts;
+use keapsync_domain::run::RunKind;
 use keapsync_domain::wire::{UnitOrder, UnitReport};
 use keapsync_engine::paced::PacedTransport;
 use keapsync_engine::ports::Clock as _;
+use keapsync_engine::undo::run_reversal;
 use keapsync_engine::unit::run_unit;
 use keapsync_engine::world::World;
 use keapsync_keap::caller::Caller;
@@ -25,15 +26,7 @@ pub(crate) async fn work(env: &Env, config: &SyncConfig, order: &UnitOrder) {
     let started_at = WorkerClock.now();
     let report = match attempt(env, config, order).await {
         Ok(report) => report,
-        Err(failure) => UnitReport {
-            run_id: order.run_id.clone(),
-            unit: order.unit,
-            cursor: order.cursor.clone(),
-            counts: Counts::default(),
-            finished: false,
-            failure: Some(failure),
-            calls: 0,
-        },
+        Err(failure) => UnitReport { failure: Some(failure), ..UnitReport::begun(order) },
     };
     let duration_ms = WorkerClock.now().since_ms(started_at);
     let line = log.info("unit_done").account(&order.account).run_id(&order.run_id).duration_ms(duration_ms);
@@ -56,6 +49,9 @@ async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<Un
     let reads = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
     let writes = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
     let store = PairedStore { reads: Store::new(&reads), writes: Store::new(&writes) };
+    if order.kind == RunKind::Revert {
+        return Ok(run_reversal(&store.writes, &WorkerClock, order).await);
+    }
     let (clock, transport) = (WorkerClock, KeapTransport);
     let paced =
         PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max)

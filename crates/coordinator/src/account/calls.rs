@@ -1,6 +1,7 @@
 //! What the object is asked, and who of its methods answers.
 
 use super::{Account, time_now};
+use crate::database::Database;
 use crate::route::AccountCall;
 use keapsync_domain::failure::Failure;
 use keapsync_platform::respond::Answer;
@@ -45,6 +46,8 @@ impl Account<'_> {
             AccountCall::Runs => self.list_runs(),
             AccountCall::StartRuns => self.start_runs(body).await,
             AccountCall::Run(id) => self.show_run(&id),
+            AccountCall::Approve(id) => self.approve_run(&id, &Database::new(&self.object.env)).await,
+            AccountCall::Cancel(id) => self.cancel_run(&id).await,
             AccountCall::Unit => self.take_report(body).await,
             AccountCall::Wake => self.wake().await,
             AccountCall::Token => self.hand_out_token().await,

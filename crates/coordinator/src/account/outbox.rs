@@ -4,20 +4,30 @@ use super::lease::Want;
 use super::{Account, OutboxSeen, time_now};
 use crate::database::Database;
 use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::run::RunState;
+use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_engine::outbox::drain;
+use keapsync_engine::guard::{HeldBack, held_back};
+use keapsync_engine::outbox::drain_unheld;
+use keapsync_engine::ports::proof::{GuardStore as _, Held};
 use keapsync_engine::ports::{OutboxDepth, OutboxStore as _};
 use keapsync_engine::quota::Priority;
+use keapsync_engine::runs::hold;
 use keapsync_engine::world::World;
 use keapsync_platform::clock::WorkerClock;
-use keapsync_platform::entropy::random_u32;
+use keapsync_platform::entropy::{random_u32, random_uuid};
 use keapsync_store::Store;
+use std::cell::Cell;
 
 /// Calls that one lease of the drain holds: an edit costs two or three.
 const WANT: Want = Want { priority: Priority::Outbox, calls_max: 160, calls_per_second_max: 8 };
 
 /// Calls that must be left for another batch to be begun.
 const CALLS_LEFT_MIN: u32 = 10;
+
+/// Items queued by one statement of a run that carries everything.
+const REQUEUE_MAX: usize = 5_000;
 
 /// Pause between two looks while edits come, in milliseconds.
 const POLL_INTERVAL_MIN_MS: i64 = 1_000;
@@ -45,6 +55,8 @@ impl Account<'_> {
     ) -> Result<usize, Failure> {
         let client = database.client().await?;
         let store = Store::new(&client);
+        let settings = self.settings()?;
+        self.queue_what_is_owed(&store, &settings).await?;
         let depth = store.depth(self.id).await?;
         let is_due = |depth: &OutboxDepth, now| depth.next_due_at.is_some_and(|due_at| due_at <= now);
         if !is_due(&depth, time_now()) {
@@ -52,7 +64,8 @@ impl Account<'_> {
             return Ok(0);
         }
         let credential = self.credential().await?;
-        let (settings, link_fields) = (self.settings()?, self.link_fields()?);
+        let link_fields = self.link_fields()?;
+        let is_held = Cell::new(false);
         let owner = super::credential::short_hash(self.id.as_str());
         let outcome = self
             .leased(&credential, WANT, async |paced| {
@@ -69,7 +82,9 @@ impl Account<'_> {
                 };
                 let mut completed = 0;
                 loop {
-                    let report = drain(&world, &owner).await?;
+                    let held = self.held_edits(&store, &settings).await?;
+                    let report = drain_unheld(&world, &owner, &held).await?;
+                    is_held.set(!held.is_empty() && report.claimed == 0);
                     completed += report.completed;
                     if report.retried + report.failed > 0 {
                         let line = self.log().warn("outbox_items_not_carried").account(self.id);
@@ -87,9 +102,57 @@ impl Account<'_> {
             })
             .await?;
         let completed = self.heed(&credential, outcome)?;
-        let depth = store.depth(self.id).await?;
-        self.outbox_seen(depth, true);
+        let mut depth = store.depth(self.id).await?;
+        if is_held.get() {
+            // What is due waits for a person: looking again at once would find the same.
+            depth.next_due_at = None;
+        }
+        self.outbox_seen(depth, !is_held.get());
         Ok(completed)
+    }
+
+    /// Queues what is owed to Keap and not on its way, for runs that are to carry everything.
+    async fn queue_what_is_owed(&self, store: &Store<'_>, settings: &AccountSettings) -> Result<(), Failure> {
+        for tracked in self.sql().active_runs()? {
+            if tracked.has_units() || tracked.run.state != RunState::Queued {
+                continue;
+            }
+            let entity = tracked.run.entity;
+            while store.requeue(self.id, entity, settings.delete_in_keap, REQUEUE_MAX).await? > 0 {}
+            self.sql().write_run(&tracked.begun(time_now()))?;
+        }
+        Ok(())
+    }
+
+    /// The classes of edits that wait for a person's word, each told by a run that can be approved.
+    async fn held_edits(&self, store: &Store<'_>, settings: &AccountSettings) -> Result<Vec<Held>, Failure> {
+        let mut waiting = store.waiting(self.id).await?;
+        if !settings.delete_in_keap {
+            // Such deletes stay here and destroy nothing there.
+            for waiting in &mut waiting {
+                waiting.deleted = 0;
+            }
+        }
+        let classes = held_back(&waiting, settings.blast_guard);
+        for entity in EntityType::ALL {
+            let of_entity: Vec<HeldBack> =
+                classes.iter().filter(|class| class.held.entity == entity).copied().collect();
+            let active = self.sql().active_runs()?;
+            let known = active.iter().find(|tracked| {
+                tracked.run.entity == entity && tracked.awaits_approval() && !tracked.has_units()
+            });
+            let next = match known {
+                Some(known) if of_entity.is_empty() => Some(known.drained(0, time_now())),
+                None if of_entity.is_empty() => None,
+                known => hold(known, entity, &of_entity, &random_uuid()?, time_now()),
+            };
+            if let Some(next) = next {
+                self.sql().write_run(&next)?;
+                let line = self.log().warn("edits_held").account(self.id).run_id(&next.run.id);
+                line.count("classes", of_entity.len() as u64).emit();
+            }
+        }
+        Ok(classes.into_iter().map(|class| class.held).collect())
     }
 
     fn outbox_seen(&self, depth: OutboxDepth, was_active: bool) {

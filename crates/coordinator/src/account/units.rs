@@ -13,6 +13,7 @@ use keapsync_domain::ids::EntityType;
 use keapsync_domain::run::{Batch, Direction, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{KeapGrant, StartRunsRequest, StartRunsResponse, UnitOrder, UnitReport};
+use keapsync_engine::ports::proof::GuardStore as _;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
 use keapsync_keap::quota::QuotaReading;
@@ -62,6 +63,8 @@ impl Account<'_> {
                 entity: *entity,
                 direction: request.direction,
                 batch_id: batch_id.clone(),
+                dry_run: request.dry_run,
+                reverts: request.reverts.clone(),
             };
             match start(&active, &request, &random_uuid()?, watermarks.get(entity).copied(), now) {
                 Start::Joined(id) => {
@@ -103,6 +106,56 @@ impl Account<'_> {
             || Answer::not_found("there is no such run"),
             |batch| Answer::json(200, &shown(&batch)),
         ))
+    }
+
+    /// Lets a run go on that the blast guard stopped, or all of those started together under that id.
+    pub(super) async fn approve_run(&self, id: &str, database: &Database) -> Result<Answer, Failure> {
+        let runs = self.runs_called(id)?;
+        if runs.is_empty() {
+            return Ok(Answer::not_found("there is no such run"));
+        }
+        let mut approved = 0_u32;
+        for tracked in &runs {
+            let Some(next) = tracked.approved() else { continue };
+            if !tracked.has_units() {
+                let client = database.client().await?;
+                let until = tracked.run.started_at.unwrap_or(tracked.run.requested_at);
+                Store::new(&client).approve_waiting(self.id, tracked.run.entity, until).await?;
+            }
+            self.sql().write_run(&next)?;
+            self.log().info("run_approved").account(self.id).run_id(&next.run.id).emit();
+            approved += 1;
+        }
+        if approved == 0 {
+            let message = "the run does not wait for approval: see its state";
+            return Ok(Answer::error(409, "not_awaiting_approval", message));
+        }
+        self.wake_outbox();
+        self.object.arm(time_now()).await;
+        Ok(Answer::json(200, &json!({"approved": approved})))
+    }
+
+    /// Ends a run, or all of those started together under that id. What they wrote stands.
+    pub(super) async fn cancel_run(&self, id: &str) -> Result<Answer, Failure> {
+        let runs = self.runs_called(id)?;
+        if runs.is_empty() {
+            return Ok(Answer::not_found("there is no such run"));
+        }
+        let mut cancelled = 0_u32;
+        for next in runs.iter().filter_map(|tracked| tracked.cancelled(time_now())) {
+            self.sql().write_run(&next)?;
+            self.log_run(&next, None);
+            cancelled += 1;
+        }
+        self.object.arm(time_now()).await;
+        Ok(Answer::json(200, &json!({"cancelled": cancelled})))
+    }
+
+    fn runs_called(&self, id: &str) -> Result<Vec<TrackedRun>, Failure> {
+        match self.sql().read_run(id)? {
+            Some(tracked) => Ok(vec![tracked]),
+            None => self.sql().batch_runs(id),
+        }
     }
 
     /// Takes the report of a unit.
@@ -148,8 +201,8 @@ impl Account<'_> {
     pub(super) fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
         let active = self.sql().active_runs()?;
         let orders =
-            active.iter().filter(|tracked| tracked.reads_keap()).filter_map(TrackedRun::next_order_at).min();
-        let carries = active.iter().any(|tracked| !tracked.reads_keap()).then(|| self.next_outbox_at(now));
+            active.iter().filter(|tracked| tracked.has_units()).filter_map(TrackedRun::next_order_at).min();
+        let carries = active.iter().any(is_carrying).then(|| self.next_outbox_at(now));
         let incremental = self.incremental_due_at(&active)?;
         Ok([orders, carries, incremental].into_iter().flatten().min())
     }
@@ -162,6 +215,8 @@ impl Account<'_> {
                 kind: RunKind::Incremental,
                 entities: EntityType::ALL.to_vec(),
                 direction: Direction::Bidirectional,
+                dry_run: false,
+                reverts: None,
             };
             self.begin_runs(&request, now)?;
         }
@@ -175,7 +230,7 @@ impl Account<'_> {
                 }
                 None => tracked,
             };
-            if tracked.reads_keap() && tracked.next_order_at().is_some_and(|at| at <= time_now()) {
+            if tracked.has_units() && tracked.next_order_at().is_some_and(|at| at <= time_now()) {
                 outcome = outcome.and(self.order_unit(&tracked).await);
             }
         }
@@ -187,7 +242,12 @@ impl Account<'_> {
         if !self.is_outbox_drained() {
             return Ok(());
         }
-        for tracked in self.sql().active_runs()?.iter().filter(|tracked| !tracked.reads_keap()) {
+        for tracked in self
+            .sql()
+            .active_runs()?
+            .iter()
+            .filter(|tracked| is_carrying(tracked) && tracked.run.started_at.is_some())
+        {
             let done = tracked.drained(carried as u64, time_now());
             self.sql().write_run(&done)?;
             self.log_run(&done, None);
@@ -207,7 +267,7 @@ impl Account<'_> {
         }
         let credential = self.credential().await?;
         let priority = match tracked.run.kind {
-            RunKind::Full => Priority::Backfill,
+            RunKind::Full | RunKind::Verify | RunKind::Revert => Priority::Backfill,
             RunKind::Incremental => Priority::Poll,
         };
         let lease_id = format!("{}-{}", tracked.run.id, tracked.unit + 1);
@@ -232,7 +292,11 @@ impl Account<'_> {
             unit: ordered.unit,
             kind: ordered.run.kind,
             entity: ordered.run.entity,
+            direction: ordered.run.direction,
+            mode: ordered.unit_mode(),
             cursor: ordered.run.cursor.clone(),
+            run_started_at: ordered.run.started_at.unwrap_or_else(time_now),
+            reverts: ordered.run.reverts.clone(),
             grant: KeapGrant {
                 access_token: credential.token.clone(),
                 calls_max: lease.permits,
@@ -282,8 +346,21 @@ impl Account<'_> {
     }
 
     fn incremental_due_at(&self, active: &[TrackedRun]) -> Result<Option<Timestamp>, Failure> {
-        // A run that reads Keap sees what an incremental one would, or the next one will.
-        if active.iter().any(TrackedRun::reads_keap) {
+        // A run that reads Keap sees what an incremental one would, or the next one will. One that waits for a person holds up
+        // nothing: runs of the other entities go on.
+        let reads = |tracked: &TrackedRun| {
+            matches!(tracked.run.kind, RunKind::Full | RunKind::Incremental)
+                && tracked.has_units()
+                && !tracked.run.dry_run
+        };
+        let all_wait = EntityType::ALL.iter().all(|entity| {
+            active.iter().any(|tracked| {
+                tracked.run.entity == *entity
+                    && tracked.run.kind == RunKind::Incremental
+                    && tracked.awaits_approval()
+            })
+        });
+        if all_wait || active.iter().any(|tracked| reads(tracked) && !tracked.awaits_approval()) {
             return Ok(None);
         }
         let watermark = self.watermarks()?.into_values().max();
@@ -295,6 +372,7 @@ impl Account<'_> {
         let line = match tracked.run.state {
             RunState::Completed => self.log().info("run_completed"),
             RunState::Failed => self.log().error("run_failed"),
+            RunState::AwaitingApproval => self.log().warn("run_awaits_approval"),
             RunState::Queued | RunState::Running if failure.is_some() => self.log().warn("unit_failed"),
             RunState::Queued | RunState::Running => self.log().debug("unit_reported"),
         };
@@ -304,4 +382,9 @@ impl Account<'_> {
             None => line.emit(),
         }
     }
+}
+
+/// Whether a run waits for the outbox: it only carries edits, and nobody has to approve them first.
+fn is_carrying(tracked: &TrackedRun) -> bool {
+    !tracked.has_units() && !tracked.awaits_approval()
 }

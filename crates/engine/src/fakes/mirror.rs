@@ -2,10 +2,12 @@
 
 use super::FakeClock;
 use crate::inbound::DELETED_AT;
+use crate::ports::proof::PlannedChange;
 use crate::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
     RowState, WriteBatch, WriteOutcome,
 };
+use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::record::Record;
@@ -56,6 +58,10 @@ pub struct FakeMirror<'a> {
     pub before_write: RefCell<Vec<(String, &'static str, Value)>>,
     /// Writes that fail before they have an effect.
     pub outages: Cell<u32>,
+    /// What dry runs would do.
+    pub planned: RefCell<Vec<PlannedChange>>,
+    /// Certificates, oldest first.
+    pub certificates: RefCell<Vec<EntityCertificate>>,
     next_id: Cell<u32>,
 }
 
@@ -71,6 +77,8 @@ impl<'a> FakeMirror<'a> {
             writes: Cell::new(0),
             before_write: RefCell::default(),
             outages: Cell::new(0),
+            planned: RefCell::default(),
+            certificates: RefCell::default(),
             next_id: Cell::new(1),
         }
     }

@@ -2,6 +2,7 @@
 //! only when told. Both sides can be made to fail before or after a write landed.
 
 pub mod keap;
+mod lists;
 pub mod mirror;
 
 use crate::ports::Clock;

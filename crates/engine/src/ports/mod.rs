@@ -7,6 +7,7 @@
 pub mod history;
 pub mod proof;
 
+use self::proof::LinkedRow;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
@@ -234,6 +235,39 @@ pub trait MirrorStore {
         entity: EntityType,
         rejected: &[RejectedRecord],
     ) -> Result<(), Failure>;
+}
+
+/// Rows by what Keap does not tell of them, page by page.
+pub trait RowLists {
+    /// Live rows with Keap ids above `after` and up to `until` (as numbers; `None` is without an end) that are not among `present`, in
+    /// order of id, at most `limit`: rows whose records Keap may have lost.
+    async fn list_missing(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        after: Option<&str>,
+        until: Option<&str>,
+        present: &[String],
+        limit: usize,
+    ) -> Result<Vec<LinkedRow>, Failure>;
+
+    /// Rows of which an edit waits for Keap or is on its way, behind the row `after`, in order of id, at most `limit`.
+    async fn list_open(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Failure>;
+
+    /// Live rows that no record of Keap is known for, behind the row `after`, in order of id, at most `limit`.
+    async fn list_unlinked(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Failure>;
 }
 
 /// One captured change on its way to Keap.

@@ -26,6 +26,7 @@ mod mutation;
 mod object;
 mod ports;
 mod random;
+mod row_lists;
 mod schedule;
 mod shrink;
 mod stage;

@@ -479,8 +479,14 @@ pub(super) async fn release(stage: &Stage, lease: &Lease, calls: u32) {
 pub(super) fn begin_run(stage: &Stage, kind: RunKind) {
     let now = stage.object_now();
     let mut storage = stage.storage.borrow_mut();
-    let request =
-        RunRequest { kind, entity: EntityType::Contact, direction: Direction::Bidirectional, batch_id: None };
+    let request = RunRequest {
+        kind,
+        entity: EntityType::Contact,
+        direction: Direction::Bidirectional,
+        batch_id: None,
+        dry_run: false,
+        reverts: None,
+    };
     storage.numbers += 1;
     let run_id = format!("run-{}", storage.numbers);
     if let Start::Started(run) = start(&storage.runs, &request, &run_id, storage.watermark, now) {

@@ -135,6 +135,7 @@ impl Stage {
             policies: setting.policies.clone(),
             delete_in_keap: setting.delete_in_keap,
             incremental_interval_minutes: 3,
+            ..AccountSettings::default()
         };
         Self {
             schedule: Schedule::new(BEGINNING_MS, Random::new(seed, 2)),

@@ -104,7 +104,11 @@ async fn order_unit(
         unit: ordered.unit,
         kind: ordered.run.kind,
         entity: EntityType::Contact,
+        direction: ordered.run.direction,
+        mode: ordered.unit_mode(),
         cursor: ordered.run.cursor.clone(),
+        run_started_at: ordered.run.started_at.unwrap_or_default(),
+        reverts: None,
         grant: KeapGrant {
             access_token: token,
             calls_max: lease.permits,

@@ -109,6 +109,12 @@ impl<T: Transport> ContactsApi<'_, T> {
         self.list(self.page_url(query), observed_at).await
     }
 
+    /// Contacts, those changed last first: one page.
+    pub async fn list_newest(&self, observed_at: Timestamp) -> Result<ContactPage, Failure> {
+        let query = ListQuery { order_by: Some("update_time desc"), ..ListQuery::default() };
+        self.list(self.page_url(query), observed_at).await
+    }
+
     /// Contacts that changed at `since` or later, in order of change: one page.
     pub async fn list_changed(
         &self,

@@ -101,6 +101,22 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
         Ok(page)
     }
 
+    /// The records that changed last: one page, of an entity whose full runs go by key.
+    pub async fn list_newest(
+        &self,
+        entity: EntityType,
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        match entity {
+            EntityType::Contact => self.contacts().list_newest(observed_at).await.map(RecordPage::from),
+            EntityType::Order => self.orders().list_newest(None, observed_at).await,
+            EntityType::Tag => self.tags().list_all(None, observed_at).await,
+            EntityType::Subscription => {
+                self.subscriptions().list_changed(Timestamp::default(), None, observed_at).await
+            }
+        }
+    }
+
     /// One page of what changed at `cursor.since` or later, and where the next one goes on.
     pub async fn list_changed(
         &self,

@@ -42,7 +42,7 @@ fn with_answers<const N: usize, R>(
 fn lists_ask_what_the_table_says() {
     for entity in EntityType::ALL {
         let answer = || (200, listing(entity, &json!([]), ""));
-        let cursor = Cursor { after_id: Some("41".to_owned()), since: Some(NOW), page_token: None };
+        let cursor = Cursor { after_id: Some("41".to_owned()), since: Some(NOW), ..Cursor::default() };
         let ((), asked) = with_answers([answer(), answer(), answer()], async |api| {
             api.list_after(entity, &cursor, NOW).await.unwrap();
             api.list_changed(entity, &cursor, NOW).await.unwrap();
@@ -89,7 +89,7 @@ fn a_page_says_where_to_go_on() {
     assert_eq!(after(EntityType::Tag, json!([{"id": "7"}]), "p2"), Ok(token));
     assert_eq!(after(EntityType::Tag, thousand, ""), Ok(None));
 
-    let poll = Cursor { since: Some(NOW), page_token: Some("p2".to_owned()), after_id: None };
+    let poll = Cursor { since: Some(NOW), page_token: Some("p2".to_owned()), ..Cursor::default() };
     for (token, next) in
         [("p3", Ok(Some("p3".to_owned()))), ("", Ok(None)), ("p2", Err(FailureClass::Unexpected))]
     {

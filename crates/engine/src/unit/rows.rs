@@ -1,0 +1,98 @@
+//! Rows whose records may be gone from Keap: asked for by name, and deleted here only when Keap says that there is no such
+//! record. That a list leaves a record out may be its filter's doing.
+
+use super::{Step, Unit, UnitStore};
+use crate::foresight::foresee_lost;
+use crate::inbound::{DELETED_AT, apply_delete, apply_within};
+use crate::ports::Clock;
+use crate::ports::proof::LinkedRow;
+use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::limits::PAGE_RECORDS_MAX;
+use keapsync_domain::run::Cursor;
+use keapsync_keap::transport::Transport;
+use std::collections::HashSet;
+
+impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
+    /// A page of linked rows, compared with what Keap has of them.
+    pub(super) async fn look_at_rows(&self, cursor: &Cursor) -> Result<Step, Failure> {
+        let (world, entity) = (self.world, self.order.entity);
+        let after = cursor.after_row.as_deref();
+        let rows = world.store.list_linked(world.account, entity, after, PAGE_RECORDS_MAX).await?;
+        let Some(behind) = rows.last() else { return Ok(Step::default()) };
+        let next = Cursor { after_row: Some(behind.keap_id.clone()), ..cursor.clone() };
+        let ids: Vec<String> = rows.iter().map(|row| row.keap_id.clone()).collect();
+        let page = world.keap.list_ids(entity, &ids, world.clock.now()).await?;
+        let found: HashSet<&str> = page
+            .records
+            .iter()
+            .map(|remote| remote.keap_id.as_str())
+            .chain(page.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()))
+            .collect();
+        let missing: Vec<LinkedRow> =
+            rows.iter().filter(|row| !found.contains(row.keap_id.as_str())).cloned().collect();
+        let lost = self.settle_missing(missing).await?;
+        Ok(Step { next: Some(next), ..lost })
+    }
+
+    /// Deletes the rows of these that Keap has lost, all or none.
+    pub(super) async fn settle_missing(&self, mut missing: Vec<LinkedRow>) -> Result<Step, Failure> {
+        let (world, entity) = (self.world, self.order.entity);
+        let mut step = Step::default();
+        if !missing.is_empty() {
+            // Of these a person has been asked already: an edit waited when the record went.
+            let ids: Vec<String> = missing.iter().map(|row| row.id.clone()).collect();
+            let open = world.store.open_conflict_fields(world.account, entity, &ids).await?;
+            let asked = |id: &str| {
+                open.iter().any(|(row, fields)| row == id && fields.iter().any(|field| field == DELETED_AT))
+            };
+            missing.retain(|row| !asked(&row.id));
+        }
+        if missing.is_empty() {
+            return Ok(step);
+        }
+        // Taken before each is asked for: a thousand of them would cost a thousand calls, and a person has to look anyway.
+        if !self.allowance.take(missing.len() as u64) {
+            step.held = true;
+            return Ok(step);
+        }
+        let (mut lost, mut found) = (Vec::new(), Vec::new());
+        for row in missing {
+            if self.plans() && !self.asks_each(lost.len() + found.len()) {
+                lost.push(row);
+                continue;
+            }
+            let observed_at = world.clock.now();
+            match world.keap.get(entity, &row.keap_id, observed_at).await? {
+                Some(remote) => found.push(remote),
+                None if self.plans() => lost.push(row),
+                None => {
+                    let deleted =
+                        apply_delete(world, entity, &self.origin, &row.keap_id, observed_at).await?;
+                    step.counts.deleted += u64::from(deleted);
+                    step.counts.destroyed += u64::from(deleted);
+                }
+            }
+        }
+        if self.plans() {
+            let foreseen = foresee_lost(world, entity, &lost).await?;
+            world.store.write_planned(world.account, &self.order.run_id, &foreseen.changes).await?;
+            step.counts.add(&foreseen.counts);
+            return Ok(step);
+        }
+        let applied = apply_within(world, entity, &self.origin, &self.allowance, found, Vec::new()).await?;
+        step.counts.add(&applied.counts);
+        step.held = applied.held;
+        if applied.unsettled.is_empty() {
+            return Ok(step);
+        }
+        Err(Failure::new(
+            FailureClass::Conflict,
+            "rows kept changing while they were merged; they are read again",
+        ))
+    }
+
+    /// Whether a plan asks Keap for one more record by its id: as long as the guard would not have stopped it.
+    fn asks_each(&self, asked: usize) -> bool {
+        asked < usize::try_from(self.world.settings.blast_guard.records_max).unwrap_or(usize::MAX)
+    }
+}
