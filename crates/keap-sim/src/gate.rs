@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::faults::{Fault, FaultKind};
 use crate::listener::Connection;
-use crate::meter::CallEntry;
+use crate::meter::{CallEntry, WriteEntry};
 use crate::operation::Operation;
 use crate::quota::{self, Exceeded};
 use crate::simulator::{Allowance, Refusal, Simulator};
@@ -27,6 +27,9 @@ const TIMEOUT_DEFAULT_MS: u64 = 30_000;
 
 /// Largest answer that a fault is asked to cut: a page of 1000 contacts is about 1.5 MB.
 const ANSWER_SIZE_MAX: usize = 256 * 1024 * 1024;
+
+/// Largest body that is kept of a write; the API takes none that large.
+const KEPT_BODY_SIZE_MAX: usize = 16 * 1024 * 1024;
 
 /// Lets a request through to its operation, or answers in its place.
 pub(crate) async fn gate(
@@ -91,9 +94,18 @@ async fn run(
     if let Some(fault) = find(&faults, FaultKind::Status) {
         return Some(status_answer(fault));
     }
+    let path = request.uri().path().to_owned();
+    let keeps = operation.writes() && tenant.meter().keeps_writes();
+    let (request, sent) = if keeps { with_body(request).await } else { (request, Bytes::new()) };
     let response = next.run(request).await;
     if operation.writes() && response.status().is_success() {
-        tenant.meter().writes += 1;
+        let mut meter = tenant.meter();
+        meter.writes += 1;
+        if keeps {
+            let body = serde_json::from_slice(&sent).unwrap_or_default();
+            let (at_ms, operation) = (clock::now_ms(), operation.name());
+            meter.keep_write(WriteEntry { seq: 0, at_ms, operation, path, body });
+        }
     }
     if let Some(fault) = find(&faults, FaultKind::TimeoutAfter) {
         pause(simulator, fault.ms.unwrap_or(TIMEOUT_DEFAULT_MS)).await;
@@ -103,6 +115,14 @@ async fn run(
         return Some(cut_answer(response).await);
     }
     Some(response)
+}
+
+/// The request, and a copy of its body.
+async fn with_body(request: Request) -> (Request, Bytes) {
+    let (parts, body) = request.into_parts();
+    // A body that breaks off reaches the operation as an empty one, which it refuses.
+    let bytes = to_bytes(body, KEPT_BODY_SIZE_MAX).await.unwrap_or_default();
+    (Request::from_parts(parts, Body::from(bytes.clone())), bytes)
 }
 
 pub(crate) fn find(faults: &[Fault], kind: FaultKind) -> Option<&Fault> {

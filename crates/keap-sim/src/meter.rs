@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::operation::Operation;
 use crate::quota::Peaks;
@@ -36,6 +37,18 @@ pub(crate) struct ChangeEntry {
     pub(crate) author: &'static str,
 }
 
+/// A call that changed something, with what it sent.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WriteEntry {
+    pub(crate) seq: u64,
+    /// When it took effect.
+    pub(crate) at_ms: i64,
+    pub(crate) operation: &'static str,
+    pub(crate) path: String,
+    /// Null when nothing was sent.
+    pub(crate) body: Value,
+}
+
 /// How hook deliveries went, by attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DeliveryCounts {
@@ -63,6 +76,8 @@ pub(crate) struct Meter {
     pub(crate) deliveries: DeliveryCounts,
     calls: VecDeque<CallEntry>,
     changes: VecDeque<ChangeEntry>,
+    /// Every write since somebody asked for them, without a bound; `None` while nobody did.
+    kept_writes: Option<Vec<WriteEntry>>,
     next_seq: u64,
 }
 
@@ -86,6 +101,29 @@ impl Meter {
         push(&mut self.calls, entry);
     }
 
+    /// Keeps writes from now on, and forgets those kept so far.
+    pub(crate) fn keep_writes(&mut self) {
+        self.kept_writes = Some(Vec::new());
+    }
+
+    /// Whether writes are kept.
+    pub(crate) const fn keeps_writes(&self) -> bool {
+        self.kept_writes.is_some()
+    }
+
+    /// Keeps a write that took effect.
+    pub(crate) fn keep_write(&mut self, mut entry: WriteEntry) {
+        entry.seq = self.take_seq();
+        if let Some(kept) = &mut self.kept_writes {
+            kept.push(entry);
+        }
+    }
+
+    /// The writes that were kept after that one, at most so many.
+    pub(crate) fn writes_after(&self, seq: u64, limit: usize) -> Vec<&WriteEntry> {
+        self.kept_writes.iter().flatten().filter(|entry| entry.seq > seq).take(limit).collect()
+    }
+
     /// Notes a change.
     pub(crate) fn change(&mut self, mut entry: ChangeEntry) {
         entry.seq = self.take_seq();
@@ -107,6 +145,7 @@ impl Meter {
         *self = Self {
             calls: std::mem::take(&mut self.calls),
             changes: std::mem::take(&mut self.changes),
+            kept_writes: self.kept_writes.take(),
             next_seq: self.next_seq,
             ..Self::default()
         };

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::NamedTenant;
 use super::listing::ListQuery;
@@ -28,6 +28,9 @@ const SEED_CONTACTS_MAX: u32 = 200_000;
 const SEED_ORDERS_MAX: u32 = 400_000;
 const SEED_SUBSCRIPTIONS_MAX: u32 = 200_000;
 
+/// The most tags that one seeding makes.
+const SEED_TAGS_MAX: u32 = 10_000;
+
 /// What to replace a tenant's data by.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +42,9 @@ struct SeedRequest {
     /// Four for ten contacts, within the default's bound, when absent.
     #[serde(default)]
     subscriptions: Option<u32>,
+    /// More tags than every app has, when given.
+    #[serde(default)]
+    tags: Option<u32>,
     /// The app's currency; the server's own when absent.
     #[serde(default)]
     currency: Option<String>,
@@ -56,10 +62,12 @@ pub(crate) async fn seed(
     if request.contacts > SEED_CONTACTS_MAX {
         return Err(Failure::bad_request(format!("contacts must be at most {SEED_CONTACTS_MAX}")));
     }
-    let size = generate::Size::new(request.contacts, request.orders, request.subscriptions);
+    let size = generate::Size::new(request.contacts, request.orders, request.subscriptions)
+        .with_tags(request.tags.unwrap_or(0));
     for (name, count, limit) in [
         ("orders", size.orders, SEED_ORDERS_MAX),
         ("subscriptions", size.subscriptions, SEED_SUBSCRIPTIONS_MAX),
+        ("tags", size.tags, SEED_TAGS_MAX),
     ] {
         if count > limit {
             return Err(Failure::bad_request(format!("{name} must be at most {limit}")));
@@ -81,6 +89,7 @@ pub(crate) async fn seed(
         "contacts": data.contacts.len(),
         "orders": data.orders.len(),
         "subscriptions": data.subscriptions.len(),
+        "tags": data.tags.definitions.len(),
         "currency": currency.code,
         "seed": seed,
     });
@@ -142,23 +151,73 @@ pub(crate) async fn show(
     Ok(json_answer(StatusCode::OK, answer))
 }
 
+/// How a change treats lists.
+#[derive(Debug, Deserialize)]
+pub(crate) struct UpdateQuery {
+    /// Whether the items of a list that the body does not name stay, as they do when a person fills one field of a form.
+    #[serde(default)]
+    keep_others: bool,
+}
+
 /// `PATCH /sim/tenants/{tenant}/contacts/{contact_id}`: what the body names is set, and a null empties it.
 pub(crate) async fn update(
     State(simulator): State<Simulator>,
     NamedTenant(tenant): NamedTenant,
     Path(path): Path<ContactPath>,
+    Query(query): Query<UpdateQuery>,
     bytes: Bytes,
 ) -> Result<Response, Failure> {
     let contact_id = id(&path.contact_id, "contact_id")?;
-    let named: serde_json::Map<String, Value> = body(&bytes)?;
+    let mut named: Map<String, Value> = body(&bytes)?;
     let mask = Mask::Named(named.keys().filter_map(|name| Property::parse(name)).collect());
-    let request: ContactRequest = body(&bytes)?;
     let mut data = tenant.data();
+    if query.keep_others {
+        let stored: Value = body(&rendered(&data, contact_id, Property::ALL)?.into())?;
+        keep_other_items(&mut named, &stored);
+    }
+    let request: ContactRequest = body(&Value::Object(named).to_string().into())?;
     data.update_contact(contact_id, request, &mask, Author::Person)?;
     let answer = rendered(&data, contact_id, Property::ALL)?;
     drop(data);
     publish(&simulator, &tenant, Author::Person, vec![Event::now("contact.edit", contact_id)]);
     Ok(json_answer(StatusCode::OK, answer))
+}
+
+/// Lists of a contact: the key that tells their items apart, and what a write takes of an item.
+const LISTS: [(&str, &str, &[&str]); 4] = [
+    ("email_addresses", "field", &["field", "email", "opt_in_reason"]),
+    ("phone_numbers", "field", &["field", "number", "extension", "type"]),
+    (
+        "addresses",
+        "field",
+        &[
+            "field",
+            "line1",
+            "line2",
+            "locality",
+            "region_code",
+            "region",
+            "country_code",
+            "postal_code",
+            "zip_code",
+        ],
+    ),
+    ("custom_fields", "id", &["id", "content"]),
+];
+
+/// Adds the stored items that a change does not name; one that holds nothing but its name is emptied.
+fn keep_other_items(change: &mut Map<String, Value>, stored: &Value) {
+    for (list, key, written) in LISTS {
+        let Some(Value::Array(given)) = change.get_mut(list) else { continue };
+        let names: Vec<Value> = given.iter().filter_map(|item| item.get(key).cloned()).collect();
+        given.retain(|item| item.as_object().is_some_and(|item| item.len() > 1));
+        let others = stored.get(list).and_then(Value::as_array).into_iter().flatten();
+        for other in others.filter(|item| !item.get(key).is_some_and(|name| names.contains(name))) {
+            let item = other.as_object().into_iter().flatten();
+            let kept = item.filter(|(name, _)| written.contains(&name.as_str()));
+            given.push(Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect()));
+        }
+    }
 }
 
 /// `DELETE /sim/tenants/{tenant}/contacts/{contact_id}`

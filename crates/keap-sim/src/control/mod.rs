@@ -9,13 +9,14 @@ mod orders;
 mod reports;
 mod settings;
 mod subscriptions;
+mod tags;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 
 use crate::failure::Failure;
 use crate::simulator::Simulator;
@@ -29,12 +30,22 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/sim/tenants/{tenant}", get(reports::tenant))
         .route("/sim/tenants/{tenant}/log", get(reports::log))
         .route("/sim/tenants/{tenant}/changes", get(reports::changes))
+        .route("/sim/tenants/{tenant}/writes", get(reports::writes).post(reports::keep_writes))
         .route("/sim/tenants/{tenant}/reset-counters", post(reports::reset_counters))
         .route("/sim/tenants/{tenant}/seed", post(contacts::seed))
         .route("/sim/tenants/{tenant}/contacts", get(contacts::list).post(contacts::create))
         .route(
             "/sim/tenants/{tenant}/contacts/{contact_id}",
             get(contacts::show).patch(contacts::update).delete(contacts::delete),
+        )
+        .route(
+            "/sim/tenants/{tenant}/contacts/{contact_id}/tags/{tag_id}",
+            put(tags::apply).delete(tags::remove),
+        )
+        .route("/sim/tenants/{tenant}/tags", get(tags::list).post(tags::create))
+        .route(
+            "/sim/tenants/{tenant}/tags/{tag_id}",
+            get(tags::show).patch(tags::update).delete(tags::delete),
         )
         .merge(sales())
         .route("/sim/tenants/{tenant}/service-keys", post(settings::create_service_key))

@@ -10,6 +10,9 @@ use super::NamedTenant;
 use crate::hooks::Subscription;
 use crate::simulator::Simulator;
 
+/// The most kept writes of one answer.
+const WRITES_LISTED_MAX: usize = 10_000;
+
 /// `GET /sim/health`
 pub(crate) async fn health(State(simulator): State<Simulator>) -> Json<Value> {
     Json(json!({ "status": "healthy", "api_url": simulator.api_url() }))
@@ -87,6 +90,24 @@ pub(crate) async fn log(NamedTenant(tenant): NamedTenant, Query(query): Query<Si
 /// `GET /sim/tenants/{tenant}/changes`
 pub(crate) async fn changes(NamedTenant(tenant): NamedTenant, Query(query): Query<Since>) -> Json<Value> {
     Json(json!({ "changes": tenant.meter().changes_since(query.since) }))
+}
+
+/// `POST /sim/tenants/{tenant}/writes`: every write of the API is kept from now on.
+pub(crate) async fn keep_writes(NamedTenant(tenant): NamedTenant) -> StatusCode {
+    tenant.meter().keep_writes();
+    StatusCode::NO_CONTENT
+}
+
+/// Which kept writes to list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AfterSeq {
+    #[serde(default)]
+    after_seq: u64,
+}
+
+/// `GET /sim/tenants/{tenant}/writes`
+pub(crate) async fn writes(NamedTenant(tenant): NamedTenant, Query(query): Query<AfterSeq>) -> Json<Value> {
+    Json(json!({ "writes": tenant.meter().writes_after(query.after_seq, WRITES_LISTED_MAX) }))
 }
 
 /// `POST /sim/tenants/{tenant}/reset-counters`

@@ -34,6 +34,8 @@ pub(crate) struct Size {
     pub(crate) orders: u32,
     /// None without contacts, whatever the number.
     pub(crate) subscriptions: u32,
+    /// Tags, when more are wanted than every app has.
+    pub(crate) tags: u32,
 }
 
 impl Size {
@@ -44,7 +46,13 @@ impl Size {
             orders: orders.unwrap_or_else(|| contacts.saturating_mul(2).min(ORDERS_DEFAULT_MAX)),
             subscriptions: subscriptions
                 .unwrap_or_else(|| (contacts.saturating_mul(2) / 5).min(SUBSCRIPTIONS_DEFAULT_MAX)),
+            tags: 0,
         }
+    }
+
+    /// The size with that many tags.
+    pub(crate) const fn with_tags(self, tags: u32) -> Self {
+        Self { tags, ..self }
     }
 }
 
@@ -54,6 +62,7 @@ pub(crate) fn data(size: &Size, currency: Currency, seed: u64) -> Data {
     let mut data = Data::new(currency);
     define_custom_fields(&mut data);
     define_tags(&mut data, &mut random);
+    define_segments(&mut data, size.tags);
     for (id, name) in (1_u64..).map(|number| number * 3).zip(words::LEAD_SOURCES) {
         data.lead_sources.insert(id, (*name).to_owned());
     }
@@ -101,6 +110,14 @@ fn define_tags(data: &mut Data, random: &mut Random) {
             let updated_ms = moment(random, created_ms, LAST_MS);
             data.tags.insert_tag(name, description, category_id, created_ms, updated_ms);
         }
+    }
+}
+
+/// Tags as a marketing tool makes them, up to so many tags in all.
+fn define_segments(data: &mut Data, tags: u32) {
+    let defined = u32::try_from(data.tags.definitions.len()).unwrap_or(u32::MAX);
+    for number in defined..tags {
+        data.tags.insert_tag(&format!("Segment {number:04}"), None, None, FIRST_MS, FIRST_MS);
     }
 }
 
@@ -169,6 +186,14 @@ mod tests {
         assert_eq!(data.model.fields().len(), 8);
         assert!(data.tags.definitions.len() > 20);
         assert_eq!(data.contacts.len(), 0);
+    }
+
+    #[test]
+    fn there_are_as_many_tags_as_are_wanted_and_contacts_carry_them() {
+        let data = super::data(&Size::new(300, None, None).with_tags(500), Currency::default(), 1);
+        assert_eq!(data.tags.definitions.len(), 500);
+        let last = data.tags.definitions.keys().rev().take(100);
+        assert!(last.map(|tag| data.tags.contacts_of(*tag).count()).sum::<usize>() > 20);
     }
 
     #[test]

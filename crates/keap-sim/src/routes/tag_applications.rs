@@ -294,9 +294,25 @@ pub(crate) async fn apply(
 ) -> Result<Json<Value>, Failure> {
     let tag_id = id(&tag_id, "tag_id")?;
     let contact_ids = read_contact_ids(&bytes)?;
+    let results = apply_by(Author::Api, &simulator, &tenant, tag_id, &contact_ids)?;
+    let words: Map<String, Value> = results
+        .into_iter()
+        .map(|(contact_id, applied)| (contact_id.to_string(), applied.word().into()))
+        .collect();
+    Ok(Json(json!({ "results": words })))
+}
+
+/// Applies a tag, and says for each contact what came of it.
+pub(crate) fn apply_by(
+    author: Author,
+    simulator: &Simulator,
+    tenant: &Arc<Tenant>,
+    tag_id: u64,
+    contact_ids: &[u64],
+) -> Result<Vec<(u64, Applied)>, Failure> {
     let mut data = tenant.data();
     require_tag(&data, tag_id)?;
-    let results = data.apply_tag(tag_id, &contact_ids);
+    let results = data.apply_tag(tag_id, contact_ids);
     drop(data);
     let applied: Vec<u64> = results
         .iter()
@@ -305,13 +321,9 @@ pub(crate) async fn apply(
         .collect();
     if !applied.is_empty() {
         let event = Event::now("contactGroup.applied", tag_id).with_contacts(applied);
-        publish(&simulator, &tenant, Author::Api, vec![event]);
+        publish(simulator, tenant, author, vec![event]);
     }
-    let words: Map<String, Value> = results
-        .into_iter()
-        .map(|(contact_id, applied)| (contact_id.to_string(), applied.word().into()))
-        .collect();
-    Ok(Json(json!({ "results": words })))
+    Ok(results)
 }
 
 /// `POST /tags/{tag_id}/contacts:removeTags`
@@ -323,13 +335,24 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, Failure> {
     let tag_id = id(&tag_id, "tag_id")?;
     let contact_ids = read_contact_ids(&bytes)?;
+    remove_by(Author::Api, &simulator, &tenant, tag_id, &contact_ids)
+}
+
+/// Takes a tag off contacts.
+pub(crate) fn remove_by(
+    author: Author,
+    simulator: &Simulator,
+    tenant: &Arc<Tenant>,
+    tag_id: u64,
+    contact_ids: &[u64],
+) -> Result<StatusCode, Failure> {
     let mut data = tenant.data();
     require_tag(&data, tag_id)?;
-    let removed = data.remove_tag(tag_id, &contact_ids);
+    let removed = data.remove_tag(tag_id, contact_ids);
     drop(data);
     if !removed.is_empty() {
         let event = Event::now("contactGroup.removed", tag_id).with_contacts(removed);
-        publish(&simulator, &tenant, Author::Api, vec![event]);
+        publish(simulator, tenant, author, vec![event]);
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -126,7 +126,17 @@ pub(crate) async fn create(
     Extension(tenant): Extension<Arc<Tenant>>,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
-    let request: TagRequest = body(&bytes)?;
+    create_by(Author::Api, &simulator, &tenant, &bytes)
+}
+
+/// Makes a tag.
+pub(crate) fn create_by(
+    author: Author,
+    simulator: &Simulator,
+    tenant: &Arc<Tenant>,
+    bytes: &Bytes,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let request: TagRequest = body(bytes)?;
     let name = request.name.unwrap_or_default();
     let mut data = tenant.data();
     data.tags.require_free_tag_name(&name, None)?;
@@ -136,7 +146,7 @@ pub(crate) async fn create(
     let tag_id = data.tags.insert_tag(&name, description, category_id, now_ms, now_ms);
     let answer = show_by_id(&data.tags, tag_id)?;
     drop(data);
-    publish(&simulator, &tenant, Author::Api, vec![Event::now("contactGroup.add", tag_id)]);
+    publish(simulator, tenant, author, vec![Event::now("contactGroup.add", tag_id)]);
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
@@ -157,15 +167,27 @@ pub(crate) async fn update(
     Query(parameters): Query<Parameters>,
     bytes: Bytes,
 ) -> Result<Json<Value>, Failure> {
-    let tag_id = id(&tag_id, "tag_id")?;
-    let named = mask(&parameters);
+    update_by(Author::Api, &simulator, &tenant, &tag_id, &parameters, &bytes)
+}
+
+/// Changes a tag.
+pub(crate) fn update_by(
+    author: Author,
+    simulator: &Simulator,
+    tenant: &Arc<Tenant>,
+    tag_id: &str,
+    parameters: &Parameters,
+    bytes: &Bytes,
+) -> Result<Json<Value>, Failure> {
+    let tag_id = id(tag_id, "tag_id")?;
+    let named = mask(parameters);
     if let Some(unknown) =
         named.iter().flatten().find(|name| !["name", "description", "category"].contains(*name))
     {
         return Err(unknown_in_mask(unknown));
     }
     let covers = |name: &str, is_given: bool| named.as_ref().map_or(is_given, |names| names.contains(&name));
-    let request: TagRequest = body(&bytes)?;
+    let request: TagRequest = body(bytes)?;
     let mut data = tenant.data();
     let mut tag = data
         .tags
@@ -188,7 +210,7 @@ pub(crate) async fn update(
     data.tags.definitions.insert(tag_id, tag);
     let answer = show_by_id(&data.tags, tag_id)?;
     drop(data);
-    publish(&simulator, &tenant, Author::Api, vec![Event::now("contactGroup.edit", tag_id)]);
+    publish(simulator, tenant, author, vec![Event::now("contactGroup.edit", tag_id)]);
     Ok(Json(answer))
 }
 
@@ -198,9 +220,19 @@ pub(crate) async fn delete(
     Extension(tenant): Extension<Arc<Tenant>>,
     Path(tag_id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    let tag_id = id(&tag_id, "tag_id")?;
+    delete_by(Author::Api, &simulator, &tenant, &tag_id)
+}
+
+/// Deletes a tag.
+pub(crate) fn delete_by(
+    author: Author,
+    simulator: &Simulator,
+    tenant: &Arc<Tenant>,
+    tag_id: &str,
+) -> Result<StatusCode, Failure> {
+    let tag_id = id(tag_id, "tag_id")?;
     tenant.data().delete_tag(tag_id)?;
-    publish(&simulator, &tenant, Author::Api, vec![Event::now("contactGroup.delete", tag_id)]);
+    publish(simulator, tenant, author, vec![Event::now("contactGroup.delete", tag_id)]);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -220,7 +252,8 @@ pub(crate) fn shown(tag: &Tag) -> Value {
     Value::Object(answer)
 }
 
-fn show_by_id(tags: &Tags, tag_id: u64) -> Result<Value, Failure> {
+/// A tag as the API shows it, by its id.
+pub(crate) fn show_by_id(tags: &Tags, tag_id: u64) -> Result<Value, Failure> {
     tags.definitions.get(&tag_id).map(shown).ok_or_else(|| Failure::not_found("tag", &tag_id.to_string()))
 }
 

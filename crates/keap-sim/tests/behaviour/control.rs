@@ -59,6 +59,83 @@ async fn calls_are_counted_and_logged() {
 }
 
 #[tokio::test]
+async fn writes_are_kept_with_what_they_sent_from_when_they_are_asked_for() {
+    let stage = Stage::empty().await;
+    let id = stage.create(&person("Ann")).await;
+    stage.sim(Method::POST, "/writes", &Value::Null).await;
+    stage.patch(&format!("/v2/contacts/{id}"), &json!({ "suffix": "II" })).await;
+    stage.patch("/v2/contacts/999", &json!({ "suffix": "III" })).await;
+    stage.get("/v2/contacts").await;
+    let kept = stage.sim(Method::GET, "/writes", &Value::Null).await.json()["writes"].clone();
+    assert_eq!(kept.as_array().unwrap().len(), 1, "only what took effect is kept: {kept}");
+    assert_eq!(
+        (&kept[0]["operation"], &kept[0]["body"]),
+        (&json!("patch_contact"), &json!({ "suffix": "II" }))
+    );
+    assert_eq!(kept[0]["path"], format!("/crm/rest/v2/contacts/{id}"));
+    let after = format!("/writes?after_seq={}", kept[0]["seq"]);
+    assert_eq!(stage.sim(Method::GET, &after, &Value::Null).await.json(), json!({ "writes": [] }));
+}
+
+#[tokio::test]
+async fn a_person_can_change_one_item_of_a_list_and_leave_the_others() {
+    let stage = Stage::empty().await;
+    let contact = json!({ "given_name": "Ann", "email_addresses": [
+        { "field": "EMAIL1", "email": "one@x.example" }, { "field": "EMAIL2", "email": "two@x.example" } ] });
+    let id = stage.create(&contact).await;
+    let change = async |items: Value, query: &str| {
+        let body = json!({ "email_addresses": items });
+        let changed = stage.sim(Method::PATCH, &format!("/contacts/{id}{query}"), &body).await.json();
+        let mut emails: Vec<String> = changed["email_addresses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| format!("{} {}", item["field"].as_str().unwrap(), item["email"].as_str().unwrap()))
+            .collect();
+        emails.sort();
+        emails
+    };
+    let third = json!([{ "field": "EMAIL3", "email": "three@x.example" }]);
+    let all = ["EMAIL1 one@x.example", "EMAIL2 two@x.example", "EMAIL3 three@x.example"];
+    assert_eq!(change(third.clone(), "?keep_others=true").await, all);
+    assert_eq!(change(json!([{ "field": "EMAIL2" }]), "?keep_others=true").await, [all[0], all[2]]);
+    assert_eq!(change(third, "").await, [all[2]]);
+}
+
+#[tokio::test]
+async fn a_person_can_make_change_apply_and_delete_tags() {
+    let stage = Stage::empty().await;
+    let contact = stage.create(&person("Ann")).await;
+    let made = stage.sim(Method::POST, "/tags", &json!({ "name": "Gold", "description": "x" })).await.json();
+    let tag = made["id"].as_str().unwrap().to_owned();
+    let changed = stage
+        .sim(Method::PATCH, &format!("/tags/{tag}"), &json!({ "name": "Silver", "description": null }))
+        .await;
+    assert_eq!((&changed.json()["name"], changed.json().get("description")), (&json!("Silver"), None));
+    let application = format!("/contacts/{contact}/tags/{tag}");
+    stage.sim(Method::PUT, &application, &Value::Null).await;
+    assert_eq!(stage.contact(&contact).await["tag_ids"], json!([tag]));
+    stage.sim(Method::DELETE, &application, &Value::Null).await;
+    assert_eq!(stage.contact(&contact).await["tag_ids"], json!([]));
+    stage.sim(Method::DELETE, &format!("/tags/{tag}"), &Value::Null).await;
+    assert_eq!(stage.get(&format!("/v2/tags/{tag}")).await.status, 404);
+    let seen = stage.sim(Method::GET, "/changes", &Value::Null).await.json()["changes"].clone();
+    let events: Vec<_> =
+        seen.as_array().unwrap().iter().skip(1).map(|change| change["event_key"].clone()).collect();
+    assert_eq!(
+        events,
+        [
+            "contactGroup.add",
+            "contactGroup.edit",
+            "contactGroup.applied",
+            "contactGroup.removed",
+            "contactGroup.delete"
+        ]
+    );
+    assert_eq!(stage.report().await["calls"]["writes"], 1, "only the contact was made by the API");
+}
+
+#[tokio::test]
 async fn seeding_replaces_the_data_and_repeats_itself() {
     let stage = Stage::empty().await;
     let seeded = async |seed: u64| {

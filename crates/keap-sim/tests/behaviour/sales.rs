@@ -105,9 +105,10 @@ async fn a_seed_repeats_itself_and_its_contacts_do_not_depend_on_what_was_sold()
     let stage = Stage::empty().await;
     let text = async |path: &str| stage.sim(Method::GET, path, &Value::Null).await.text;
     let seeded = stage.sim(Method::POST, "/seed", &json!({ "contacts": 200, "seed": 3 })).await.json();
+    let tags = stage.report().await["tags"].clone();
     assert_eq!(
         seeded,
-        json!({ "contacts": 200, "orders": 400, "subscriptions": 80, "currency": "USD", "seed": 3 })
+        json!({ "contacts": 200, "orders": 400, "subscriptions": 80, "tags": tags, "currency": "USD", "seed": 3 })
     );
     let contacts = text("/contacts?limit=1000").await;
     let (orders, subscriptions) = (text("/orders").await, text("/subscriptions").await);
@@ -122,6 +123,7 @@ async fn a_seed_repeats_itself_and_its_contacts_do_not_depend_on_what_was_sold()
     for body in [
         json!({ "contacts": 1, "orders": 400_001 }),
         json!({ "contacts": 1, "subscriptions": 200_001 }),
+        json!({ "contacts": 1, "tags": 10_001 }),
         json!({ "contacts": 1, "currency": "XXX" }),
     ] {
         let url = format!("{}/sim/tenants/demo/seed", stage.server.url());
