@@ -20,9 +20,9 @@ mod tokens;
 mod upkeep;
 
 use anyhow::Result;
+use keapsync_e2e::quota::without_quota;
 use keapsync_e2e::stage::{Access, Stage};
 use keapsync_xtask::system::{System, SystemOptions};
-use keapsync_xtask::worker_build::Worker;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -88,26 +88,9 @@ fn all_tests() -> Vec<Test> {
     peaceful.into_iter().chain(disturbing).collect()
 }
 
-/// All tests share one OAuth application and so one quota: it is lifted, as the quota has tests of its own.
-fn options() -> SystemOptions {
-    let mut options = SystemOptions::for_tests("e2e");
-    for (variable, flag) in [
-        ("KEAP_CALLS_PER_SECOND", "--calls-per-second"),
-        ("KEAP_CALLS_PER_MINUTE", "--calls-per-minute"),
-        ("KEAP_CALLS_PER_DAY", "--calls-per-day"),
-    ] {
-        options = options.with_variable(Worker::Coordinator, variable, "1000000");
-        options.keap_sim_arguments.extend([flag.to_owned(), "1000000".to_owned()]);
-    }
-    for flag in ["--tenant-calls-per-minute", "--tenant-calls-per-day"] {
-        options.keap_sim_arguments.extend([flag.to_owned(), "1000000".to_owned()]);
-    }
-    options
-}
-
 fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
     runtime.block_on(async {
-        let system = System::start(options()).await?;
+        let system = System::start(without_quota(SystemOptions::for_tests("e2e"))).await?;
         let access = Access::of(&system);
         Ok(Arc::new(Stage::new(system, access)?))
     })

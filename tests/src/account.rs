@@ -73,7 +73,17 @@ pub async fn journey(stage: &Stage, account: &str, tenant: &str) -> Result<Journ
 impl<'a> Account<'a> {
     /// Connects a new account to a new tenant and waits until its hooks are in place.
     pub async fn connect(stage: &'a Stage, about: &str) -> Result<Self> {
+        Self::connect_as(stage, stage.fresh_name(about)).await
+    }
+
+    /// As [`connect`](Self::connect), to a tenant that is filled before. Filling it later would take away what connecting makes there.
+    pub async fn connect_filled(stage: &'a Stage, about: &str, contacts: u32) -> Result<Self> {
         let name = stage.fresh_name(about);
+        Tenant::new(stage.http.clone(), &stage.access.keap, &name).seed(contacts).await?;
+        Self::connect_as(stage, name).await
+    }
+
+    async fn connect_as(stage: &'a Stage, name: String) -> Result<Self> {
         let account = Self {
             stage,
             keap: Tenant::new(stage.http.clone(), &stage.access.keap, &name),

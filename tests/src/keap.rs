@@ -18,6 +18,72 @@ impl Tenant {
         Self { http, base: format!("{origin}/sim/tenants/{name}") }
     }
 
+    /// Does what a person in Keap does at a path of the tenant; `None` when what the path names is not there (any more).
+    pub async fn person(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Option<Value>> {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        let status = response.status();
+        let text = response.text().await?;
+        if status == 404 {
+            return Ok(None);
+        }
+        ensure!(status.is_success(), "the simulator answered {status} to {method} {path}: {text}");
+        Ok(Some(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? }))
+    }
+
+    /// Keeps every write of the API from now on.
+    pub async fn keep_writes(&self) -> Result<()> {
+        self.call(Method::POST, "/writes", None).await.map(drop)
+    }
+
+    /// The writes that were kept, in the order in which they took effect.
+    pub async fn kept_writes(&self) -> Result<Vec<Value>> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let after = all.last().and_then(|write| write["seq"].as_u64()).unwrap_or_default();
+            let listed = self.call(Method::GET, &format!("/writes?after_seq={after}"), None).await?;
+            let Some(page) = listed["writes"].as_array().filter(|page| !page.is_empty()) else {
+                return Ok(all);
+            };
+            all.extend(page.iter().cloned());
+        }
+    }
+
+    /// Every record of a kind (`contacts`, `orders`…) as Keap holds it, whole.
+    pub async fn all(&self, kind: &str) -> Result<Vec<Value>> {
+        let mut all: Vec<Value> = Vec::new();
+        let mut after: u64 = 0;
+        loop {
+            let page = self.call(Method::GET, &format!("/{kind}?limit=1000&after_id={after}"), None).await?;
+            all.extend(page[kind].as_array().cloned().unwrap_or_default());
+            match page["next_after_id"].as_u64() {
+                Some(next) => after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The id of a text field among the tenant's custom fields of a kind (`contacts`, `orders`, `subscriptions`).
+    pub async fn text_field(&self, kind: &str) -> Result<String> {
+        let key = self.call(Method::POST, "/service-keys", None).await?;
+        let key = key["key"].as_str().context("the simulator gave no service key")?;
+        let origin = self.base.split("/sim/").next().unwrap_or_default();
+        let request = self.http.get(format!("{origin}/crm/rest/v2/{kind}/model")).bearer_auth(key);
+        let model: Value = request.send().await?.error_for_status()?.json().await?;
+        let fields = model["custom_fields"].as_array().cloned().unwrap_or_default();
+        let field = fields.iter().find(|field| {
+            field["field_type"] == "TEXT"
+                && !field["label"].as_str().unwrap_or_default().starts_with("keapsync")
+        });
+        field
+            .and_then(|field| field["id"].as_str())
+            .map(str::to_owned)
+            .with_context(|| format!("the model of {kind} has no text field: {model}"))
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
         if let Some(body) = body {

@@ -7,7 +7,9 @@
 )]
 
 pub mod account;
+pub mod chaos;
 pub mod database;
 pub mod keap;
+pub mod quota;
 pub mod stage;
 pub mod wait;

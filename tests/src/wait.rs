@@ -12,8 +12,17 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until `condition` answers with a value. Errors of the condition count as "not yet"; the last one is told when the
 /// deadline passes.
-pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn until<T>(what: &str, condition: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    until_within(PATIENCE, what, condition).await
+}
+
+/// As [`until`], with a patience of one's own.
+pub async fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         let last = match condition().await {
             Ok(Some(value)) => return Ok(value),
@@ -22,7 +31,7 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<Opt
         };
         if Instant::now() >= deadline {
             let why = last.map(|error| format!(": {error:#}")).unwrap_or_default();
-            return Err(anyhow!("waited {} s for {what}, in vain{why}", PATIENCE.as_secs()));
+            return Err(anyhow!("waited {} s for {what}, in vain{why}", patience.as_secs()));
         }
         sleep(INTERVAL).await;
     }

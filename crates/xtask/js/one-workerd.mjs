@@ -23,7 +23,7 @@ const runtime = new Miniflare(
   convertV4MiniflareOptions({
     host: "127.0.0.1",
     cf: false,
-    defaultPersistRoot: storage,
+    resourcePersistencePath: storage,
     unsafeTriggerHandlers: true,
     workers: workers.map(({ name, config, output, port, variables }) => {
       const { workerOptions } = unstable_getMiniflareWorkerOptions(path.join(root, config));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArguments;
+use crate::chaos::ChaosArguments;
 use crate::dev::DevArguments;
 use crate::send_hook::SendHookArguments;
 use crate::simulate::SimulateArguments;
@@ -53,6 +54,8 @@ pub enum Command {
     Bench(BenchArguments),
     /// Run the engine through histories that seeds determine, with everything going wrong that can.
     Simulate(SimulateArguments),
+    /// Edit both sides of a system of its own at random while everything goes wrong, and prove that nothing is lost.
+    Chaos(ChaosArguments),
     /// Send a delivery as Keap makes it, to any deployment.
     SendHook(SendHookArguments),
     /// Install the pinned tools and build everything that `dev` needs.

@@ -14,6 +14,7 @@ pub mod activity;
 pub mod admin_api;
 pub mod artifacts;
 pub mod bench;
+pub mod chaos;
 pub mod cli;
 pub mod database;
 pub mod debian;

@@ -21,6 +21,9 @@ use crate::subprocess::last_lines_of_file;
 /// How long a group may take to end after its stop signal before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(8);
 
+/// How long a group may take to end after it was killed.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
 /// How often a stopping group is looked at.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -152,10 +155,19 @@ impl Service {
         self.stop_group(STOP_GRACE);
     }
 
+    /// Kills the whole group in whatever it is doing, as a crash does, and waits until nothing of it is left.
+    pub fn kill(mut self) {
+        self.end_group(&[(Signal::KILL, KILL_GRACE)]);
+    }
+
     fn stop_group(&mut self, grace: Duration) {
+        self.end_group(&[(self.record.stop_signal.signal(), grace), (Signal::KILL, KILL_GRACE)]);
+    }
+
+    fn end_group(&mut self, signals: &[(Signal, Duration)]) {
         // A dismissed guard must not signal a group whose id may be somebody else's by then.
         let mut guard = self.guard.take();
-        signal_and_wait(self.record.pid, self.record.stop_signal, grace, || {
+        signal_and_wait(self.record.pid, signals, || {
             // Reaping our own child is what makes its group disappear.
             drop(self.child.try_wait());
         });
@@ -195,7 +207,8 @@ impl ProcessRecord {
         let is_somebody_else = self.started.is_some()
             && start_time(self.pid).is_some_and(|started| Some(started) != self.started);
         if !is_somebody_else {
-            signal_and_wait(self.pid, self.stop_signal, STOP_GRACE, || ());
+            let signals = [(self.stop_signal.signal(), STOP_GRACE), (Signal::KILL, KILL_GRACE)];
+            signal_and_wait(self.pid, &signals, || ());
         }
     }
 }
@@ -211,11 +224,12 @@ fn start_guard(pid: i32, stop_signal: StopSignal) -> Result<Child> {
         .context("the guard of a service cannot be started")
 }
 
-fn signal_and_wait(group: i32, stop_signal: StopSignal, grace: Duration, mut reap: impl FnMut()) {
+/// Sends one signal after the other, each when the group outlived the time that the one before gave it.
+fn signal_and_wait(group: i32, signals: &[(Signal, Duration)], mut reap: impl FnMut()) {
     let Some(pid) = Pid::from_raw(group) else { return };
-    for (signal, limit) in [(stop_signal.signal(), grace), (Signal::KILL, Duration::from_secs(2))] {
-        let _gone_already = kill_process_group(pid, signal);
-        let deadline = Instant::now() + limit;
+    for (signal, limit) in signals {
+        let _gone_already = kill_process_group(pid, *signal);
+        let deadline = Instant::now() + *limit;
         while Instant::now() < deadline {
             reap();
             if !group_is_alive(group) {
@@ -329,6 +343,22 @@ mod tests {
         service.stop_group(Duration::from_millis(100));
         assert!(!group_is_alive(group));
         drop(service);
+        std::fs::remove_file(log).unwrap();
+    }
+
+    #[test]
+    fn a_killed_service_gets_no_chance_to_end_in_good_order() {
+        let log = scratch_log("killed");
+        let service = start(
+            "trap 'echo good order; exit' TERM; echo ready; sleep 300 & wait",
+            &log,
+            Lifetime::WithParent,
+        );
+        wait_until("the trap", || service.log_tail(1).contains("ready"));
+        let group = service.record().pid;
+        service.kill();
+        assert!(!group_is_alive(group));
+        assert_eq!(std::fs::read_to_string(&log).unwrap().trim(), "ready");
         std::fs::remove_file(log).unwrap();
     }
 

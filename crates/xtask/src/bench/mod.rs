@@ -11,6 +11,7 @@
 //! - One benchmark runs at a time on one machine; a second one waits.
 //! - A measurement that breaks down is told as a failed check, and the others go on.
 
+mod backfill;
 mod capture_cost;
 mod copy;
 mod database;
@@ -36,7 +37,8 @@ use anyhow::{Context as _, Result, bail};
 use self::machine::Machine;
 use self::processes::Part;
 use self::report::{Measurement, Report};
-use self::testbed::Testbed;
+use self::simulated_keap::Volume;
+use self::testbed::{Quota, Testbed};
 use crate::progress::{Step, say};
 use crate::scratch_postgres::ScratchPostgres;
 use crate::system::{POSTGRES_PART, WorkerRuntime};
@@ -64,6 +66,8 @@ pub struct BenchArguments {
 pub enum Subject {
     /// A full sync, an unchanged one, and COPY for comparison.
     FullSync,
+    /// Everything a business has in Keap into an empty database, and a poll with nothing new.
+    Backfill,
     /// From a hook to the row.
     HookToRow,
     /// From an edited row to Keap.
@@ -80,8 +84,9 @@ pub enum Subject {
 
 impl Subject {
     /// All, in the order in which they are measured.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::FullSync,
+        Self::Backfill,
         Self::HookToRow,
         Self::RowToKeap,
         Self::Load,
@@ -98,6 +103,7 @@ impl Subject {
     fn measurement(self) -> Measurement {
         let (name, title) = match self {
             Self::FullSync => ("full-sync", "Full sync"),
+            Self::Backfill => ("backfill", "Everything of four kinds into an empty database"),
             Self::HookToRow => ("hook-to-row", "Hook received until the row is visible"),
             Self::RowToKeap => ("row-to-keap", "Row edited until Keap is changed"),
             Self::Load => ("load", "Deliveries to the webhook handler"),
@@ -135,11 +141,17 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
     let runtime = if arguments.wrangler_dev { WorkerRuntime::WranglerDev } else { WorkerRuntime::OneWorkerd };
     let (of_database, of_system): (Vec<Subject>, Vec<Subject>) =
         wanted.into_iter().partition(|subject| subject.is_of_database());
+    let (backfill, of_system): (Vec<Subject>, Vec<Subject>) =
+        of_system.into_iter().partition(|subject| *subject == Subject::Backfill);
     let (memory, others): (Vec<Subject>, Vec<Subject>) =
         of_system.into_iter().partition(|subject| *subject == Subject::Memory);
+    for subject in backfill {
+        measure_on_its_own_systems(&workspace, runtime, subject, &mut report).await?;
+    }
     for (subjects, contacts) in [(others, arguments.contacts), (memory, memory::CONTACTS)] {
         if !subjects.is_empty() {
-            let testbed = Testbed::start("bench", runtime, contacts).await?;
+            let volume = Volume::of_contacts(contacts);
+            let testbed = Testbed::start("bench", runtime, &volume, Quota::Lifted).await?;
             measure_on_one_system(&workspace, testbed, &subjects, &mut report).await?;
         }
     }
@@ -169,6 +181,24 @@ fn only_benchmark(workspace: &Workspace) -> Result<File> {
         lock.lock().with_context(|| format!("{} cannot be locked", path.display()))?;
     }
     Ok(lock)
+}
+
+/// Measures a subject that starts systems itself.
+async fn measure_on_its_own_systems(
+    workspace: &Workspace,
+    runtime: WorkerRuntime,
+    subject: Subject,
+    report: &mut Report,
+) -> Result<()> {
+    let mut measurement = subject.measurement();
+    let step = Step::start(format!("Measuring: {}", measurement.title));
+    report.versions = machine::versions(workspace)?;
+    if let Err(error) = backfill::measure(runtime, &mut measurement).await {
+        measurement.check("the measurement came to its end", false, format!("{error:#}"));
+    }
+    report.measurements.push(measurement);
+    step.done();
+    Ok(())
 }
 
 /// Measures on a system one subject after another, and stops it.
@@ -238,7 +268,7 @@ async fn measure_all(
             Subject::Load => load::measure(testbed, &mut measurement).await,
             Subject::Memory => memory::measure(workspace, testbed, &mut measurement).await,
             // Measured without a system.
-            Subject::Database | Subject::Queries => Ok(()),
+            Subject::Database | Subject::Queries | Subject::Backfill => Ok(()),
         };
         if let Err(error) = outcome {
             measurement.check("the measurement came to its end", false, format!("{error:#}"));

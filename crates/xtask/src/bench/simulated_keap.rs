@@ -7,6 +7,27 @@ use serde_json::{Value, json};
 /// The seed of the generated contacts: every benchmark syncs the same ones.
 const SEED: u64 = 7;
 
+/// How much there is in Keap.
+#[derive(Debug, Clone, Copy)]
+pub struct Volume {
+    /// Contacts.
+    pub contacts: u32,
+    /// Orders.
+    pub orders: u32,
+    /// Subscriptions.
+    pub subscriptions: u32,
+    /// Tags; 0 for those that every app has.
+    pub tags: u32,
+}
+
+impl Volume {
+    /// Contacts, and nothing sold to them.
+    #[must_use]
+    pub fn of_contacts(contacts: u32) -> Self {
+        Self { contacts, orders: 0, subscriptions: 0, tags: 0 }
+    }
+}
+
 /// One tenant.
 #[derive(Debug, Clone)]
 pub struct SimulatedKeap {
@@ -35,9 +56,19 @@ impl SimulatedKeap {
         if text.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&text).context("no JSON") }
     }
 
-    /// Replaces all contacts by generated ones, without a hook.
-    pub async fn seed(&self, contacts: u32) -> Result<()> {
-        self.call(Method::POST, "/seed", Some(&json!({"contacts": contacts, "seed": SEED}))).await.map(drop)
+    /// Replaces everything by generated records, without a hook.
+    pub async fn seed(&self, volume: &Volume) -> Result<()> {
+        let Volume { contacts, orders, subscriptions, tags } = volume;
+        let body = json!({
+            "contacts": contacts, "orders": orders, "subscriptions": subscriptions, "tags": tags, "seed": SEED,
+        });
+        self.call(Method::POST, "/seed", Some(&body)).await.map(drop)
+    }
+
+    /// How many calls of one operation there were.
+    pub async fn calls_of(&self, operation: &str) -> Result<u64> {
+        let report = self.report().await?;
+        Ok(report.pointer(&format!("/calls/by_operation/{operation}")).and_then(Value::as_u64).unwrap_or(0))
     }
 
     /// Counts, hooks and calls.

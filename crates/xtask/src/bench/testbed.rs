@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::processes::Part;
-use super::simulated_keap::SimulatedKeap;
+use super::simulated_keap::{SimulatedKeap, Volume};
 use crate::admin_api::AdminApi;
 use crate::progress::Step;
 use crate::send_hook::delivery_url;
@@ -23,6 +23,15 @@ const UNLIMITED: [&str; 3] = ["100000", "1000000", "100000000"];
 /// What lifting the quotas means, for a report.
 pub const QUOTA_CONDITION: &str =
     "Keap's quota is lifted, in the simulator (--calls-per-*) and in the coordinator (KEAP_CALLS_PER_*)";
+
+/// Which quota Keap grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// None that is ever reached.
+    Lifted,
+    /// Keap's own: 25 calls a second, 1500 a minute.
+    OfKeap,
+}
 
 /// How often a condition is asked for while waiting.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -55,31 +64,19 @@ pub struct FinishedRun {
     pub read: u64,
     /// Rows made.
     pub created: u64,
+    /// Rows changed.
+    pub updated: u64,
     /// Rows that agreed already.
     pub unchanged: u64,
 }
 
 impl Testbed {
     /// Starts a system of its own, connects an account and fills its Keap.
-    pub async fn start(name: &str, runtime: WorkerRuntime, contacts: u32) -> Result<Self> {
+    pub async fn start(name: &str, runtime: WorkerRuntime, volume: &Volume, quota: Quota) -> Result<Self> {
         // Without the pooler, whose part Hyperdrive plays in production: the figures are those of the product itself.
         let mut options = SystemOptions { runtime, pooler: false, ..SystemOptions::for_tests(name) };
-        let [second, minute, day] = UNLIMITED;
-        for (variable, limit) in [
-            ("KEAP_CALLS_PER_SECOND", second),
-            ("KEAP_CALLS_PER_MINUTE", minute),
-            ("KEAP_CALLS_PER_DAY", day),
-        ] {
-            options = options.with_variable(Worker::Coordinator, variable, limit);
-        }
-        for (option, limit) in [
-            ("--calls-per-second", second),
-            ("--calls-per-minute", minute),
-            ("--calls-per-day", day),
-            ("--tenant-calls-per-minute", minute),
-            ("--tenant-calls-per-day", day),
-        ] {
-            options.keap_sim_arguments.extend([option.to_owned(), limit.to_owned()]);
+        if quota == Quota::Lifted {
+            lift_quota(&mut options);
         }
         let system = System::start(options).await?;
         let urls = system.urls().clone();
@@ -91,16 +88,19 @@ impl Testbed {
             http,
             system,
         };
-        if let Err(error) = testbed.prepare(contacts).await {
+        if let Err(error) = testbed.prepare(volume).await {
             testbed.stop().await?;
             return Err(error);
         }
         Ok(testbed)
     }
 
-    async fn prepare(&self, contacts: u32) -> Result<()> {
+    async fn prepare(&self, volume: &Volume) -> Result<()> {
+        let contacts = volume.contacts;
         let step =
-            Step::start(format!("Connecting an account and filling its Keap with {contacts} contacts"));
+            Step::start(format!("Filling a Keap with {contacts} contacts and connecting an account to it"));
+        // Before: connecting makes what the sync needs there.
+        self.keap.seed(volume).await?;
         self.api.connect_through_simulator(DEV_ACCOUNT).await?;
         self.until("verified hooks", async || {
             let hooks = self.keap.report().await?;
@@ -110,7 +110,6 @@ impl Testbed {
         })
         .await?;
         self.wait_for_quiet().await?;
-        self.keap.seed(contacts).await?;
         step.done();
         Ok(())
     }
@@ -153,18 +152,30 @@ impl Testbed {
         answer.with_context(|| format!("{url} does not answer"))?.text().await.context("metrics broke off")
     }
 
-    /// Runs a full sync to its end.
+    /// Runs a full sync of contacts to its end.
     pub async fn full_sync(&self) -> Result<FinishedRun> {
+        self.sync("contacts").await
+    }
+
+    /// Runs what `POST /sync/{what}` starts to its end.
+    pub async fn sync(&self, what: &str) -> Result<FinishedRun> {
+        let base = self.system.urls().sync.clone();
+        let separator = if what.contains('?') { '&' } else { '?' };
         let started = Instant::now();
-        let run_id = self.api.start_full_sync(DEV_ACCOUNT).await?;
-        let url = format!("{}/sync/runs/{run_id}?account={DEV_ACCOUNT}", self.system.urls().sync);
-        let (run, wall_time) = self
-            .until("the end of the full sync", async || {
-                let run = self.api.call(Method::GET, &url, None).await?;
-                Ok((!is_under_way(&run)).then(|| (run.clone(), started.elapsed())))
+        let url = format!("{base}/sync/{what}{separator}account={DEV_ACCOUNT}");
+        let begun = self.api.call(Method::POST, &url, None).await?;
+        let ids = begun.get("run_ids").and_then(Value::as_array).context("the answer holds no run_ids")?;
+        let (runs, wall_time) = self
+            .until(&format!("the end of {what}"), async || {
+                let mut runs = Vec::new();
+                for id in ids.iter().filter_map(Value::as_str) {
+                    let url = format!("{base}/sync/runs/{id}?account={DEV_ACCOUNT}");
+                    runs.push(self.api.call(Method::GET, &url, None).await?);
+                }
+                Ok((!runs.iter().any(is_under_way)).then(|| (runs, started.elapsed())))
             })
             .await?;
-        finished_run(&run, wall_time)
+        finished_runs(&runs, wall_time)
     }
 
     /// The server's version.
@@ -227,27 +238,54 @@ impl Testbed {
     }
 }
 
+/// Lifts the quota on both sides.
+fn lift_quota(options: &mut SystemOptions) {
+    let [second, minute, day] = UNLIMITED;
+    for (variable, limit) in
+        [("KEAP_CALLS_PER_SECOND", second), ("KEAP_CALLS_PER_MINUTE", minute), ("KEAP_CALLS_PER_DAY", day)]
+    {
+        let variables = options.worker_variables.entry(Worker::Coordinator).or_default();
+        variables.insert(variable.to_owned(), limit.to_owned());
+    }
+    for (option, limit) in [
+        ("--calls-per-second", second),
+        ("--calls-per-minute", minute),
+        ("--calls-per-day", day),
+        ("--tenant-calls-per-minute", minute),
+        ("--tenant-calls-per-day", day),
+    ] {
+        options.keap_sim_arguments.extend([option.to_owned(), limit.to_owned()]);
+    }
+}
+
 fn is_under_way(run: &Value) -> bool {
     matches!(run.get("state").and_then(Value::as_str), Some("queued" | "running"))
 }
 
-fn finished_run(run: &Value, wall_time: Duration) -> Result<FinishedRun> {
-    if run.get("state").and_then(Value::as_str) != Some("completed") {
-        bail!("the full sync did not complete: {run}");
+/// Runs that were started together, as one: from the first one's start to the last one's end.
+fn finished_runs(runs: &[Value], wall_time: Duration) -> Result<FinishedRun> {
+    let (mut first, mut last) = (i64::MAX, i64::MIN);
+    let mut finished =
+        FinishedRun { own_time: Duration::ZERO, wall_time, read: 0, created: 0, updated: 0, unchanged: 0 };
+    for run in runs {
+        if run.get("state").and_then(Value::as_str) != Some("completed") {
+            bail!("the sync did not complete: {run}");
+        }
+        let moment = |name: &str| {
+            run.get(name).and_then(milliseconds_of).with_context(|| format!("the run has no {name}"))
+        };
+        (first, last) = (first.min(moment("started_at")?), last.max(moment("finished_at")?));
+        let count =
+            |name: &str| run.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
+        finished.read += count("read");
+        finished.created += count("created");
+        finished.updated += count("updated");
+        finished.unchanged += count("unchanged");
     }
-    let moment = |name: &str| {
-        run.get(name).and_then(milliseconds_of).with_context(|| format!("the run has no {name}"))
-    };
-    let own_time = moment("finished_at")? - moment("started_at")?;
-    let count =
-        |name: &str| run.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
-    Ok(FinishedRun {
-        own_time: Duration::from_millis(u64::try_from(own_time).context("the run ended before it started")?),
-        wall_time,
-        read: count("read"),
-        created: count("created"),
-        unchanged: count("unchanged"),
-    })
+    let own_time = last.checked_sub(first).context("no run was started")?;
+    finished.own_time =
+        Duration::from_millis(u64::try_from(own_time).context("a run ended before it started")?);
+    Ok(finished)
 }
 
 /// A moment in milliseconds since the Unix epoch, given as such or as RFC 3339.
@@ -272,15 +310,23 @@ mod tests {
         let texts = json!({"state": "completed", "started_at": "1970-01-01T00:00:01Z",
             "finished_at": "1970-01-01T00:00:03.5Z", "counts": counts});
         for run in [numbers, texts] {
-            let finished = finished_run(&run, Duration::from_secs(4)).unwrap();
+            let finished = finished_runs(&[run], Duration::from_secs(4)).unwrap();
             assert_eq!(finished.own_time, Duration::from_millis(2_500));
             assert_eq!((finished.read, finished.created, finished.unchanged), (7, 5, 2));
         }
     }
 
     #[test]
+    fn runs_that_were_started_together_are_one() {
+        let run = |start: i64, end: i64| json!({"state": "completed", "started_at": start, "finished_at": end, "counts": {"read": 3, "updated": 1}});
+        let finished = finished_runs(&[run(2_000, 3_000), run(1_000, 2_500)], Duration::ZERO).unwrap();
+        assert_eq!((finished.own_time, finished.read, finished.updated), (Duration::from_secs(2), 6, 2));
+        assert!(finished_runs(&[], Duration::ZERO).is_err());
+    }
+
+    #[test]
     fn a_failed_run_is_an_error_that_shows_it() {
         let run = json!({"state": "failed", "error": {"message": "quota"}});
-        assert!(finished_run(&run, Duration::ZERO).unwrap_err().to_string().contains("quota"));
+        assert!(finished_runs(&[run], Duration::ZERO).unwrap_err().to_string().contains("quota"));
     }
 }

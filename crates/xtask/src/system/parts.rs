@@ -70,6 +70,26 @@ impl System {
         self.start_worker(name).await
     }
 
+    /// Kills a worker as a crash does, and starts it again with what it had stored. Where all workers are one process, all of
+    /// them die.
+    pub async fn crash_worker(&mut self, worker: Worker) -> Result<()> {
+        let (part, died) = match self.options.runtime {
+            WorkerRuntime::WranglerDev => (worker.name(), vec![worker]),
+            WorkerRuntime::OneWorkerd => (WORKERS_PART, Worker::ALL.to_vec()),
+        };
+        let service = self.services.remove(part).with_context(|| format!("{part} is not running"))?;
+        service.kill();
+        match self.options.runtime {
+            WorkerRuntime::WranglerDev => self.launch_worker(worker)?,
+            WorkerRuntime::OneWorkerd => self.launch_all_workers()?,
+        }
+        self.record()?;
+        for worker in died {
+            self.wait_for_worker(worker).await?;
+        }
+        Ok(())
+    }
+
     fn stop_part(&mut self, name: &str) -> Result<()> {
         match self.services.remove(name) {
             Some(service) => {

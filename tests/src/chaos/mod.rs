@@ -1,0 +1,314 @@
+//! The proof from end to end: people edit both sides at random while everything goes wrong, and in the end nothing is lost,
+//! nothing is doubled, both sides are equal, and it is quiet.
+//!
+//! # The course
+//! 1. A new account is connected to a new tenant of the simulated Keap, which is full of records, and synced.
+//! 2. People edit: several tasks on each side, often the same few records. Meanwhile the simulator's faults change every few
+//!    seconds, workers are killed without a word and started again, and runs of every kind are started.
+//! 3. The faults end. Within a bound everything comes to rest: no hook, no event, no item of the outbox, no run.
+//! 4. Everything is read once from both sides, and compared by a form of this proof's own; every edit is accounted for; no row has
+//!    two records in Keap.
+//! 5. Then nothing happens any more: no write to Keap, no version of a row moves, while the workers' clock goes on.
+//!
+//! # What the seed determines
+//! Each edit (side, kind, field; the record, as far as the same are there), each spell of faults and each death. Not how they
+//! interleave: the processes are real. A seed that fails is worth running again a few times.
+//!
+//! Kinds of record are those that are asked for, and by default all that are in step ([`EntityType::SYNCED`]): where more become so,
+//! more are edited.
+
+mod compare;
+mod contacts;
+mod edit;
+mod fates;
+mod orders;
+mod people;
+mod pool;
+mod random;
+mod record;
+mod settle;
+mod subscriptions;
+mod tags;
+mod views;
+mod weather;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use keapsync_domain::ids::EntityType;
+use keapsync_xtask::progress::say;
+use keapsync_xtask::supervise::{WATCHDOG_CRON, fire_cron};
+use keapsync_xtask::worker_build::Worker;
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::account::Account;
+use crate::database::{Mirror, connect};
+use crate::stage::Stage;
+
+use self::edit::Edit;
+use self::people::Person;
+use self::pool::Pool;
+use self::random::Random;
+
+/// Tasks that edit at the same time.
+const PEOPLE: usize = 6;
+
+/// How often what edits choose from is read anew.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often the workers' clock ticks while people edit.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Of how many ticks one also starts a run.
+const TICKS_PER_RUN: u64 = 4;
+
+/// How many problems are told in full.
+const TOLD_MAX: usize = 40;
+
+/// How large a proof is.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many edits people make.
+    pub edits: u64,
+    /// What determines them.
+    pub seed: u64,
+    /// How often workers are killed.
+    pub kills: u64,
+    /// Edits a second, over all people.
+    pub edits_per_second: u32,
+    /// How long the silence afterwards is watched.
+    pub quiet: Duration,
+    /// How long coming to rest may take, at each step.
+    pub patience: Duration,
+    /// Contacts to begin with; orders and subscriptions in proportion.
+    pub contacts: u32,
+    /// Kinds of records that are edited and compared; usually all that are in step, [`EntityType::SYNCED`].
+    pub entities: Vec<EntityType>,
+}
+
+/// What people did and what became of it, for people to read.
+#[derive(Clone, Debug)]
+pub struct Report(pub String);
+
+/// Runs the proof. An error tells what does not hold, with the seed.
+pub async fn run(stage: &Stage, options: &Options) -> Result<Report> {
+    let seed = options.seed;
+    prove(stage, options).await.with_context(|| format!("the proof does not hold with seed {seed}"))
+}
+
+async fn prove(stage: &Stage, options: &Options) -> Result<Report> {
+    let entities = options.entities.as_slice();
+    let account = Account::connect_filled(stage, "chaos", options.contacts).await?;
+    prepare(&account, options, entities).await?;
+    let began = Instant::now();
+    let edits = edit_in_bad_weather(&account, options, entities).await?;
+    let edited_in = began.elapsed();
+    say(format!("{} edits made in {:.0} s; waiting for rest", edits.len(), edited_in.as_secs_f64()));
+    let began = Instant::now();
+    let given_up = settle::settle(&account, entities, options.patience).await?;
+    let settled_in = began.elapsed();
+    say(format!("At rest after {:.0} s; comparing", settled_in.as_secs_f64()));
+    let record = record::read(&account.mirror, &account.keap, entities).await?;
+    let comparison = compare::compare(&record);
+    let fates = fates::of(&edits, &record);
+    let duplicates = record.duplicates();
+
+    let mut text = String::new();
+    writeln!(
+        text,
+        "{} edits, seed {}, {} kills, in {:.0} s; at rest {:.0} s later; {} dead letters queued again",
+        edits.len(),
+        options.seed,
+        options.kills,
+        edited_in.as_secs_f64(),
+        settled_in.as_secs_f64(),
+        given_up.replayed
+    )?;
+    writeln!(
+        text,
+        "{} records compared, {} gone on both sides, {} open conflicts, {} refused and told so, {} differences",
+        comparison.compared,
+        comparison.gone,
+        comparison.open,
+        comparison.refused,
+        comparison.differences.len()
+    )?;
+    for (said, count) in &given_up.left {
+        writeln!(text, "{count} dead letters left: {said}")?;
+    }
+    for ((side, fate), count) in &fates.counts {
+        writeln!(text, "{side:?} {fate:?}: {count}")?;
+    }
+    say(text.trim_end());
+    let problems: Vec<&String> =
+        comparison.differences.iter().chain(&fates.problems).chain(&duplicates).collect();
+    ensure!(
+        problems.is_empty(),
+        "{} problems:\n{}\n{text}",
+        problems.len(),
+        problems.iter().take(TOLD_MAX).map(|problem| problem.as_str()).collect::<Vec<_>>().join("\n")
+    );
+    ensure!(
+        edits.len() as u64 * 10 >= options.edits * 9,
+        "only {} of {} edits found a record",
+        edits.len(),
+        options.edits
+    );
+    say(format!("Watching the silence for {:.0} s", options.quiet.as_secs_f64()));
+    settle::silence(&account, options.quiet).await?;
+    writeln!(text, "silent for {:.0} s", options.quiet.as_secs_f64())?;
+    Ok(Report(text))
+}
+
+/// Sets the account up and syncs what is there.
+async fn prepare(account: &Account<'_>, options: &Options, entities: &[EntityType]) -> Result<()> {
+    let change = json!({"delete_in_keap": true});
+    let changed = account.stage.admin(Method::PUT, &account.route("settings"), Some(&change)).await?;
+    ensure!(changed.status == 200, "the settings could not be changed: {}", changed.text);
+    account.keap.keep_writes().await?;
+    for entity in entities {
+        settle::run(account, *entity, "full", options.patience).await?;
+    }
+    account.wait_for_quiet().await
+}
+
+/// Everything at once, until all edits are made; tells those that took place.
+async fn edit_in_bad_weather(
+    account: &Account<'_>,
+    options: &Options,
+    entities: &[EntityType],
+) -> Result<Vec<Edit>> {
+    let mut text_fields = HashMap::new();
+    for entity in entities.iter().copied().filter(|entity| *entity != EntityType::Tag) {
+        text_fields.insert(entity, account.keap.text_field(entity.plural()).await?);
+    }
+    let pool = Pool::default();
+    pool.refresh(&account.mirror, entities).await?;
+    let mut people = Vec::new();
+    for _ in 0..PEOPLE {
+        let client = connect(&account.stage.access.database).await?;
+        people.push(Person {
+            mirror: Mirror { client, account: account.name.clone() },
+            keap: account.keap.clone(),
+            pool: &pool,
+            entities,
+            text_fields: &text_fields,
+            seed: options.seed,
+        });
+    }
+    let progress =
+        Progress { next: AtomicU64::new(0), is_over: AtomicBool::new(false), edits: Mutex::default() };
+    let began = Instant::now();
+    let editing = async {
+        let all = people.iter().map(|person| work(person, options, &progress, began));
+        let outcome = futures_util::future::try_join_all(all).await;
+        progress.is_over.store(true, Ordering::Relaxed);
+        outcome.map(drop)
+    };
+    tokio::try_join!(
+        editing,
+        change_weather(account, options, &progress),
+        kill_workers(account, options, &progress),
+        keep_time(account, &progress, entities),
+        refresh(account, &progress, &pool, entities),
+    )?;
+    Ok(progress.edits.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// How far the edits are.
+struct Progress {
+    next: AtomicU64,
+    is_over: AtomicBool,
+    edits: Mutex<Vec<Edit>>,
+}
+
+impl Progress {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn made(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+}
+
+/// One person's work: the next edit of all, at its time.
+async fn work(person: &Person<'_>, options: &Options, progress: &Progress, began: Instant) -> Result<()> {
+    loop {
+        let number = progress.next.fetch_add(1, Ordering::Relaxed);
+        if number >= options.edits {
+            return Ok(());
+        }
+        let pace = Duration::from_secs(1) / options.edits_per_second;
+        sleep_until(began + pace * u32::try_from(number)?).await;
+        if let Some(edit) = person.edit(number).await? {
+            progress.edits.lock().unwrap_or_else(PoisonError::into_inner).push(edit);
+        }
+    }
+}
+
+async fn change_weather(account: &Account<'_>, options: &Options, progress: &Progress) -> Result<()> {
+    let mut number = 0;
+    while !progress.is_over() {
+        weather::change(&account.keap, options.seed, number).await?;
+        number += 1;
+        sleep(weather::SPELL).await;
+    }
+    Ok(())
+}
+
+/// Kills workers at moments that lie anywhere among the edits.
+async fn kill_workers(account: &Account<'_>, options: &Options, progress: &Progress) -> Result<()> {
+    let mut random = Random::of(options.seed, "deaths", 0);
+    let mut moments: Vec<u64> = (0..options.kills).map(|_| random.below(options.edits)).collect();
+    moments.sort_unstable();
+    for moment in moments {
+        while progress.made() < moment && !progress.is_over() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        // Most work is the coordinator's.
+        let chances = [(3, Worker::Coordinator), (2, Worker::Sync), (1, Worker::Webhook)];
+        let worker = random.weighted(&chances).context("no worker to kill")?;
+        say(format!("Killing {} at edit {}", worker.name(), progress.made()));
+        account.stage.system.lock().await.crash_worker(worker).await?;
+    }
+    Ok(())
+}
+
+/// The workers' clock, and runs that a person or a schedule starts; whatever is down just then misses them.
+async fn keep_time(account: &Account<'_>, progress: &Progress, entities: &[EntityType]) -> Result<()> {
+    let mut ticks: u64 = 0;
+    while !progress.is_over() {
+        // What does not answer is dead just now, and hears of the next tick.
+        let _missed = fire_cron(&account.stage.access.sync, WATCHDOG_CRON).await;
+        ticks += 1;
+        if ticks.is_multiple_of(TICKS_PER_RUN) {
+            for entity in entities {
+                let kind = if ticks.is_multiple_of(TICKS_PER_RUN * 3) { "full" } else { "incremental" };
+                let _missed = account.start(&format!("{}?kind={kind}", entity.plural())).await;
+            }
+        }
+        sleep(CLOCK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+async fn refresh(
+    account: &Account<'_>,
+    progress: &Progress,
+    pool: &Pool,
+    entities: &[EntityType],
+) -> Result<()> {
+    while !progress.is_over() {
+        sleep(REFRESH_INTERVAL).await;
+        pool.refresh(&account.mirror, entities).await?;
+    }
+    Ok(())
+}

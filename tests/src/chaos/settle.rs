@@ -1,0 +1,177 @@
+//! After the faults have ended: waiting until nothing is on its way, within a bound, and then until nothing happens at all.
+
+use crate::account::Account;
+use crate::chaos::people::now_ms;
+use crate::wait::until_within;
+use anyhow::{Context as _, Result, ensure};
+use keapsync_domain::ids::EntityType;
+use keapsync_xtask::progress::detail;
+use keapsync_xtask::supervise::{INCREMENTAL_CRON, WATCHDOG_CRON, fire_cron};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{Instant, interval};
+
+/// How often the clock of the workers ticks here: ten times as fast as in production.
+const WATCHDOG_INTERVAL: Duration = Duration::from_secs(6);
+
+/// How often it is told what is still on its way.
+const REPORT_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How often the silence is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the incremental sync runs during the silence.
+const INCREMENTAL_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What was given up on the way.
+#[derive(Debug)]
+pub struct GivenUp {
+    /// Dead letters that were queued again, as a person would, when the faults had ended.
+    pub replayed: u64,
+    /// Dead letters in the end, by what they say.
+    pub left: BTreeMap<String, u64>,
+}
+
+/// Ends the faults and waits until both sides are at rest.
+pub async fn settle(account: &Account<'_>, entities: &[EntityType], patience: Duration) -> Result<GivenUp> {
+    account.keap.clear_faults().await?;
+    wait_for_rest(account, patience).await?;
+    let replayed = replay(account).await?;
+    wait_for_rest(account, patience).await?;
+    for kind in ["incremental", "full"] {
+        for entity in entities {
+            run(account, *entity, kind, patience).await?;
+        }
+        wait_for_rest(account, patience).await?;
+    }
+    let mut left = BTreeMap::new();
+    for letter in letters(account).await? {
+        let said = format!(
+            "{}: {}",
+            letter["cause"].as_str().unwrap_or("no cause"),
+            letter["message"].as_str().unwrap_or_default()
+        );
+        *left.entry(said).or_default() += 1;
+    }
+    Ok(GivenUp { replayed, left })
+}
+
+/// Runs a sync of one kind of record to its end.
+pub async fn run(account: &Account<'_>, entity: EntityType, kind: &str, patience: Duration) -> Result<Value> {
+    let run_id = account.start(&format!("{}?kind={kind}", entity.plural())).await?;
+    let url = format!("{}/sync/runs/{run_id}?account={}", account.stage.access.sync, account.name);
+    let mut ticks = interval(WATCHDOG_INTERVAL);
+    let what = format!("the end of the {kind} sync of {}", entity.plural());
+    let run = until_within(patience, &what, async || {
+        tick(account, &mut ticks).await?;
+        let run = account.stage.admin(Method::GET, &url, None).await?.json();
+        Ok(["completed", "failed", "stopped"].iter().any(|state| run["state"] == *state).then_some(run))
+    })
+    .await?;
+    ensure!(run["state"] == "completed", "the {kind} sync of {} did not complete: {run}", entity.plural());
+    Ok(run)
+}
+
+/// Waits until no hook waits at Keap, no event here, and nothing in the outbox.
+async fn wait_for_rest(account: &Account<'_>, patience: Duration) -> Result<()> {
+    let (mut ticks, mut reports) = (interval(WATCHDOG_INTERVAL), interval(REPORT_INTERVAL));
+    until_within(patience, "both sides to be at rest", async || {
+        tick(account, &mut ticks).await?;
+        let open = open(account).await?;
+        if futures_util::FutureExt::now_or_never(reports.tick()).is_some() {
+            detail(format!("on its way: {open}"));
+        }
+        ensure!(
+            open.as_object().is_some_and(|open| open.values().all(|count| *count == 0)),
+            "still open: {open}"
+        );
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// What is on its way.
+async fn open(account: &Account<'_>) -> Result<Value> {
+    let keap = account.keap.counts().await?;
+    let status = account.status().await?;
+    let under_way = |run: &&Value| matches!(run["state"].as_str(), Some("queued" | "running"));
+    let runs = status["runs"].as_array().into_iter().flatten().filter(under_way).count();
+    let sql =
+        "select count(*) as n from sync_queue where account_id = $1 and status in ('pending', 'processing')";
+    let outbox = account.mirror.one(sql, &[]).await?;
+    Ok(json!({
+        "hooks": keap["deliveries"]["pending"], "events": status["events"]["open"], "runs": runs, "outbox": outbox["n"],
+    }))
+}
+
+async fn tick(account: &Account<'_>, ticks: &mut tokio::time::Interval) -> Result<()> {
+    // Due at once the first time, and then at each interval; a condition that is asked more often does not wait for it.
+    if futures_util::FutureExt::now_or_never(ticks.tick()).is_some() {
+        fire_cron(&account.stage.access.sync, WATCHDOG_CRON).await?;
+    }
+    Ok(())
+}
+
+/// The dead letters.
+async fn letters(account: &Account<'_>) -> Result<Vec<Value>> {
+    let listed: Value = serde_json::from_str(&account.dead_letters().await?)?;
+    Ok(listed["dead_letters"].as_array().cloned().unwrap_or_default())
+}
+
+/// Queues every dead letter again, and tells how many there were.
+async fn replay(account: &Account<'_>) -> Result<u64> {
+    let count = letters(account).await?.len() as u64;
+    if count > 0 {
+        let url = account.route("dead-letters/replay");
+        let answer = account.stage.admin(Method::POST, &url, Some(&json!({"all": true}))).await?;
+        ensure!(
+            answer.status == 200,
+            "the replay of dead letters answered {}: {}",
+            answer.status,
+            answer.text
+        );
+    }
+    Ok(count)
+}
+
+/// Watches a quiet system: no write to Keap, no row written. The clock of the workers goes on, with its incremental syncs.
+pub async fn silence(account: &Account<'_>, length: Duration) -> Result<()> {
+    let before = mark(account).await?;
+    let began_at = now_ms();
+    let ends = Instant::now() + length;
+    let (mut looks, mut ticks, mut polls) =
+        (interval(LOOK_INTERVAL), interval(WATCHDOG_INTERVAL), interval(INCREMENTAL_INTERVAL));
+    while Instant::now() < ends {
+        looks.tick().await;
+        tick(account, &mut ticks).await?;
+        if futures_util::FutureExt::now_or_never(polls.tick()).is_some() {
+            fire_cron(&account.stage.access.sync, INCREMENTAL_CRON).await?;
+        }
+        let now = mark(account).await?;
+        ensure!(
+            now == before,
+            "a quiet system wrote after {} s: {before} became {now}",
+            (now_ms() - began_at) / 1000
+        );
+    }
+    Ok(())
+}
+
+/// Numbers that grow with every write.
+async fn mark(account: &Account<'_>) -> Result<Value> {
+    let sql = "select (select coalesce(sum(version), 0) from sync_contacts where account_id = $1) as contacts, \
+                   (select coalesce(sum(version), 0) from sync_orders where account_id = $1) as orders, \
+                   (select coalesce(sum(version), 0) from sync_tags where account_id = $1) as tags, \
+                   (select coalesce(sum(version), 0) from sync_subscriptions where account_id = $1) as subscriptions, \
+                   (select count(*) from sync_audit_log where account_id = $1) as audited, \
+                   (select count(*) from sync_queue where account_id = $1) as queued, \
+                   (select count(*) from sync_conflicts where account_id = $1) as conflicts";
+    let mut mark = account.mirror.one(sql, &[]).await?;
+    let writes = account.keap.writes().await.context("the simulator counts no writes")?;
+    if let Some(mark) = mark.as_object_mut() {
+        mark.insert("writes_in_keap".to_owned(), writes.into());
+    }
+    Ok(mark)
+}
