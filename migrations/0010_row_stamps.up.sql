@@ -10,13 +10,16 @@ as $$
 declare
     claims text := nullif(current_setting('request.jwt.claims', true), '');
 begin
+    -- Every edit asks, most of them outside of requests: only a token is worth the subtransaction that an exception's handler takes.
     if claims is null then
         return null;
     end if;
-    return (claims::jsonb ->> 'sub')::uuid;
-exception
-    when invalid_text_representation or invalid_parameter_value then
-        return null;
+    begin
+        return (claims::jsonb ->> 'sub')::uuid;
+    exception
+        when invalid_text_representation or invalid_parameter_value then
+            return null;
+    end;
 end
 $$;
 comment on function public.keapsync_request_user() is 'The user who makes the current request, from its verified token; null outside of requests.';

@@ -79,9 +79,5 @@ create trigger soft_delete before delete on public.sync_tags
     for each row when (session_user <> 'keapsync_engine') execute function public.keapsync_soft_delete();
 create trigger refuse_truncate before truncate on public.sync_tags
     for each statement execute function public.keapsync_refuse_truncate();
-create trigger capture_insert after insert on public.sync_tags
-    for each row when (session_user <> 'keapsync_engine')
-    execute function public.keapsync_capture('tag', 'name', 'category', 'category_id', 'description', 'deleted_at');
-create trigger capture_update after update on public.sync_tags
-    for each row when (session_user <> 'keapsync_engine')
-    execute function public.keapsync_capture('tag', 'name', 'category', 'category_id', 'description', 'deleted_at');
+select public.keapsync_create_capture('public.sync_tags', 'tag',
+    array['name', 'category', 'category_id', 'description', 'deleted_at']);

@@ -137,16 +137,10 @@ create trigger soft_delete before delete on public.sync_subscriptions
     for each row when (session_user <> 'keapsync_engine') execute function public.keapsync_soft_delete();
 create trigger refuse_truncate before truncate on public.sync_subscriptions
     for each statement execute function public.keapsync_refuse_truncate();
-create trigger capture_insert after insert on public.sync_subscriptions
-    for each row when (session_user <> 'keapsync_engine')
-    execute function public.keapsync_capture('subscription', 'keap_contact_id', 'product_id', 'product_name', 'plan_id',
-        'status', 'start_date', 'end_date', 'next_bill_date', 'billing_cycle', 'billing_frequency', 'amount',
-        'currency', 'quantity', 'auto_charge', 'cancel_reason', 'custom_fields', 'deleted_at');
-create trigger capture_update after update on public.sync_subscriptions
-    for each row when (session_user <> 'keapsync_engine')
-    execute function public.keapsync_capture('subscription', 'keap_contact_id', 'product_id', 'product_name', 'plan_id',
-        'status', 'start_date', 'end_date', 'next_bill_date', 'billing_cycle', 'billing_frequency', 'amount',
-        'currency', 'quantity', 'auto_charge', 'cancel_reason', 'custom_fields', 'deleted_at');
+select public.keapsync_create_capture('public.sync_subscriptions', 'subscription',
+    array['keap_contact_id', 'product_id', 'product_name', 'plan_id', 'status', 'start_date', 'end_date', 'next_bill_date',
+        'billing_cycle', 'billing_frequency', 'amount', 'currency', 'quantity', 'auto_charge', 'cancel_reason',
+        'custom_fields', 'deleted_at']);
 
 -- Nearly always nothing waits: the look at an index that is almost empty is all that a page of contacts pays.
 create function public.keapsync_link_waiting() returns trigger

@@ -1,2 +1,2 @@
-drop trigger wake on public.sync_queue;
-drop function public.keapsync_wake();
+drop trigger wake on public.sync_conflicts;
+drop function public.keapsync_wake_decided();

@@ -472,20 +472,113 @@ async fn capture_names_the_fields_of_the_schema() {
     let person = database.person().await;
     for (entity, table, ..) in edits() {
         for trigger in ["capture_insert", "capture_update"] {
-            let arguments: String = person
+            let named: Vec<String> = person
                 .query_one(
-                    "select encode(tgargs, 'escape') from pg_trigger where tgrelid = $1::text::regclass and tgname = $2::text",
+                    "select array(select compared[1] from regexp_matches(prosrc, 'if new\\.(\\w+) is distinct from old\\.\\1 then', 'g') as compared)
+                     from pg_trigger join pg_proc on pg_proc.oid = tgfoid where tgrelid = $1::text::regclass and tgname = $2::text",
                     &[&table, &trigger],
                 )
                 .await
                 .unwrap()
                 .get(0);
-            let named: Vec<&str> = arguments.split("\\000").filter(|name| !name.is_empty()).collect();
             let kind = EntityType::from_name(entity).expect("the kind is known");
-            let mut expected = vec![entity];
-            expected.extend(keapsync_domain::schema::fields(kind).iter().map(|field| field.name));
+            let mut expected: Vec<&str> =
+                keapsync_domain::schema::fields(kind).iter().map(|field| field.name).collect();
             expected.push("deleted_at");
             assert_eq!(named, expected, "{trigger} of {table}");
         }
     }
+}
+
+/// The tables' checks would be read anew with every captured edit, so the engine's policies are what refuses such rows.
+#[tokio::test]
+async fn the_engine_writes_no_queue_item_and_no_status_that_makes_no_sense() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    loaded(&engine).await;
+    person.batch_execute("update sync_contacts set first_name = 'Anna'").await.expect("the edit is captured");
+    for (table, assignment) in [
+        ("sync_queue", "operation = 'upsert'"),
+        ("sync_queue", "status = 'done'"),
+        ("sync_queue", "status = 'processing'"),
+        ("sync_queue", "leased_until = now()"),
+        ("sync_queue", "entity_id = null"),
+        ("sync_status", "sync_direction = 'both'"),
+        ("sync_status", "base = '[]'"),
+        ("sync_status", "base_hash = 'short'"),
+        ("sync_status", "keap_hash = 'short'"),
+        ("sync_status", "conflict_status = 'open'"),
+    ] {
+        let refused = engine
+            .batch_execute(&format!("update {table} set {assignment}"))
+            .await
+            .expect_err("the policy refuses it");
+        assert_eq!(
+            refused.code(),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            "{table} {assignment}: {refused:?}"
+        );
+    }
+    for (table, assignment) in [
+        ("sync_queue", "status = 'processing', leased_until = now()"),
+        ("sync_queue", "status = 'failed', leased_until = null, operation = 'sync', entity_id = null"),
+        (
+            "sync_status",
+            "sync_direction = null, base = null, base_hash = null, keap_hash = null, conflict_status = 'pending'",
+        ),
+    ] {
+        engine
+            .batch_execute(&format!("update {table} set {assignment}"))
+            .await
+            .expect("such rows are written");
+    }
+}
+
+/// A decision may leave the row as it is, so that no edit is captured, and still owe Keap something.
+#[tokio::test]
+async fn a_decision_about_a_conflict_wakes_the_workers_where_pg_net_is_there() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person, superuser) =
+        (database.engine().await, database.person().await, database.superuser().await);
+    loaded(&engine).await;
+    superuser
+        .batch_execute(
+            "create schema net; grant usage on schema net to public;
+             create table net.requests (url text); grant insert on net.requests to public;
+             create function net.http_post(url text, body jsonb default '{}', params jsonb default '{}',
+                 headers jsonb default '{}', timeout_milliseconds integer default 5000) returns bigint
+                 language sql as 'insert into net.requests values (url) returning 1::bigint';
+             create schema vault; grant usage on schema vault to public;
+             create table vault.decrypted_secrets (name text, decrypted_secret text);
+             grant select on vault.decrypted_secrets to public;
+             insert into vault.decrypted_secrets values ('keapsync_coordinator_url', 'https://coordinator.example'),
+                 ('keapsync_internal_token', 'hush')",
+        )
+        .await
+        .expect("the stand-in is made");
+    engine
+        .batch_execute(
+            "insert into sync_conflicts (account_id, entity_type, entity_id, conflict_fields)
+             select account_id, 'contact', id, array[field] from sync_contacts, unnest(array['email', 'phone']) as field",
+        )
+        .await
+        .expect("the conflicts are recorded");
+    engine
+        .batch_execute("update sync_conflicts set resolved_at = now() where conflict_fields = '{email}'")
+        .await
+        .expect("the engine settles one");
+    assert_eq!(count(&superuser, "net.requests").await, 0, "what the engine settles it carries over itself");
+    person
+        .batch_execute("update sync_conflicts set resolution_notes = 'x'")
+        .await
+        .expect("a note is written");
+    assert_eq!(count(&superuser, "net.requests").await, 0, "nothing was decided");
+    person
+        .batch_execute("update sync_conflicts set resolved_at = now() where resolved_at is null")
+        .await
+        .expect("a person settles the other one");
+    assert_eq!(
+        json_of(&superuser, "select url from net.requests").await,
+        json!({"url": "https://coordinator.example/coordinator/demo/wake"})
+    );
 }

@@ -31,7 +31,7 @@ pub async fn measure(owner_url: &str, measurement: &mut Measurement) -> Result<(
     let trigger: String = person
         .query_one(
             "select tgname::text from pg_trigger
-             where tgrelid = 'public.sync_contacts'::regclass and tgfoid = 'public.keapsync_capture'::regproc
+             where tgrelid = 'public.sync_contacts'::regclass and tgfoid = 'public.keapsync_capture_contacts'::regproc
                  and tgtype & 16 <> 0",
             &[],
         )
