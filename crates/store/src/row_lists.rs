@@ -11,12 +11,18 @@ use tokio_postgres::types::Type;
 
 /// Ids are texts. Of one length they are in the order of their numbers, and so a range of them is a range of the table's unique
 /// index; others are compared by length first.
+///
+/// The account is compared outside of the range: where there are no statistics yet, an index that begins with it looks as good.
 const MISSING_OF_ONE_LENGTH: &str = "
-    select mirrored.keap_id, mirrored.id::text
-    from {table} mirrored
-    where mirrored.keap_id > $2 and mirrored.keap_id <= $3 and length(mirrored.keap_id) = length($2)
-        and mirrored.account_id = $1 and mirrored.deleted_at is null and not mirrored.keap_id = any ($4::text[])
-    order by mirrored.keap_id
+    select found.keap_id, found.id::text
+    from (
+        select mirrored.keap_id, mirrored.id, mirrored.account_id, mirrored.deleted_at
+        from {table} mirrored
+        where mirrored.keap_id > $2 and mirrored.keap_id <= $3 and length(mirrored.keap_id) = length($2)
+        offset 0
+    ) as found
+    where found.account_id = $1 and found.deleted_at is null and not found.keap_id = any ($4::text[])
+    order by found.keap_id
     limit $5";
 
 /// Where the length changes, at the beginning and behind the last record: a few times in a run.
@@ -38,12 +44,17 @@ const OPEN: &str = "
     order by 1
     limit $4";
 
+/// The account is compared outside, as above.
 const UNLINKED: &str = "
-    select mirrored.id::text
-    from {table} mirrored
-    where mirrored.keap_id is null and mirrored.account_id = $1 and mirrored.deleted_at is null
-        and mirrored.id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
-    order by mirrored.id
+    select found.id::text
+    from (
+        select mirrored.id, mirrored.account_id
+        from {table} mirrored
+        where mirrored.keap_id is null and mirrored.deleted_at is null
+        offset 0
+    ) as found
+    where found.account_id = $1 and found.id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000')
+    order by found.id
     limit $3";
 
 impl RowLists for Store<'_> {

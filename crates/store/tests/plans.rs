@@ -16,7 +16,8 @@ use keapsync_engine::ports::proof::{
     GuardStore, Held, PlannedAction, PlannedChange, PlannedSide, ProofStore,
 };
 use keapsync_engine::ports::{
-    ConflictRecord, LocalRow, MirrorStore, OutboxStore, RejectedRecord, RemoteKey, RowState, RowWrite,
+    ConflictRecord, LocalRow, MirrorStore, OutboxStore, RejectedRecord, RemoteKey, RowLists, RowState,
+    RowWrite,
 };
 use keapsync_store::Store;
 use serde_json::{Value, json};
@@ -268,6 +269,16 @@ async fn proof_statements(engine: &Client, entity: EntityType, run: &str) {
         let found = watched(engine, &what, store.read_audit(&account, entry.id)).await;
         assert_eq!(found.expect("the log is read"), Some(entry));
     }
+    let what = format!("missing {name}");
+    let missing =
+        watched(engine, &what, store.list_missing(&account, entity, Some("10000"), Some("10400"), &[], page))
+            .await;
+    assert_eq!(missing.expect("rows are listed").len(), 400);
+    let what = format!("open {name}");
+    watched(engine, &what, store.list_open(&account, entity, None, page)).await.expect("rows are listed");
+    let what = format!("unlinked {name}");
+    let unlinked = watched(engine, &what, store.list_unlinked(&account, entity, None, page)).await;
+    assert_eq!(unlinked.expect("rows are listed"), Vec::<String>::new());
     let unsynced = watched(engine, &format!("unsynced {name}"), store.unsynced(&account, entity)).await;
     assert!(unsynced.expect("it is counted").live >= i64::from(CONTACTS / 2));
     let what = format!("requeue of {name}");

@@ -12,7 +12,7 @@ use keapsync_engine::ports::proof::{
     LatestCertificate, LinkedRow, ListedChange, PlannedAction, PlannedChange, PlannedCount, PlannedSide,
     ProofStore,
 };
-use keapsync_engine::ports::{ConflictRecord, MirrorStore, RowState, RowWrite};
+use keapsync_engine::ports::{ConflictRecord, MirrorStore, RowLists, RowState, RowWrite};
 use keapsync_store::Store;
 use serde_json::{Value, json};
 use support::{TestDatabase, account, batch, full_record, hash, insert_as, update_of, with_account};
@@ -98,6 +98,119 @@ async fn linked_rows_come_in_the_order_of_their_keap_ids_as_texts() {
             let rows = store.read_rows(&account(), entity, &keys).await.expect("rows are read");
             assert_eq!(rows.len(), keys.len(), "the keys are those of the account's rows");
         }
+    }
+}
+
+#[tokio::test]
+async fn rows_that_keap_may_have_lost_are_those_between_what_it_listed() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let (store, person) = (Store::new(&engine), database.person().await);
+    with_account(&engine).await;
+    let other = AccountId::parse("other").expect("the name is valid");
+    store.upsert_account(&other, "Other", "active", "{}").await.expect("the account is mirrored");
+    let ids: Vec<u32> = (1..=25).chain(95..=130).chain(990..=1010).collect();
+    for entity in EntityType::ALL {
+        let rows: Vec<RowWrite> =
+            ids.iter().map(|id| insert_as(entity, &id.to_string(), &json!({}))).collect();
+        written(&store, &account(), entity, rows).await;
+        written(&store, &other, entity, vec![insert_as(entity, "50", &json!({}))]).await;
+        let delete =
+            format!("delete from sync_{} where account_id = 'demo' and keap_id = '100'", entity.plural());
+        person.execute(&delete, &[]).await.expect("a row is deleted");
+        let mut told = Vec::new();
+        for (after, until) in [
+            (None, None),
+            (None, Some(9)),
+            (Some(9), Some(25)),
+            (Some(10), Some(20)),
+            (Some(20), Some(99)),
+            (Some(99), Some(995)),
+            (Some(995), Some(1005)),
+            (Some(1000), None),
+            (Some(200), Some(900)),
+        ] {
+            for (present, limit) in [(vec![], 1000), (vec![12_u32, 101, 1001], 1000), (vec![12, 997], 3)] {
+                let expected: Vec<String> = ids
+                    .iter()
+                    .filter(|id| **id != 100 && !present.contains(*id))
+                    .filter(|id| {
+                        after.is_none_or(|after| **id > after) && until.is_none_or(|until| **id <= until)
+                    })
+                    .take(limit)
+                    .map(u32::to_string)
+                    .collect();
+                let text = |bound: Option<u32>| bound.map(|bound| bound.to_string());
+                let listed: Vec<String> = present.iter().map(u32::to_string).collect();
+                let missing = store
+                    .list_missing(
+                        &account(),
+                        entity,
+                        text(after).as_deref(),
+                        text(until).as_deref(),
+                        &listed,
+                        limit,
+                    )
+                    .await
+                    .expect("rows are listed");
+                let found: Vec<String> = missing.into_iter().map(|row| row.keap_id).collect();
+                assert_eq!(found, expected, "{entity:?} {after:?} {until:?} {present:?} {limit}");
+                told.extend(found);
+            }
+        }
+        assert!(told.len() > ids.len());
+    }
+}
+
+#[tokio::test]
+async fn rows_with_open_edits_and_rows_without_a_record_are_listed_by_pages() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let (store, person) = (Store::new(&engine), database.person().await);
+    with_account(&engine).await;
+    for entity in EntityType::ALL {
+        let rows = (1..=9).map(|id| insert_as(entity, &id.to_string(), &json!({}))).collect();
+        written(&store, &account(), entity, rows).await;
+        let edit = format!(
+            "update sync_{} set {column} = 'a' where keap_id in ('1', '2', '3', '4');
+             update sync_{0} set {column} = 'b' where keap_id in ('1', '2');
+             update sync_queue set status = 'completed' where keap_id = '3'",
+            entity.plural(),
+            column = text_column(entity)
+        );
+        person.batch_execute(&edit).await.expect("people edit");
+        let mut unlinked = Vec::new();
+        for _ in 0..5 {
+            unlinked.push(inserted_by_person(&person, entity).await);
+        }
+        let gone = unlinked.swap_remove(2);
+        let delete = format!("delete from sync_{} where id = $1::text::uuid", entity.plural());
+        person.execute(&delete, &[&gone]).await.expect("one is deleted");
+        let linked = all_linked(&store, entity, 100).await;
+        let mut open: Vec<String> = linked
+            .iter()
+            .filter(|row| ["1", "2", "4"].contains(&row.keap_id.as_str()))
+            .map(|row| row.id.clone())
+            .chain(unlinked.iter().cloned())
+            .chain([gone])
+            .collect();
+        open.sort();
+        unlinked.sort();
+        let (mut open_told, mut unlinked_told): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        loop {
+            let after = open_told.last().cloned();
+            let page =
+                store.list_open(&account(), entity, after.as_deref(), 3).await.expect("rows are listed");
+            let after = unlinked_told.last().cloned();
+            let more =
+                store.list_unlinked(&account(), entity, after.as_deref(), 3).await.expect("rows are listed");
+            if page.is_empty() && more.is_empty() {
+                break;
+            }
+            open_told.extend(page);
+            unlinked_told.extend(more);
+        }
+        assert_eq!((open_told, unlinked_told), (open, unlinked), "{entity:?}");
     }
 }
 
