@@ -6,7 +6,7 @@ create index sync_audit_log_run_idx on public.sync_audit_log (run_id, id) where 
 -- The sync's own session is not captured. An edit that somebody asks it for (undo) is made here, and leaves what the capture of a
 -- person's edit leaves: the old values in the base, an item in the outbox, an entry in the audit log. An undo is an edit like any
 -- other: it is merged with what Keap holds, and can be undone.
-grant execute on function public.keapsync_check_parts(jsonb) to keapsync_engine;
+grant execute on function public.keapsync_check_json(name, jsonb), public.keapsync_check_parts(jsonb) to keapsync_engine;
 create function public.keapsync_edit(account text, entity text, row_id uuid, expected_version integer, new_values jsonb,
         deletes boolean, operation text, note jsonb, run uuid)
     returns boolean
@@ -34,9 +34,7 @@ begin
     if before is null then
         return false;
     end if;
-    if new_values ?| '{emails,phones,addresses,tags,line_items}' then
-        perform public.keapsync_check_parts(new_values);
-    end if;
+    perform public.keapsync_check_json(mirrored::text::name, new_values);
 
     -- Typed first, so that 12.5 is no change of 12.500.
     select string_agg(format('%1$I = typed.%1$I', schema.field), ', ' order by schema.position) into assignments

@@ -231,6 +231,7 @@ async fn an_edit_that_cannot_be_made_leaves_no_trace() {
         json!({"keap_contact_id": "a"}),
         json!({"line_items": {"no": "list"}}),
         json!({"line_items": ["no object"]}),
+        json!({"custom_fields": (0..101).fold(json!({}), |inner, _| json!({"a": inner}))}),
         json!({"extra": {}}),
         json!({"sync_status": "completed"}),
     ] {
