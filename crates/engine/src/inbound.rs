@@ -23,7 +23,7 @@ use keapsync_domain::policy::{Policies, Policy};
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::run::Counts;
-use keapsync_domain::schema::fields;
+use keapsync_domain::schema::{FieldKind, fields, position};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::capability::{CreateKey, capability};
 use keapsync_keap::orders::line_steps::aligned;
@@ -65,8 +65,19 @@ pub struct Origin {
     pub source: WriteSource,
     /// The run, when there is one.
     pub run_id: Option<String>,
-    /// Lines of the one order applied that our own update made just now: the row's name of each, and Keap's id.
-    pub made_lines: Vec<(String, String)>,
+    /// Lines of the one order applied that our own update made just now.
+    pub made_lines: Vec<MadeLine>,
+}
+
+/// A line that our own update made in Keap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeLine {
+    /// The version of the row in which the name stands for the line: a later edit may have moved it.
+    pub row_version: i32,
+    /// What the row's list calls it (`#2` by position).
+    pub name: String,
+    /// Keap's id of it.
+    pub id: String,
 }
 
 /// Applies records read from Keap, at most a page of them.
@@ -100,6 +111,7 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
         }
         let keys: Vec<RemoteKey> = open.iter().map(|remote| key_of(remote, origin.source)).collect();
         let known = world.store.read_known(world.account, entity, &keys).await?;
+        let known = with_made(world, entity, &open, known).await?;
         let plan = plan_page(&open, known, arrived_at, &world.settings.policies, &origin.made_lines);
         applied.counts.unchanged += plan.unchanged;
         applied.unsettled.extend(plan.unclear);
@@ -208,6 +220,73 @@ pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
     Err(Failure::new(FailureClass::Conflict, "the row keeps changing; its deletion in Keap is applied later"))
 }
 
+/// Adds the rows that records without one were made of. A record that cannot carry its row's id is told by what Keap keeps
+/// unique of it; otherwise the hook of our own create, when it comes before the answer, would make a second row.
+async fn with_made<T, S: MirrorStore, C>(
+    world: &World<'_, T, S, C>,
+    entity: EntityType,
+    remotes: &[RemoteRecord],
+    mut known: Vec<KnownRow>,
+) -> Result<Vec<KnownRow>, Failure> {
+    let key = key_fields(capability(entity).create_key);
+    let met: HashSet<&str> = known.iter().map(|known| known.keap_id.as_str()).collect();
+    let strangers: Vec<&RemoteRecord> =
+        remotes.iter().filter(|remote| !met.contains(remote.keap_id.as_str())).collect();
+    if key.is_empty() || strangers.is_empty() {
+        return Ok(known);
+    }
+    let mut unlinked = unlinked_rows(world, entity).await?;
+    for remote in strangers {
+        let is_same = |row: &LocalRow| {
+            let same_in = |name: &&str| {
+                let kind = position(entity, name).and_then(|position| fields(entity).get(position));
+                let (there, here) = (remote.record.get_by_name(name), row.record.get_by_name(name));
+                kind.is_some_and(|field| !is_empty(field.kind, here) && same(field.kind, there, here))
+            };
+            key.iter().all(same_in)
+        };
+        if let Some(found) = unlinked.iter().position(is_same) {
+            let row = Some(unlinked.swap_remove(found));
+            known.push(KnownRow { keap_id: remote.keap_id.clone(), row });
+        }
+    }
+    Ok(known)
+}
+
+/// Live rows that no record of Keap is known for.
+async fn unlinked_rows<T, S: MirrorStore, C>(
+    world: &World<'_, T, S, C>,
+    entity: EntityType,
+) -> Result<Vec<LocalRow>, Failure> {
+    let mut rows: Vec<LocalRow> = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let (account, limit) = (world.account, PAGE_RECORDS_MAX);
+        let ids = world.store.list_unlinked(account, entity, after.as_deref(), limit).await?;
+        if !ids.is_empty() {
+            rows.extend(world.store.read_rows(account, entity, &ids).await?);
+        }
+        if ids.len() < limit {
+            return Ok(rows);
+        }
+        after = ids.into_iter().next_back();
+    }
+}
+
+/// What tells a record that cannot carry its row's id.
+fn key_fields(key: CreateKey) -> &'static [&'static str] {
+    match key {
+        CreateKey::RowLink => &[],
+        CreateKey::Name => &["name"],
+        CreateKey::ContactPlanStart => &["keap_contact_id", "plan_id", "start_date"],
+    }
+}
+
+/// Whether a value says nothing.
+fn is_empty(kind: FieldKind, value: &Value) -> bool {
+    same(kind, value, &Value::Null)
+}
+
 pub(crate) fn key_of(remote: &RemoteRecord, source: WriteSource) -> RemoteKey {
     RemoteKey {
         keap_id: remote.keap_id.clone(),
@@ -276,7 +355,7 @@ pub(crate) fn plan_page(
     known: Vec<KnownRow>,
     arrived_at: Timestamp,
     policies: &Policies,
-    made_lines: &[(String, String)],
+    made_lines: &[MadeLine],
 ) -> PagePlan {
     let mut known: HashMap<String, Option<LocalRow>> =
         known.into_iter().map(|row| (row.keap_id, row.row)).collect();
@@ -438,14 +517,11 @@ pub struct Meeting {
 
 /// Merges a remote record with its row. `made_lines` are those of [`Origin`].
 #[must_use]
-pub fn meet(
-    remote: &RemoteRecord,
-    row: &LocalRow,
-    policies: &Policies,
-    made_lines: &[(String, String)],
-) -> Meeting {
+pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, made_lines: &[MadeLine]) -> Meeting {
     let base = base_of(row);
-    let (base, record) = match aligned(&base, &row.record, &remote.record, made_lines) {
+    let named = made_lines.iter().filter(|line| line.row_version == row.version);
+    let sent: Vec<(String, String)> = named.map(|line| (line.name.clone(), line.id.clone())).collect();
+    let (base, record) = match aligned(&base, &row.record, &remote.record, &sent) {
         Some(lines) => (lines.base, lines.row),
         None => (base, row.record.clone()),
     };

@@ -7,21 +7,24 @@
 //!
 //! Entities go one after the other, each behind those that its records refer to. Each record fails alone, with what hangs on it. An outage is no fault of a record: its items wait and the attempt does not count.
 
-use crate::inbound::{Applied, DELETED_AT, Origin, apply, apply_delete, is_edited_in_keap, meet};
+use crate::inbound::{Applied, DELETED_AT, MadeLine, Origin, apply, apply_delete, is_edited_in_keap, meet};
 use crate::ports::proof::{GuardStore, Held};
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
 use keapsync_domain::backoff::{DELAY_MAX_MS, delay_ms};
+use keapsync_domain::canonical::slot_entries;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{ATTEMPTS_MAX, OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS};
+use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
-use keapsync_domain::schema::fields;
+use keapsync_domain::schema::{SlotKind, fields};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::capability::{DeleteSupport, capability};
 use keapsync_keap::records::{Change, Written};
 use keapsync_keap::transport::Transport;
+use serde_json::Value;
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -246,7 +249,7 @@ async fn put_back<T, S: OutboxStore, C>(
     Ok(edit.item_ids.len())
 }
 
-fn origin(made_lines: Vec<(String, String)>) -> Origin {
+fn origin(made_lines: Vec<MadeLine>) -> Origin {
     Origin { source: WriteSource::Outbox, run_id: None, made_lines }
 }
 
@@ -280,8 +283,10 @@ async fn carry<T: Transport, S: MirrorStore, C: Clock>(
             };
             remote
         }
-        (None, _) if row.deleted_at.is_some() && edit.claims <= 1 => return Ok(()),
-        // Nor can an earlier attempt have made it.
+        // Nor can an earlier attempt have made it where the contact is not there. A deleted row does not learn when it is.
+        (None, _) if row.deleted_at.is_some() && (edit.claims <= 1 || row.waits_for_contact) => {
+            return Ok(());
+        }
         (None, _) if row.waits_for_contact => {
             return Err(Failure::new(
                 FailureClass::Conflict,
@@ -295,7 +300,7 @@ async fn carry<T: Transport, S: MirrorStore, C: Clock>(
                 None
             };
             match found {
-                Some(remote) => remote,
+                Some(remote) => of_row(remote, row),
                 None if row.deleted_at.is_some() => return Ok(()),
                 None => return create(world, row).await,
             }
@@ -334,7 +339,13 @@ async fn create<T: Transport, S: MirrorStore, C: Clock>(
     row: &LocalRow,
 ) -> Result<(), Failure> {
     let made = world.keap.create(&row.id, &row.record, &|| world.clock.now()).await?;
-    finish(world, made, Vec::new()).await
+    finish(world, of_row(made, row), Vec::new()).await
+}
+
+/// A record that was made of the row. Not every kind of record can carry the row's id, so it is said here: without it the record
+/// would become a second row.
+fn of_row(remote: RemoteRecord, row: &LocalRow) -> RemoteRecord {
+    RemoteRecord { row_id: Some(row.id.clone()), ..remote }
 }
 
 async fn update<T: Transport, S: MirrorStore, C: Clock>(
@@ -370,7 +381,26 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
         changed: &changed,
     };
     let Written { remote, made_lines } = world.keap.update(&change, &|| world.clock.now()).await?;
+    let made_lines = named_as_in(&row, change.wanted, made_lines);
     finish(world, remote, made_lines).await
+}
+
+/// The made lines by the names that the row's list has for them: what was sent is in the order of the merge, not of the row.
+fn named_as_in(row: &LocalRow, sent: &Record, made: Vec<(String, String)>) -> Vec<MadeLine> {
+    let lines_of = |record: &Record| -> Vec<(String, Value)> {
+        let entries = slot_entries(SlotKind::Item, record.get_by_name("line_items"));
+        entries.map(|(name, line)| (name, line.clone())).collect()
+    };
+    let (mut held, sent) = (lines_of(&row.record), lines_of(sent));
+    let mut named = Vec::with_capacity(made.len());
+    for (sent_name, id) in made {
+        let line = sent.iter().find(|(name, _)| *name == sent_name).map(|(_, line)| line);
+        if let Some(position) = held.iter().position(|(_, held)| Some(held) == line) {
+            let (name, _) = held.remove(position);
+            named.push(MadeLine { row_version: row.version, name, id });
+        }
+    }
+    named
 }
 
 /// The row as it is now; `None` when it was purged.
@@ -387,7 +417,7 @@ async fn reread<T, S: MirrorStore, C>(
 async fn finish<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
-    made_lines: Vec<(String, String)>,
+    made_lines: Vec<MadeLine>,
 ) -> Result<(), Failure> {
     let applied = merge_in(world, remote, made_lines).await?;
     if applied.pending.is_empty() {
@@ -403,7 +433,7 @@ async fn finish<T, S: MirrorStore, C: Clock>(
 async fn merge_in<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
-    made_lines: Vec<(String, String)>,
+    made_lines: Vec<MadeLine>,
 ) -> Result<Applied, Failure> {
     let entity = remote.record.entity();
     let applied = apply(world, entity, &origin(made_lines), vec![remote], Vec::new()).await?;

@@ -201,7 +201,7 @@ pub struct WriteOutcome {
 }
 
 /// The mirrored tables and their status rows.
-pub trait MirrorStore {
+pub trait MirrorStore: RowLists {
     /// Finds the rows of remote records, by Keap id or by the row id they carry. Records without a row are absent from the answer.
     async fn read_known(
         &self,
