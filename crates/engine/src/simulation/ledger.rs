@@ -5,16 +5,17 @@
 //!   statement records it in a conflict or as refused. The one exception is a person's write in Keap between the drain's read and its
 //!   write: Keap has no conditional writes, so nobody could have seen it. These are counted, not excused silently.
 //! - *No flip-flop*: the engine never brings back a value that a side has shown and left, unless a conflict is recorded with it.
-//! - *No resurrection*: a row that was deleted because its contact was never comes back, nor does a second row for it.
+//! - *No resurrection*: a row that was deleted because its record was never comes back, nor does a second row for it.
 //! - *Audit completeness*: the row after a write, overlaid with the old values in the write's audit entry, is the row before it.
-//! - *One effect*: no second row for a contact that was made from a row, and no second contact for a row.
+//! - *One effect*: no second row for a record that was made from a row, no second record for a row, and no line of an order twice.
 
-use super::cells::{CELLS, Cells, NAMES, READ_ONLY, ValueNumber, numbers_in};
+use super::cells::{CELLS, Cells, LINES_MAX, ValueNumber, numbers_in, shape};
 use super::keap_side::KeapChange;
 use super::mirror_side::RowChange;
 use super::verdict::{Invariant, Violation};
 use crate::inbound::DELETED_AT;
 use crate::ports::{LocalRow, RowWrite};
+use keapsync_domain::ids::EntityType;
 use keapsync_domain::merge::Side;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Fate {
     author: Option<Side>,
     authored_at_step: u64,
+    /// When somebody took it away in Keap.
+    removed_at_step: u64,
     shown_in_keap: bool,
     shown_in_mirror: bool,
     left_in_keap: bool,
@@ -31,16 +34,55 @@ struct Fate {
     is_recorded: bool,
 }
 
+/// A record, by its entity and Keap's id.
+type RecordKey = (EntityType, u64);
+
 /// Follows values.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     fates: Vec<Fate>,
-    /// Contacts whose deletion has reached the mirror.
-    deletions_applied: BTreeSet<u64>,
-    /// When somebody cleared a cell in Keap, by contact and cell: nothing has no number to follow.
-    cleared_at_step: BTreeMap<(u64, usize), u64>,
+    /// Records whose deletion has reached the mirror.
+    deletions_applied: BTreeSet<RecordKey>,
+    /// When somebody cleared a cell in Keap, by record and cell: nothing has no number to follow.
+    cleared_at_step: BTreeMap<(RecordKey, usize), u64>,
     /// Values written in Keap that no read could have seen before our write replaced them.
     pub unobservable: u64,
+}
+
+/// What changed in one place of a record: a cell, or a line of an order.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// The cell; `None` for a line.
+    cell: Option<usize>,
+    name: &'static str,
+    old: ValueNumber,
+    new: ValueNumber,
+}
+
+/// What two states differ in. Lines have no fixed place: one that is gone and one that is new are a step each.
+fn steps(before: &Cells, after: &Cells) -> impl Iterator<Item = Step> {
+    let (before, after) = (*before, *after);
+    let cells = (0..CELLS).map(move |cell| Step {
+        cell: Some(cell),
+        name: before.name(cell),
+        old: before.get(cell),
+        new: after.get(cell),
+    });
+    let line = move |of: Cells, other: Cells, position: usize| {
+        let value = of.lines.iter().nth(position).map_or(0, |line| line.value);
+        if other.lines.iter().any(|line| line.value == value) { 0 } else { value }
+    };
+    let gone = (0..LINES_MAX).map(move |position| (line(before, after, position), 0));
+    let came = (0..LINES_MAX).map(move |position| (0, line(after, before, position)));
+    let count = if before.lines.len() + after.lines.len() == 0 { 0 } else { 2 * LINES_MAX };
+    let lines = gone.chain(came).take(count);
+    let lines = lines.map(|(old, new)| Step { cell: None, name: "line_items", old, new });
+    cells.chain(lines).filter(|step| step.old != step.new)
+}
+
+/// Whether a conflict's field is a place, or has it as a part.
+fn is_about(field: &str, name: &str) -> bool {
+    field == name || field == DELETED_AT || field.split('.').next() == Some(name)
 }
 
 impl Ledger {
@@ -53,10 +95,9 @@ impl Ledger {
         &mut self.fates[position]
     }
 
-    fn show(&mut self, side: Side, before: Option<&Cells>, after: &Cells) {
-        for cell in 0..CELLS {
-            let (old, new) = (before.map_or(0, |cells| cells.get(cell)), after.get(cell));
-            if old != new && old != 0 {
+    fn show(&mut self, side: Side, before: &Cells, after: &Cells) {
+        for Step { old, new, .. } in steps(before, after) {
+            if old != 0 {
                 match side {
                     Side::Keap => self.fate(old).left_in_keap = true,
                     Side::Supabase => self.fate(old).left_in_mirror = true,
@@ -73,33 +114,33 @@ impl Ledger {
 
     /// A person wrote on a side.
     pub(super) fn person_wrote(&mut self, side: Side, before: Option<&Cells>, after: &Cells, step: u64) {
-        for cell in 0..CELLS {
-            let (old, new) = (before.map_or(0, |cells| cells.get(cell)), after.get(cell));
-            if new != old && new != 0 {
-                let fate = self.fate(new);
-                fate.author = Some(side);
-                fate.authored_at_step = step;
-            }
+        let nothing = Cells::empty(after.entity);
+        let before = before.unwrap_or(&nothing);
+        for Step { new, .. } in steps(before, after).filter(|step| step.new != 0) {
+            let fate = self.fate(new);
+            fate.author = Some(side);
+            fate.authored_at_step = step;
         }
         self.show(side, before, after);
     }
 
     /// A person wrote in Keap.
     pub(super) fn person_wrote_keap(&mut self, change: &KeapChange, step: u64) {
-        let (before, after) = (change.before.unwrap_or_default(), change.after.unwrap_or_default());
-        for cell in (0..CELLS).filter(|cell| after.get(*cell) == 0 && before.get(*cell) != 0) {
-            self.cleared_at_step.insert((change.id, cell), step);
+        let nothing = Cells::empty(change.entity);
+        let (before, after) = (change.before.unwrap_or(nothing), change.after.unwrap_or(nothing));
+        for Step { cell, old, .. } in steps(&before, &after).filter(|step| step.new == 0) {
+            match cell {
+                Some(cell) => {
+                    self.cleared_at_step.insert(((change.entity, change.id), cell), step);
+                }
+                None => self.fate(old).removed_at_step = step,
+            }
         }
         self.person_wrote(Side::Keap, change.before.as_ref(), &after, step);
     }
 
-    /// The engine wrote a row. `there`: what Keap holds at this moment; a value that Keap shows now is no old one.
-    pub(super) fn engine_wrote_row(
-        &mut self,
-        change: &RowChange,
-        write: &RowWrite,
-        there: &Cells,
-    ) -> Result<(), Violation> {
+    /// Notes what a statement records besides the row.
+    fn record(&mut self, write: &RowWrite) {
         let mut recorded = Vec::new();
         for conflict in &write.conflicts {
             for value in [&conflict.base, &conflict.keap, &conflict.supabase] {
@@ -110,32 +151,44 @@ impl Ledger {
         for value in recorded {
             self.fate(value).is_recorded = true;
         }
+    }
+
+    /// The engine wrote a row. `there`: what Keap holds at this moment; a value that Keap shows now is no old one.
+    pub(super) fn engine_wrote_row(
+        &mut self,
+        change: &RowChange,
+        write: &RowWrite,
+        there: Option<&Cells>,
+    ) -> Result<(), Violation> {
+        self.record(write);
+        let entity = change.after.record.entity();
+        let nothing = Cells::empty(entity);
         let before = change.before.as_ref().map(|row| Cells::of_record(&row.record));
         let after = Cells::of_record(&change.after.record);
-        let keap_id: u64 = write.keap_id.parse().unwrap_or(0);
+        let key: RecordKey = (entity, write.keap_id.parse().unwrap_or(0));
+        let what = || format!("{} {}", entity.as_str(), write.keap_id);
         if let (Some(row), Some(cells)) = (&change.before, &before) {
+            let there = there.unwrap_or(&nothing);
             self.check_overwritten((row, cells), (&change.after, &after), write, there)?;
             check_audit(row, cells, &change.after, write)?;
-            let was_deleted_there = row.deleted_at.is_some() && self.deletions_applied.contains(&keap_id);
+            let was_deleted_there = row.deleted_at.is_some() && self.deletions_applied.contains(&key);
             if was_deleted_there && change.after.deleted_at.is_none() {
                 return Err(Violation::new(
                     Invariant::NoResurrection,
-                    format!("row of contact {keap_id} was deleted with it, and came back by an old reading"),
+                    format!("row of {} was deleted with it, and came back by an old reading", what()),
                 ));
             }
             let is_agreed = change.after.deleted_at.is_some() && change.after.base_delta.is_empty();
             if is_agreed {
-                self.deletions_applied.insert(keap_id);
+                self.deletions_applied.insert(key);
             }
-        } else if self.deletions_applied.contains(&keap_id) {
+        } else if self.deletions_applied.contains(&key) {
             return Err(Violation::new(
                 Invariant::NoResurrection,
-                format!(
-                    "contact {keap_id} was deleted on both sides, and an old reading made a new row of it"
-                ),
+                format!("{} was deleted on both sides, and an old reading made a new row of it", what()),
             ));
         }
-        self.show(Side::Supabase, before.as_ref(), &after);
+        self.show(Side::Supabase, &before.unwrap_or(nothing), &after);
         Ok(())
     }
 
@@ -146,37 +199,26 @@ impl Ledger {
         write: &RowWrite,
         there: &Cells,
     ) -> Result<(), Violation> {
+        let of = || format!("row of {} {}", before.entity.as_str(), write.keap_id);
         let dies = row.deleted_at.is_none() && row_after.deleted_at.is_some();
-        for cell in 0..CELLS {
-            let (old, new) = (before.get(cell), after.get(cell));
-            let name = NAMES.get(cell).copied().unwrap_or_default();
-            if old != 0 && (old != new || dies) {
-                let fate = *self.fate(old);
-                let is_safe = fate.author != Some(Side::Supabase) || fate.shown_in_keap || fate.is_recorded;
-                if !is_safe {
-                    let what = if dies { "deleted".to_owned() } else { format!("replaced by v{new}") };
-                    return Err(Violation::new(
-                        Invariant::NoLostUpdate,
-                        format!(
-                            "v{old}, which a person wrote to {name} of row of contact {}, was {what} before Keap had it, and no \
-                             conflict says so",
-                            write.keap_id
-                        ),
-                    ));
-                }
+        let kept = (0..CELLS).map(|cell| before.get(cell)).chain(before.lines.iter().map(|line| line.value));
+        for old in kept.filter(|old| dies && *old != 0) {
+            self.check_safe_here(old, "it", &of(), "deleted")?;
+        }
+        for Step { cell, name, old, new } in steps(before, after) {
+            if old != 0 {
+                self.check_safe_here(old, name, &of(), &format!("replaced by v{new}"))?;
             }
-            let is_back = new != 0 && old != new && self.fate(new).left_in_mirror;
-            if is_back && cell != READ_ONLY && there.get(cell) != new {
-                let is_named = write
-                    .conflicts
-                    .iter()
-                    .any(|conflict| conflict.field == name || conflict.field == DELETED_AT);
+            let is_back = new != 0 && self.fate(new).left_in_mirror;
+            let is_read_only = cell.is_some() && cell == shape(before.entity).read_only;
+            if is_back && !is_read_only && !there.holds(new) {
+                let is_named = write.conflicts.iter().any(|conflict| is_about(&conflict.field, name));
                 if !is_named {
                     return Err(Violation::new(
                         Invariant::NoFlipFlop,
                         format!(
-                            "{name} of row of contact {} went from v{old} back to v{new}, which it had shown before",
-                            write.keap_id
+                            "{name} of {} went from v{old} back to v{new}, which it had shown before",
+                            of()
                         ),
                     ));
                 }
@@ -185,38 +227,59 @@ impl Ledger {
         Ok(())
     }
 
-    /// The engine wrote to Keap. `read_at_step`: when the same pass last read the contact.
+    /// Whether a value of a row may go: nobody wrote it here, or Keap has had it, or a conflict or refusal keeps it.
+    fn check_safe_here(
+        &mut self,
+        value: ValueNumber,
+        name: &str,
+        of: &str,
+        what: &str,
+    ) -> Result<(), Violation> {
+        let fate = *self.fate(value);
+        if fate.author != Some(Side::Supabase) || fate.shown_in_keap || fate.is_recorded {
+            return Ok(());
+        }
+        Err(Violation::new(
+            Invariant::NoLostUpdate,
+            format!(
+                "v{value}, which a person wrote to {name} of {of}, was {what} before Keap had it, and no conflict says so"
+            ),
+        ))
+    }
+
+    /// The engine wrote to Keap. `read_at_step`: when the same pass last read the record.
     pub(super) fn engine_wrote_keap(
         &mut self,
         change: &KeapChange,
         read_at_step: Option<u64>,
     ) -> Result<(), Violation> {
-        let after = change.after.unwrap_or_default();
+        let nothing = Cells::empty(change.entity);
+        let after = change.after.unwrap_or(nothing);
+        check_lines(change, &after)?;
         let Some(before) = change.before else {
-            self.show(Side::Keap, None, &after);
+            self.show(Side::Keap, &nothing, &after);
             return Ok(());
         };
-        for cell in 0..CELLS {
-            let (old, new) = (before.get(cell), after.get(cell));
-            if old == new {
-                continue;
-            }
-            let name = NAMES.get(cell).copied().unwrap_or_default();
-            let cleared_at = self.cleared_at_step.get(&(change.id, cell)).filter(|_| old == 0);
-            let mut nobody_saw_it =
-                cleared_at.is_some_and(|cleared_at| read_at_step.is_none_or(|read| read < *cleared_at));
+        let of = || format!("{} {}", change.entity.as_str(), change.id);
+        let unread_since = |step: u64| read_at_step.is_none_or(|read| read < step);
+        for Step { cell, name, old, new } in steps(&before, &after) {
+            let removed_at = match cell {
+                Some(cell) => self.cleared_at_step.get(&((change.entity, change.id), cell)).copied(),
+                None => Some(self.fate(new).removed_at_step).filter(|step| *step > 0),
+            };
+            let mut nobody_saw_it = old == 0 && removed_at.is_some_and(unread_since);
             self.unobservable += u64::from(nobody_saw_it);
             if old != 0 {
                 let fate = *self.fate(old);
                 let is_safe = fate.author != Some(Side::Keap) || fate.shown_in_mirror || fate.is_recorded;
-                nobody_saw_it = read_at_step.is_none_or(|read| read < fate.authored_at_step);
+                nobody_saw_it = unread_since(fate.authored_at_step);
                 if !is_safe && !nobody_saw_it {
                     return Err(Violation::new(
                         Invariant::NoLostUpdate,
                         format!(
-                            "v{old}, which a person wrote to {name} of contact {}, was read and then replaced by v{new}, and no \
+                            "v{old}, which a person wrote to {name} of {}, was read and then replaced by v{new}, and no \
                              conflict says so",
-                            change.id
+                            of()
                         ),
                     ));
                 }
@@ -225,16 +288,26 @@ impl Ledger {
             if new != 0 && self.fate(new).left_in_keap && !nobody_saw_it && !self.fate(new).is_recorded {
                 return Err(Violation::new(
                     Invariant::NoFlipFlop,
-                    format!(
-                        "{name} of contact {} went from v{old} back to v{new}, which it had shown before",
-                        change.id
-                    ),
+                    format!("{name} of {} went from v{old} back to v{new}, which it had shown before", of()),
                 ));
             }
         }
-        self.show(Side::Keap, Some(&before), &after);
+        self.show(Side::Keap, &before, &after);
         Ok(())
     }
+}
+
+/// No line of an order is there twice.
+fn check_lines(change: &KeapChange, after: &Cells) -> Result<(), Violation> {
+    let mut seen = BTreeSet::new();
+    let twice = after.lines.iter().find(|line| !seen.insert(line.value));
+    if twice.is_none() && after.lines.left_out == 0 {
+        return Ok(());
+    }
+    Err(Violation::new(
+        Invariant::OneEffect,
+        format!("a line of order {} was made twice: {:?}", change.id, after.lines.sorted()),
+    ))
 }
 
 fn check_audit(
@@ -251,7 +324,8 @@ fn check_audit(
         return Err(Violation::new(
             Invariant::AuditCompleteness,
             format!(
-                "row of contact {} changed, and its audit entry does not rebuild what it was: {before:?}, rebuilt {rebuilt:?}",
+                "row of {} {} changed, and its audit entry does not rebuild what it was: {before}, rebuilt {rebuilt}",
+                row.record.entity().as_str(),
                 write.keap_id
             ),
         ));

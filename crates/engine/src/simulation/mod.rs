@@ -16,14 +16,19 @@
     reason = "JSON values are indexed by key, which is total; the one vector is grown to the index before"
 )]
 
+mod carrying;
 mod cells;
+mod connection;
+mod convergence;
 mod coverage;
+mod events;
 mod history;
 mod keap_side;
 mod ledger;
 mod mirror_side;
 mod mutation;
 mod object;
+mod people;
 mod ports;
 mod random;
 mod row_lists;

@@ -1,13 +1,13 @@
 //! The ports through which the engine sees the stage: a worker's clock, the network to Keap, the database.
 
 use super::cells::Cells;
-use super::mirror_side::MirrorSide;
+use super::mirror_side::{MirrorSide, RowChange, Written};
 use super::schedule::Wait;
 use super::stage::{Event, Flight, Reply, Stage};
 use super::verdict::{Invariant, Violation};
 use crate::ports::{
     Clock, KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
-    WriteBatch, WriteOutcome,
+    RowWrite, WriteBatch, WriteOutcome, WriteSource,
 };
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -76,58 +76,37 @@ impl MirrorStore for SimulatedStore {
     async fn read_known(
         &self,
         _: &AccountId,
-        _: EntityType,
+        entity: EntityType,
         keys: &[RemoteKey],
     ) -> Result<Vec<KnownRow>, Failure> {
-        let known = self.stage.statement(2, |mirror, _| mirror.read_known(keys)).await?;
+        let known = self.stage.statement(2, |mirror, _| mirror.read_known(entity, keys)).await?;
         Ok(known.into_iter().map(|known| self.stage.mutation.of_known(known)).collect())
     }
 
     async fn read_rows(
         &self,
         _: &AccountId,
-        _: EntityType,
+        entity: EntityType,
         ids: &[String],
     ) -> Result<Vec<LocalRow>, Failure> {
-        let rows = self.stage.statement(3, |mirror, _| mirror.read_rows(ids)).await?;
+        let rows = self.stage.statement(3, |mirror, _| mirror.read_rows(entity, ids)).await?;
         Ok(rows.into_iter().map(|row| self.stage.mutation.of_row(row)).collect())
     }
 
-    async fn write(&self, _: &AccountId, _: EntityType, batch: &WriteBatch) -> Result<WriteOutcome, Failure> {
+    async fn write(
+        &self,
+        _: &AccountId,
+        entity: EntityType,
+        batch: &WriteBatch,
+    ) -> Result<WriteOutcome, Failure> {
         let stage = &self.stage;
         stage
             .statement(4, |mirror, now| {
-                let (outcome, changes) = mirror.write(&batch.rows, now, stage.mutation);
-                let mut coverage = stage.coverage.borrow_mut();
-                coverage.add("row merged again", outcome.skipped.len() as u64);
-                for change in &changes {
-                    let Some(write) = batch
-                        .rows
-                        .iter()
-                        .find(|write| change.after.keap_id.as_deref() == Some(&write.keap_id))
-                    else {
-                        continue;
-                    };
-                    for conflict in &write.conflicts {
-                        coverage.conflict(conflict);
-                    }
-                    stage.tell(|| {
-                        format!(
-                            "  row of contact {} written ({:?}): {:?} delta {:?} deleted {:?}",
-                            write.keap_id,
-                            batch.source,
-                            Cells::of_record(&change.after.record),
-                            change.after.base_delta.keys().collect::<Vec<_>>(),
-                            change.after.deleted_at.is_some(),
-                        )
-                    });
-                    let there = write.keap_id.parse().ok().and_then(|id: u64| {
-                        stage.keap.borrow().contacts.get(&id).map(|contact| contact.cells)
-                    });
-                    let there = there.unwrap_or_default();
-                    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write, &there));
-                    if change.before.is_none() {
-                        stage.judge(check_new_row(stage, mirror, &write.keap_id));
+                let Written { outcome, changes } = mirror.write(entity, batch, now, stage.mutation);
+                stage.coverage.borrow_mut().add("row merged again", outcome.skipped.len() as u64);
+                for (position, change) in &changes {
+                    if let Some(write) = batch.rows.get(*position) {
+                        look_at(stage, mirror, batch.source, write, change);
                     }
                 }
                 outcome
@@ -145,15 +124,40 @@ impl MirrorStore for SimulatedStore {
     }
 }
 
-/// A contact that was made from a row is that row's alone.
-fn check_new_row(stage: &Stage, mirror: &MirrorSide, keap_id: &str) -> Result<(), Violation> {
+/// What a write is judged by, at the moment it takes effect.
+fn look_at(stage: &Stage, mirror: &MirrorSide, source: WriteSource, write: &RowWrite, change: &RowChange) {
+    let entity = change.after.record.entity();
+    for conflict in &write.conflicts {
+        stage.coverage.borrow_mut().conflict(conflict);
+    }
+    stage.tell(|| {
+        format!(
+            "  row of {} {} written ({source:?}): {} delta {:?} deleted {:?}",
+            entity.as_str(),
+            write.keap_id,
+            Cells::of_record(&change.after.record),
+            change.after.base_delta.keys().collect::<Vec<_>>(),
+            change.after.deleted_at.is_some(),
+        )
+    });
+    let id: u64 = write.keap_id.parse().unwrap_or(0);
+    let there = stage.keap.borrow().cells(entity, id);
+    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write, there.as_ref()));
+    if change.before.is_none() {
+        stage.judge(check_new_row(stage, mirror, entity, id));
+    }
+}
+
+/// A record that was made from a row is that row's alone.
+fn check_new_row(stage: &Stage, mirror: &MirrorSide, entity: EntityType, id: u64) -> Result<(), Violation> {
     let keap = stage.keap.borrow();
-    let link = keap_id.parse().ok().and_then(|id: u64| keap.contacts.get(&id)?.link.clone());
-    match link.filter(|row| mirror.rows.get(row).is_some_and(|row| row.row.keap_id.is_none())) {
+    let link = keap.records(entity).get(&id).and_then(|record| record.link.clone());
+    let rows = mirror.rows(entity);
+    match link.filter(|row| rows.get(row).is_some_and(|row| row.row.keap_id.is_none())) {
         None => Ok(()),
         Some(row) => Err(Violation::new(
             Invariant::OneEffect,
-            format!("contact {keap_id} was made from row {row}, and became a second row"),
+            format!("{} {id} was made from row {row}, and became a second row", entity.as_str()),
         )),
     }
 }

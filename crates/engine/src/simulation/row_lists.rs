@@ -19,10 +19,7 @@ impl SimulatedStore {
     ) -> Result<Vec<O>, Failure> {
         self.stage
             .statement(point, |mirror, _| {
-                let live = mirror
-                    .rows
-                    .values()
-                    .filter(|row| row.row.deleted_at.is_none() && row.row.record.entity() == entity);
+                let live = mirror.rows(entity).values().filter(|row| row.row.deleted_at.is_none());
                 live.filter_map(|row| find(&row.row.id, row.row.keap_id.as_deref())).collect()
             })
             .await
@@ -118,13 +115,14 @@ impl ProofStore for SimulatedStore {
     async fn open_conflict_fields(
         &self,
         _: &AccountId,
-        _: EntityType,
+        entity: EntityType,
         row_ids: &[String],
     ) -> Result<Vec<(String, Vec<String>)>, Failure> {
         self.stage
             .statement(24, |mirror, _| {
-                let waits =
-                    |id: &&String| mirror.rows.get(*id).is_some_and(|row| row.state == RowState::Conflict);
+                let waits = |id: &&String| {
+                    mirror.rows(entity).get(*id).is_some_and(|row| row.state == RowState::Conflict)
+                };
                 row_ids.iter().filter(waits).map(|id| (id.clone(), vec![DELETED_AT.to_owned()])).collect()
             })
             .await

@@ -5,7 +5,7 @@
 
 use super::cells::Cells;
 use super::coverage::Coverage;
-use super::keap_side::{KeapSide, answer};
+use super::keap_side::{KeapSide, answer, link_field};
 use super::ledger::Ledger;
 use super::mirror_side::MirrorSide;
 use super::mutation::Mutation;
@@ -17,11 +17,11 @@ use super::trace::Trace;
 use super::verdict::{Invariant, Violation};
 use crate::quota::{QuotaLimits, QuotaState};
 use keapsync_domain::failure::{Failure, FailureClass};
-use keapsync_domain::ids::AccountId;
+use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::merge::Side;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::{LinkField, LinkFields};
+use keapsync_domain::wire::LinkFields;
 use keapsync_keap::transport::{Credential, Request, Response};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -38,7 +38,7 @@ pub(super) enum Event {
     /// A request arrives at Keap.
     Request(Box<Flight>),
     /// A delivery of hooks arrives.
-    Hook(Vec<u64>),
+    Hook(Vec<(EntityType, u64)>),
     /// A line of the story.
     Line(usize),
     /// The object starts again, unless it has been started since: the incarnation that went before.
@@ -121,8 +121,8 @@ pub(super) struct Stage {
     pub hooks_in_flight: Cell<u32>,
     /// Who waits for hooks to arrive.
     pub arrivals: RefCell<Vec<Rc<Waiter>>>,
-    /// When a pass last read a contact, by steps.
-    reads: RefCell<HashMap<(u64, u64), u64>>,
+    /// When a pass last read a record, by steps.
+    reads: RefCell<HashMap<(u64, EntityType, u64), u64>>,
     /// Passes begun.
     pub passes: Cell<u64>,
     second: RefCell<VecDeque<i64>>,
@@ -151,13 +151,7 @@ impl Stage {
             setting: setting.clone(),
             settings,
             account: AccountId::parse("simulated").unwrap_or_else(|_| unreachable!("the name is valid")),
-            link_fields: LinkFields {
-                contact: Some(LinkField {
-                    id: super::cells::LINK_FIELD_ID.to_owned(),
-                    field_name: "keapsyncrowid".to_owned(),
-                }),
-                order: None,
-            },
+            link_fields: LinkFields { contact: Some(link_field()), order: Some(link_field()) },
             mutation,
             violation: RefCell::default(),
             steps: Cell::new(0),
@@ -294,21 +288,26 @@ impl Stage {
         let served = self.keap.borrow_mut().serve(&flight.request, self.keap_now());
         self.tell(|| format!("Keap: {} -> {}", described(), served.response.status));
         if let Some(change) = &served.change {
-            let read_at = self.reads.borrow().get(&(flight.pass, change.id)).copied();
-            self.tell(|| format!("  contact {} now {:?}", change.id, change.after));
+            let read_at = self.reads.borrow().get(&(flight.pass, change.entity, change.id)).copied();
+            self.tell(|| {
+                let after = change.after.map_or_else(|| "gone".to_owned(), |after| after.to_string());
+                format!("  {} {} now {after}", change.entity.as_str(), change.id)
+            });
             let verdict = self.ledger.borrow_mut().engine_wrote_keap(change, read_at);
             self.judge(verdict);
             if let Some(row) = self.keap.borrow_mut().twice.take() {
                 self.judge(Err(Violation::new(
                     Invariant::OneEffect,
-                    format!("row {row} was made a contact twice"),
+                    format!("row {row} was made a record of Keap's twice"),
                 )));
             }
-            self.send_hook(change.id);
+            self.send_hook(change.entity, change.id);
         }
-        for id in served.shown {
-            self.reads.borrow_mut().insert((flight.pass, id), step);
+        let mut reads = self.reads.borrow_mut();
+        for (entity, id) in served.shown {
+            reads.insert((flight.pass, entity, id), step);
         }
+        drop(reads);
         if fault == Some(RequestFault::AnswerLost) {
             self.coverage.borrow_mut().count("answer lost");
             self.tell(|| "  its answer is lost".to_owned());
@@ -331,8 +330,8 @@ impl Stage {
         self.schedule.fire_after(delay_ms, Rc::clone(&flight.reply.waiter));
     }
 
-    /// Keap sends a hook for a contact.
-    pub(super) fn send_hook(&self, id: u64) {
+    /// Keap sends a hook for a record.
+    pub(super) fn send_hook(&self, entity: EntityType, id: u64) {
         let mut faults = self.faults.borrow_mut();
         let mut coverage = self.coverage.borrow_mut();
         if faults.hooks_inactive_until_ms > self.schedule.now_ms() {
@@ -359,7 +358,7 @@ impl Stage {
         };
         for copy in 0..copies {
             self.hooks_in_flight.set(self.hooks_in_flight.get() + 1);
-            self.schedule.after(delay_ms + copy * 700, Event::Hook(vec![id]));
+            self.schedule.after(delay_ms + copy * 700, Event::Hook(vec![(entity, id)]));
         }
     }
 

@@ -1,7 +1,9 @@
 //! The simulator proves the engine, and known-bad engines prove the simulator.
 
-use super::story::{Action, HookFault, Line, Setting, Story};
+use super::story::{Action, Deed, Doing, Fault, HookFault, Line, Setting, Story};
 use super::{Invariant, Mutation, replay, shrunk, simulate};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::merge::Side;
 use keapsync_domain::policy::Policies;
 
 #[test]
@@ -51,11 +53,23 @@ fn a_failing_story_is_shrunk_and_still_fails() {
     assert_eq!(again.hash, found.history.hash);
 }
 
+const CONTACT: EntityType = EntityType::Contact;
+
+fn in_keap(doing: Doing, entity: EntityType) -> Action {
+    Action::Person(Deed { side: Side::Keap, entity, record: 0, doing })
+}
+
+fn in_supabase(doing: Doing, entity: EntityType) -> Action {
+    Action::Person(Deed { side: Side::Supabase, entity, record: 0, doing })
+}
+
 fn calm() -> Setting {
     Setting {
         policies: Policies::default(),
         delete_in_keap: false,
         contacts: 1,
+        orders: 0,
+        subscriptions: 0,
         time_grain_ms: 1_000,
         tags_move_time: true,
         keap_skew_ms: 0,
@@ -79,9 +93,9 @@ fn holds(setting: &Setting, lines: &[(i64, Action)]) {
 #[test]
 fn an_edit_of_a_row_that_came_back_after_its_contact_was_deleted_is_kept() {
     let lines = [
-        (0, Action::KeapDelete { record: 0 }),
-        (20_000, Action::RowUndelete { record: 0 }),
-        (20_150, Action::RowEdit { record: 0, cell: 8, value: 1_900 }),
+        (0, in_keap(Doing::Delete, CONTACT)),
+        (20_000, in_supabase(Doing::Undelete, CONTACT)),
+        (20_150, in_supabase(Doing::Edit { cell: 8, value: 1_900 }, CONTACT)),
     ];
     holds(&calm(), &lines);
 }
@@ -89,15 +103,15 @@ fn an_edit_of_a_row_that_came_back_after_its_contact_was_deleted_is_kept() {
 #[test]
 fn an_edit_before_a_delete_that_keap_undoes_is_carried() {
     let lines = [
-        (0, Action::KeapEdit { record: 0, cell: 3, value: 1_460 }),
-        (10, Action::RowEdit { record: 0, cell: 7, value: 1_540 }),
-        (20, Action::RowDelete { record: 0 }),
+        (0, in_keap(Doing::Edit { cell: 3, value: 1_460 }, CONTACT)),
+        (10, in_supabase(Doing::Edit { cell: 7, value: 1_540 }, CONTACT)),
+        (20, in_supabase(Doing::Delete, CONTACT)),
     ];
     holds(&calm(), &lines);
     let late = [
-        (0, Action::RowEdit { record: 0, cell: 0, value: 1_240 }),
-        (4_000, Action::RowDelete { record: 0 }),
-        (9_000, Action::KeapEdit { record: 0, cell: 4, value: 1_480 }),
+        (0, in_supabase(Doing::Edit { cell: 0, value: 1_240 }, CONTACT)),
+        (4_000, in_supabase(Doing::Delete, CONTACT)),
+        (9_000, in_keap(Doing::Edit { cell: 4, value: 1_480 }, CONTACT)),
     ];
     holds(&calm(), &late);
 }
@@ -105,11 +119,11 @@ fn an_edit_before_a_delete_that_keap_undoes_is_carried() {
 #[test]
 fn what_changes_in_keap_while_it_is_written_is_carried_again() {
     let lines = [
-        (0, Action::RowTag { record: 0, tag: 1 }),
-        (10, Action::RowEdit { record: 0, cell: 5, value: 1_100 }),
-        (700, Action::KeapTag { record: 0, tag: 1 }),
-        (900, Action::KeapTag { record: 0, tag: 1 }),
-        (950, Action::Hooks { fault: HookFault::Delayed(2_000), times: 2 }),
+        (0, in_supabase(Doing::Toggle { bit: 1 }, CONTACT)),
+        (10, in_supabase(Doing::Edit { cell: 5, value: 1_100 }, CONTACT)),
+        (700, in_keap(Doing::Toggle { bit: 1 }, CONTACT)),
+        (900, in_keap(Doing::Toggle { bit: 1 }, CONTACT)),
+        (950, Action::Fault(Fault::Hooks { fault: HookFault::Delayed(2_000), times: 2 })),
     ];
     holds(&calm(), &lines);
 }

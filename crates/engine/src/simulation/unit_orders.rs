@@ -1,22 +1,20 @@
 //! Runs: ordered unit by unit to workers of their own, which live and die apart from the object.
 
-use super::object::{
-    Part, begin_run, entropy, incremental_due, live_token, may_work, note, note_rejection, take_lease,
-    world_of,
-};
+use super::connection::{Refreshing, live_token, note_rejection, take_lease};
+use super::object::{Part, entropy, may_work, note, world_of};
 use super::ports::{SimulatedClock, SimulatedStore, SimulatedTransport};
 use super::stage::Stage;
 use crate::paced::PacedTransport;
 use crate::quota::Priority;
-use crate::runs::TrackedRun;
+use crate::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
 use crate::unit::run_unit;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
-use keapsync_domain::run::RunKind;
+use keapsync_domain::run::{Direction, RunKind};
+use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{KeapGrant, UnitOrder, UnitReport};
 use keapsync_keap::caller::Caller;
 use keapsync_keap::records::{Links, RecordsApi};
-use std::cell::Cell;
 use std::rc::Rc;
 
 /// Calls of one unit.
@@ -29,7 +27,7 @@ const UNIT_CALLS_PER_SECOND_MAX: u32 = 50;
 const UNIT_GROUPS_FROM: u64 = 1 << 32;
 
 /// Orders what is due.
-pub(super) async fn runs_loop(stage: Rc<Stage>, refreshing: Rc<Cell<bool>>) {
+pub(super) async fn runs_loop(stage: Rc<Stage>, refreshing: Refreshing) {
     loop {
         if may_work(&stage, Part::Runs) {
             let outcome = order_units(&stage, &refreshing).await;
@@ -39,9 +37,9 @@ pub(super) async fn runs_loop(stage: Rc<Stage>, refreshing: Rc<Cell<bool>>) {
     }
 }
 
-async fn order_units(stage: &Rc<Stage>, refreshing: &Rc<Cell<bool>>) -> Result<(), Failure> {
+async fn order_units(stage: &Rc<Stage>, refreshing: &Refreshing) -> Result<(), Failure> {
     if incremental_due(stage).is_some_and(|due| due <= stage.object_now()) {
-        begin_run(stage, RunKind::Incremental);
+        begin_runs(stage, RunKind::Incremental, &EntityType::ALL);
     }
     let active = stage.storage.borrow().runs.clone();
     for tracked in active {
@@ -69,18 +67,16 @@ fn write_run(stage: &Stage, next: &TrackedRun) {
         return;
     }
     if let Some(watermark) = next.watermark() {
-        storage.watermark = storage.watermark.max(Some(watermark));
-        storage.completed_since.push((next.run.kind, watermark));
+        let entity = next.run.entity;
+        let known = storage.watermarks.entry(entity).or_insert(watermark);
+        *known = watermark.max(*known);
+        storage.completed_since.insert((entity, next.run.kind == RunKind::Full), watermark);
     } else {
         stage.coverage.borrow_mut().count("run given up");
     }
 }
 
-async fn order_unit(
-    stage: &Rc<Stage>,
-    refreshing: &Rc<Cell<bool>>,
-    tracked: &TrackedRun,
-) -> Result<(), Failure> {
+async fn order_unit(stage: &Rc<Stage>, refreshing: &Refreshing, tracked: &TrackedRun) -> Result<(), Failure> {
     let (token, generation) = live_token(stage, refreshing).await?;
     let priority = if tracked.run.kind == RunKind::Full { Priority::Backfill } else { Priority::Poll };
     let lease_id = format!("{}-{}", tracked.run.id, tracked.unit + 1);
@@ -103,7 +99,7 @@ async fn order_unit(
         run_id: ordered.run.id.clone(),
         unit: ordered.unit,
         kind: ordered.run.kind,
-        entity: EntityType::Contact,
+        entity: ordered.run.entity,
         direction: ordered.run.direction,
         mode: ordered.unit_mode(),
         cursor: ordered.run.cursor.clone(),
@@ -122,7 +118,15 @@ async fn order_unit(
     let group = UNIT_GROUPS_FROM + stage.step(13, u64::from(ordered.unit));
     stage.units.borrow_mut().push(group);
     stage.coverage.borrow_mut().count("unit ordered");
-    stage.tell(|| format!("unit {} of {} ordered ({:?})", order.unit, order.run_id, order.kind));
+    stage.tell(|| {
+        format!(
+            "unit {} of {} ordered ({:?} {})",
+            order.unit,
+            order.run_id,
+            order.kind,
+            order.entity.as_str()
+        )
+    });
     stage.schedule.spawn(group, work_on_unit(Rc::clone(stage), order, generation));
     Ok(())
 }
@@ -171,4 +175,40 @@ fn take_report(stage: &Stage, report: &UnitReport, generation: u64) {
     if let Some(lease_id) = &known.lease_id {
         stage.quota.borrow_mut().release(lease_id, report.calls, now);
     }
+}
+
+/// Starts runs of these entities, or joins those that are under way.
+pub(super) fn begin_runs(stage: &Stage, kind: RunKind, entities: &[EntityType]) {
+    let now = stage.object_now();
+    let mut storage = stage.storage.borrow_mut();
+    for entity in entities {
+        let request = RunRequest {
+            kind,
+            entity: *entity,
+            direction: Direction::Bidirectional,
+            batch_id: None,
+            dry_run: false,
+            reverts: None,
+        };
+        storage.numbers += 1;
+        let run_id = format!("run-{}", storage.numbers);
+        let watermark = storage.watermarks.get(entity).copied();
+        if let Start::Started(run) = start(&storage.runs, &request, &run_id, watermark, now) {
+            storage.runs.push(*run);
+            storage.last_requested_at = Some(now);
+        }
+    }
+}
+
+/// When incremental runs are due: not while a run is under way, which sees what they would.
+fn incremental_due(stage: &Stage) -> Option<Timestamp> {
+    let storage = stage.storage.borrow();
+    if !storage.runs.is_empty() {
+        return None;
+    }
+    incremental_due_at(
+        storage.last_requested_at,
+        storage.watermarks.values().max().copied(),
+        stage.settings.incremental_interval_minutes,
+    )
 }

@@ -1,0 +1,222 @@
+//! Postgres in memory: rows, status, outbox, conflicts and audit log, by the rules of the migrations and of `store`'s SQL.
+//!
+//! Each function is one statement: it happens at one moment, or not at all. A row's version moves with every write; a
+//! person's edit queues itself, keeps the base and is audited in its own transaction; the engine's writes do none of that. A row
+//! that a person made for a contact learns of that contact's Keap id when the contact gets it. What people do is here, what the
+//! engine does in [`write`] and [`outbox`].
+
+mod outbox;
+mod write;
+
+pub(super) use outbox::QueueItem;
+pub(super) use write::Written;
+
+use super::cells::{Cells, entity_position};
+use crate::inbound::DELETED_AT;
+use crate::ports::{KnownRow, LocalRow, RemoteKey, RowState};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::record::Record;
+use keapsync_domain::timestamp::Timestamp;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A row and what is shown beside it.
+#[derive(Clone, Debug)]
+pub(super) struct MirrorRow {
+    /// The row with its status.
+    pub row: LocalRow,
+    /// `sync_status`.
+    pub state: RowState,
+    /// `contact_id`: the row of the contact that this one is of.
+    pub contact_row: Option<String>,
+}
+
+/// A write that took effect: what the ledger looks at.
+#[derive(Clone, Debug)]
+pub(super) struct RowChange {
+    /// The row before; `None` for a new one.
+    pub before: Option<LocalRow>,
+    /// The row after.
+    pub after: LocalRow,
+}
+
+/// The rows of one entity.
+#[derive(Debug, Default)]
+struct Table {
+    rows: BTreeMap<String, MirrorRow>,
+    by_keap_id: BTreeMap<String, String>,
+}
+
+/// The database.
+#[derive(Debug, Default)]
+pub(super) struct MirrorSide {
+    tables: [Table; 4],
+    /// The outbox, oldest first; completed items are gone.
+    pub items: Vec<QueueItem>,
+    /// Open conflicts by row and field.
+    pub open_conflicts: BTreeSet<(String, String)>,
+    /// Rows that the engine wrote.
+    pub writes: u64,
+    /// Records that could not be applied.
+    pub rejected: u64,
+    ids: u32,
+}
+
+impl MirrorSide {
+    fn fresh_id(&mut self) -> String {
+        self.ids += 1;
+        format!("00000000-0000-4000-8000-{:012}", self.ids)
+    }
+
+    fn table(&self, entity: EntityType) -> &Table {
+        &self.tables[entity_position(entity)]
+    }
+
+    fn table_mut(&mut self, entity: EntityType) -> &mut Table {
+        &mut self.tables[entity_position(entity)]
+    }
+
+    /// The rows of an entity, by id.
+    pub(super) fn rows(&self, entity: EntityType) -> &BTreeMap<String, MirrorRow> {
+        &self.table(entity).rows
+    }
+
+    /// The row that is linked to a record.
+    pub(super) fn linked(&self, entity: EntityType, keap_id: u64) -> Option<&MirrorRow> {
+        let table = self.table(entity);
+        table.by_keap_id.get(&keap_id.to_string()).and_then(|id| table.rows.get(id))
+    }
+
+    /// A person inserts a row; `contact_row` names the contact that it is of.
+    pub(super) fn insert(
+        &mut self,
+        mut cells: Cells,
+        contact_row: Option<String>,
+        now: Timestamp,
+    ) -> RowChange {
+        let (id, entity) = (self.fresh_id(), cells.entity);
+        let contact = contact_row.as_ref().and_then(|contact| self.rows(EntityType::Contact).get(contact));
+        let contact_keap_id = contact.and_then(|contact| contact.row.keap_id.as_ref());
+        cells.contact = contact_keap_id.and_then(|id| id.parse().ok()).unwrap_or(0);
+        let row = LocalRow {
+            id: id.clone(),
+            keap_id: None,
+            version: 1,
+            record: cells.record(),
+            extra: Map::new(),
+            base_delta: Map::new(),
+            has_base: false,
+            keap_hash: None,
+            updated_at: now,
+            keap_updated_at: None,
+            keap_observed_at: None,
+            deleted_at: None,
+            waits_for_contact: false,
+        };
+        let entry = MirrorRow { row: row.clone(), state: RowState::Pending, contact_row };
+        self.table_mut(entity).rows.insert(id.clone(), entry);
+        self.capture(entity, &id, "create", now);
+        RowChange { before: None, after: row }
+    }
+
+    /// A person changes a row. `None` when nothing changed, and nothing is captured.
+    pub(super) fn edit(
+        &mut self,
+        entity: EntityType,
+        id: &str,
+        now: Timestamp,
+        edit: impl FnOnce(&mut Cells),
+    ) -> Option<RowChange> {
+        let entry = self.table_mut(entity).rows.get_mut(id)?;
+        let before = entry.row.clone();
+        let old = Cells::of_record(&before.record);
+        let mut new = old;
+        edit(&mut new);
+        let (old, new) = (old.columns(), new.columns());
+        let mut changed = Map::new();
+        for (name, value) in new {
+            if old.get(&name) != Some(&value) {
+                changed.insert(name.clone(), before.record.get_by_name(&name).clone());
+                entry.row.record.set_by_name(&name, value);
+            }
+        }
+        if changed.is_empty() {
+            return None;
+        }
+        Some(self.captured(entity, id, before, changed, "update", now))
+    }
+
+    /// A person deletes a row, or takes the delete back.
+    pub(super) fn set_deleted(
+        &mut self,
+        entity: EntityType,
+        id: &str,
+        is_deleted: bool,
+        now: Timestamp,
+    ) -> Option<RowChange> {
+        let entry = self.table_mut(entity).rows.get_mut(id)?;
+        let before = entry.row.clone();
+        if before.deleted_at.is_some() == is_deleted {
+            return None;
+        }
+        let old = before.deleted_at.map(Timestamp::to_rfc3339).into();
+        entry.row.deleted_at = is_deleted.then_some(now);
+        let changed = Map::from_iter([(DELETED_AT.to_owned(), old)]);
+        Some(self.captured(entity, id, before, changed, if is_deleted { "delete" } else { "update" }, now))
+    }
+
+    fn captured(
+        &mut self,
+        entity: EntityType,
+        id: &str,
+        before: LocalRow,
+        changed: Map<String, Value>,
+        operation: &str,
+        now: Timestamp,
+    ) -> RowChange {
+        let mut after = before.clone();
+        if let Some(entry) = self.table_mut(entity).rows.get_mut(id) {
+            for (name, old) in changed {
+                entry.row.base_delta.entry(name).or_insert(old);
+            }
+            entry.row.version += 1;
+            entry.row.updated_at = now;
+            entry.state = RowState::Pending;
+            after = entry.row.clone();
+        }
+        self.capture(entity, id, operation, now);
+        RowChange { before: Some(before), after }
+    }
+
+    fn shown(entry: &MirrorRow) -> LocalRow {
+        let waits = entry.contact_row.is_some() && entry.row.record.get_by_name("keap_contact_id").is_null();
+        LocalRow { waits_for_contact: waits, ..entry.row.clone() }
+    }
+
+    /// `known.sql`.
+    pub(super) fn read_known(&self, entity: EntityType, keys: &[RemoteKey]) -> Vec<KnownRow> {
+        let table = self.table(entity);
+        let find = |key: &RemoteKey| {
+            let linked = table.by_keap_id.get(&key.keap_id).and_then(|id| table.rows.get(id));
+            let made = || {
+                let row = key.row_id.as_ref().and_then(|id| table.rows.get(id))?;
+                row.row.keap_id.is_none().then_some(row)
+            };
+            let entry = linked.or_else(made)?;
+            let is_unchanged =
+                entry.row.keap_id.is_some() && entry.row.keap_hash.as_deref() == Some(&key.keap_hash);
+            Some(KnownRow { keap_id: key.keap_id.clone(), row: (!is_unchanged).then(|| Self::shown(entry)) })
+        };
+        keys.iter().filter_map(find).collect()
+    }
+
+    /// `rows.sql`.
+    pub(super) fn read_rows(&self, entity: EntityType, ids: &[String]) -> Vec<LocalRow> {
+        let rows = self.rows(entity);
+        ids.iter().filter_map(|id| rows.get(id)).map(Self::shown).collect()
+    }
+}
+
+fn record_of(entity: EntityType) -> Record {
+    Record::empty(entity)
+}

@@ -1,0 +1,155 @@
+//! A story: what people do and what goes wrong, and when. The seed writes it; shrinking leaves lines out of it.
+//!
+//! Lines name records by position among those that exist when the line's turn comes, and values by numbers of their own, so
+//! that a story without some of its lines is a story still.
+
+mod deed;
+mod fault;
+
+pub(super) use deed::{Deed, Doing, NEWEST};
+pub(super) use fault::{Fault, HookFault, RequestFault, StatementFault};
+
+use super::cells::ValueNumber;
+use super::random::Random;
+use keapsync_domain::policy::{Policies, Policy};
+use std::fmt;
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A person edits a record, on either side.
+    Person(Deed),
+    /// Something goes wrong, or is asked for.
+    Fault(Fault),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Person(deed) => deed.fmt(formatter),
+            Self::Fault(fault) => fault.fmt(formatter),
+        }
+    }
+}
+
+/// One line of a story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// When, in milliseconds from the beginning.
+    pub at_ms: i64,
+    /// What.
+    pub action: Action,
+}
+
+/// What the world is like, for one seed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Setting {
+    /// The account's policies.
+    pub policies: Policies,
+    /// Whether deletes reach Keap.
+    pub delete_in_keap: bool,
+    /// Contacts in Keap at the beginning.
+    pub contacts: u32,
+    /// Orders in Keap at the beginning.
+    pub orders: u32,
+    /// Subscriptions in Keap at the beginning.
+    pub subscriptions: u32,
+    /// Granularity of Keap's update times, in milliseconds.
+    pub time_grain_ms: i64,
+    /// Whether a tag moves a contact's update time.
+    pub tags_move_time: bool,
+    /// What Keap's clock shows more than true time, in milliseconds.
+    pub keap_skew_ms: i64,
+    /// The same of Postgres.
+    pub postgres_skew_ms: i64,
+    /// The same of the workers that carry out units, against the object's.
+    pub unit_skew_ms: i64,
+    /// Calls per second and per minute.
+    pub calls: (u32, u32),
+}
+
+/// A story and its setting.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Story {
+    pub(super) setting: Setting,
+    pub(super) lines: Vec<Line>,
+}
+
+/// Values of stories are above those that exist at the beginning.
+const FIRST_VALUE: ValueNumber = 1_000;
+
+impl Story {
+    /// The story of a seed.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed, 1);
+        let setting = Setting::draw(&mut random);
+        let length = random.between(5, 60);
+        let has_faults = !random.chance(10);
+        let mut lines = Vec::new();
+        let (mut at_ms, mut value) = (0, FIRST_VALUE);
+        // Few records in a part of the stories, so that edits meet.
+        let records = u32::try_from(random.between(1, 6)).unwrap_or(1);
+        for _ in 0..length {
+            at_ms += match random.below(10) {
+                0..4 => random.between(0, 60),
+                4..8 => random.between(0, 3_000),
+                _ => random.between(0, 60_000),
+            };
+            value += 20;
+            let action = if has_faults && random.chance(35) {
+                Action::Fault(Fault::draw(&mut random))
+            } else {
+                Action::Person(Deed::draw(&mut random, records, value))
+            };
+            lines.push(Line { at_ms, action });
+        }
+        Self { setting, lines }
+    }
+}
+
+impl Setting {
+    fn draw(random: &mut Random) -> Self {
+        let all = [Policy::NewestWins, Policy::KeapWins, Policy::SupabaseWins, Policy::Manual];
+        let default =
+            if random.chance(50) { Policy::NewestWins } else { random.pick(&all).unwrap_or_default() };
+        let mut policies = Policies { default, ..Policies::default() };
+        if random.chance(30) {
+            let field = random.pick(&[
+                "contact.first_name",
+                "contact.emails",
+                "order.line_items",
+                "subscription",
+                "tag.name",
+            ]);
+            let policy = random.pick(&all).unwrap_or_default();
+            policies.overrides.extend(field.map(|field| (field.to_owned(), policy)));
+        }
+        let skew =
+            |random: &mut Random, most: i64| if random.chance(50) { 0 } else { random.between(-most, most) };
+        Self {
+            policies,
+            delete_in_keap: random.chance(50),
+            contacts: u32::try_from(random.between(1, 6)).unwrap_or(1),
+            orders: u32::try_from(random.between(0, 3)).unwrap_or(0),
+            subscriptions: u32::try_from(random.between(0, 2)).unwrap_or(0),
+            time_grain_ms: if random.chance(70) { 1_000 } else { 1 },
+            tags_move_time: random.chance(50),
+            keap_skew_ms: skew(random, 30_000),
+            postgres_skew_ms: skew(random, 5_000),
+            unit_skew_ms: skew(random, 50),
+            calls: random.pick(&[(25, 600), (10, 240), (5, 100)]).unwrap_or((10, 240)),
+        }
+    }
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{:?}", self.setting)?;
+        for (position, line) in self.lines.iter().enumerate() {
+            let at = std::time::Duration::from_millis(line.at_ms.unsigned_abs()).as_secs_f64();
+            writeln!(formatter, "{:>3}. {at:>9.3} s  {}", position + 1, line.action)?;
+        }
+        Ok(())
+    }
+}
