@@ -1,1 +1,2 @@
 drop table public.sync_status;
+drop function public.keapsync_stamp_status();

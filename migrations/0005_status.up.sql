@@ -6,7 +6,7 @@ create table public.sync_status (
     entity_type text not null,
     entity_id uuid not null,
     keap_id text,
-    supabase_id uuid generated always as (entity_id) stored,
+    supabase_id uuid not null,
     sync_direction text,
     has_base boolean not null default false,
     base jsonb,
@@ -53,6 +53,21 @@ create index sync_status_keap_id_idx on public.sync_status (keap_id, entity_type
 -- What is due for another attempt.
 create index sync_status_next_retry_at_idx on public.sync_status (next_retry_at) where next_retry_at is not null;
 
+-- Written once and not generated: a generated column is worked out anew with every update, which each captured edit would pay for.
+create function public.keapsync_stamp_status() returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    new.supabase_id := new.entity_id;
+    return new;
+end
+$$;
+comment on function public.keapsync_stamp_status() is 'Before a status is inserted: supabase_id says what entity_id does.';
+select public.keapsync_protect_function('public.keapsync_stamp_status()');
+create trigger stamp_insert before insert on public.sync_status
+    for each row execute function public.keapsync_stamp_status();
+
 select public.keapsync_protect_table('public.sync_status');
 -- What a row may say is checked here and not in the table: Postgres reads a table's checks anew with every statement that writes it,
 -- which each captured edit would pay for, while the policy is part of the engine's prepared statements. Capture writes constants
@@ -62,6 +77,7 @@ create policy sync_status_engine on public.sync_status to keapsync_engine using 
     and (jsonb_typeof(base) = 'object') is not false
     and (length(base_hash) = 32) is not false
     and (length(keap_hash) = 32) is not false
+    and supabase_id = entity_id
     and conflict_status in ('none', 'pending', 'resolved'));
 create policy sync_status_reader on public.sync_status for select to keapsync_reader using (true);
 grant select, insert, update, delete on public.sync_status to keapsync_engine;

@@ -508,6 +508,7 @@ async fn the_engine_writes_no_queue_item_and_no_status_that_makes_no_sense() {
         ("sync_status", "base_hash = 'short'"),
         ("sync_status", "keap_hash = 'short'"),
         ("sync_status", "conflict_status = 'open'"),
+        ("sync_status", "supabase_id = gen_random_uuid()"),
     ] {
         let refused = engine
             .batch_execute(&format!("update {table} set {assignment}"))
