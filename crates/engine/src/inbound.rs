@@ -645,7 +645,7 @@ fn state_of(merge: &Merge, delta: &Map<String, Value>) -> (RowState, Option<Stri
 pub(crate) fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp) -> Option<RowWrite> {
     // A row that was deleted and is back has the key as well: then the return is an edit that waits.
     let deleted_here = row.deleted_at.is_some() && row.base_delta.contains_key(DELETED_AT);
-    if row.deleted_at.is_some() && !deleted_here {
+    if row.lost_in_keap || (row.deleted_at.is_some() && !deleted_here) {
         return None;
     }
     let write = RowWrite {

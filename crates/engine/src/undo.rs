@@ -30,6 +30,8 @@ pub struct Undone {
     pub deleted: Option<bool>,
     /// What was not taken back, and why.
     pub left: Vec<LeftField>,
+    /// Fields of a row that was deleted by it which had changed after the row was made: they went with it, softly.
+    pub changed_since: Vec<String>,
 }
 
 /// Undoes one entry of the log; with `run_id` in the name of a run.
@@ -86,6 +88,7 @@ fn undone(entry: &AuditEntry, plan: UndoPlan, changed: bool) -> Undone {
         fields: plan.values.keys().cloned().collect(),
         deleted: plan.deleted,
         left: plan.left,
+        changed_since: plan.changed_since,
     }
 }
 

@@ -124,6 +124,7 @@ impl<'a> FakeMirror<'a> {
             keap_observed_at: None,
             deleted_at: None,
             waits_for_contact: false,
+            lost_in_keap: false,
         };
         self.rows
             .borrow_mut()
@@ -239,11 +240,12 @@ impl MirrorStore for FakeMirror<'_> {
                 base_delta: write.base_delta.clone(),
                 has_base: true,
                 keap_hash: Some(write.keap_hash.clone()),
-                updated_at: before.map_or(Timestamp(0), |row| row.updated_at),
+                updated_at: before.as_ref().map_or(Timestamp(0), |row| row.updated_at),
                 keap_updated_at: write.keap_updated_at,
                 keap_observed_at: Some(write.keap_observed_at),
                 deleted_at: write.deleted_at,
                 waits_for_contact: false,
+                lost_in_keap: write.leaves_lost(before.as_ref()),
             };
             for conflict in &write.conflicts {
                 self.conflicts.borrow_mut().push((id.clone(), conflict.field.clone(), conflict.winner));

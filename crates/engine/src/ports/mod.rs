@@ -8,6 +8,7 @@ pub mod history;
 pub mod proof;
 
 use self::proof::LinkedRow;
+use crate::inbound::DELETED_AT;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
@@ -66,6 +67,8 @@ pub struct LocalRow {
     pub deleted_at: Option<Timestamp>,
     /// Whether the row is of a contact that Keap has not got yet.
     pub waits_for_contact: bool,
+    /// Whether Keap lost the record while an edit here waited, and a person has been asked about it.
+    pub lost_in_keap: bool,
 }
 
 /// State of a row towards Keap, as `sync_status` columns say it.
@@ -150,6 +153,16 @@ pub struct RowWrite {
     pub audit_lost: Map<String, Value>,
     /// Conflicts settled or opened by this write.
     pub conflicts: Vec<ConflictRecord>,
+}
+
+impl RowWrite {
+    /// Whether the row, once written, is one that Keap lost while an edit waited: see [`LocalRow::lost_in_keap`].
+    #[must_use]
+    pub fn leaves_lost(&self, before: Option<&LocalRow>) -> bool {
+        let asks = |conflict: &ConflictRecord| conflict.field == DELETED_AT && conflict.winner.is_none();
+        self.conflicts.iter().any(asks)
+            || (self.state == RowState::Conflict && before.is_some_and(|row| row.lost_in_keap))
+    }
 }
 
 /// Where a batch of writes comes from, for the audit log.

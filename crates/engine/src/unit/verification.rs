@@ -10,7 +10,7 @@ use super::{Step, Unit, UnitStore};
 use crate::inbound::DELETED_AT;
 use crate::ports::proof::LinkedRow;
 use crate::ports::{Clock, LocalRow, RemoteKey};
-use keapsync_domain::certificate::{Circumstances, Comparison, Pair};
+use keapsync_domain::certificate::{Circumstances, Comparison, Pair, differing_fields};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::limits::PAGE_RECORDS_MAX;
 use keapsync_domain::record::Record;
@@ -244,9 +244,7 @@ fn taken(cursor: &Cursor) -> Comparison {
 
 fn is_plainly_equal(remote: &RemoteRecord, row: Option<&LocalRow>) -> bool {
     row.is_some_and(|row| {
-        row.deleted_at.is_none()
-            && keapsync_domain::canonical::record_hash(&remote.record)
-                == keapsync_domain::canonical::record_hash(&row.record)
+        row.deleted_at.is_none() && differing_fields(&remote.record, &row.record, &[]).is_empty()
     })
 }
 

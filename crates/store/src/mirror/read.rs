@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 /// Columns of `known.sql` and `rows.sql` before the table's own.
-const LEADING_COLUMNS: usize = 12;
+const LEADING_COLUMNS: usize = 13;
 
 /// Finds rows by Keap id or by the row id that a record carries.
 pub(crate) async fn known(
@@ -127,6 +127,7 @@ fn plain_columns(
         keap_observed_at: time(8)?,
         deleted_at: time(9)?,
         waits_for_contact: row.try_get(first + 11)?,
+        lost_in_keap: row.try_get(first + 12)?,
     };
     Ok(Some((local, row.try_get(first + 4)?, row.try_get(first + 10)?)))
 }

@@ -7,6 +7,11 @@ cross join lateral (
         (extract(epoch from mirrored.keap_updated_at) * 1000)::bigint,
         (extract(epoch from status.keap_observed_at) * 1000)::bigint,
         (extract(epoch from mirrored.deleted_at) * 1000)::bigint, mirrored.extra::text, {waits_for_contact},
+        coalesce(status.conflict_status = 'pending', false) and exists (
+            select from public.sync_conflicts conflict
+            where conflict.entity_id = mirrored.id and conflict.entity_type = '{entity}' and conflict.resolved_at is null
+                and conflict.conflict_fields = '{deleted_at}'
+        ),
         {columns_read}
     from {table} mirrored
     left join lateral (

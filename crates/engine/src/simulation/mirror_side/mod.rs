@@ -112,6 +112,7 @@ impl MirrorSide {
             keap_observed_at: None,
             deleted_at: None,
             waits_for_contact: false,
+            lost_in_keap: false,
         };
         let entry = MirrorRow { row: row.clone(), state: RowState::Pending, contact_row };
         self.table_mut(entity).rows.insert(id.clone(), entry);

@@ -179,5 +179,6 @@ fn row_after(
         keap_observed_at: Some(write.keap_observed_at),
         deleted_at: if has_record { write.deleted_at } else { old_deleted_at.or(write.deleted_at) },
         waits_for_contact: false,
+        lost_in_keap: write.leaves_lost(old),
     }
 }
