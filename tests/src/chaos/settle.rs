@@ -58,19 +58,49 @@ pub async fn settle(account: &Account<'_>, entities: &[EntityType], patience: Du
     Ok(GivenUp { replayed, left })
 }
 
+/// Lets the product itself compare both sides, and tells what its certificates say against their being equal.
+pub async fn verify(
+    account: &Account<'_>,
+    entities: &[EntityType],
+    patience: Duration,
+) -> Result<Vec<String>> {
+    let mut refuted = Vec::new();
+    for entity in entities {
+        run_of(account, &format!("verify?entity={}", entity.as_str()), patience).await?;
+    }
+    let url = format!("{}/sync/verify?account={}", account.stage.access.sync, account.name);
+    let answer = account.stage.admin(Method::GET, &url, None).await?;
+    ensure!(answer.status == 200, "the certificates answered {}: {}", answer.status, answer.text);
+    let answer = answer.json();
+    for entity in entities {
+        let certificates = answer["certificates"].as_array().into_iter().flatten();
+        let certificate =
+            certificates.into_iter().find(|certificate| certificate["entity"] == entity.as_str());
+        if certificate.is_none_or(|certificate| certificate["equal"] != true) {
+            refuted
+                .push(format!("the certificate of {} does not say equal: {certificate:?}", entity.plural()));
+        }
+    }
+    Ok(refuted)
+}
+
 /// Runs a sync of one kind of record to its end.
 pub async fn run(account: &Account<'_>, entity: EntityType, kind: &str, patience: Duration) -> Result<Value> {
-    let run_id = account.start(&format!("{}?kind={kind}", entity.plural())).await?;
+    run_of(account, &format!("{}?kind={kind}", entity.plural()), patience).await
+}
+
+/// Runs what `POST /sync/{what}` starts to its end.
+async fn run_of(account: &Account<'_>, what: &str, patience: Duration) -> Result<Value> {
+    let run_id = account.start(what).await?;
     let url = format!("{}/sync/runs/{run_id}?account={}", account.stage.access.sync, account.name);
     let mut ticks = interval(WATCHDOG_INTERVAL);
-    let what = format!("the end of the {kind} sync of {}", entity.plural());
-    let run = until_within(patience, &what, async || {
+    let run = until_within(patience, &format!("the end of {what}"), async || {
         tick(account, &mut ticks).await?;
         let run = account.stage.admin(Method::GET, &url, None).await?.json();
         Ok(["completed", "failed", "stopped"].iter().any(|state| run["state"] == *state).then_some(run))
     })
     .await?;
-    ensure!(run["state"] == "completed", "the {kind} sync of {} did not complete: {run}", entity.plural());
+    ensure!(run["state"] == "completed", "{what} did not complete: {run}");
     Ok(run)
 }
 

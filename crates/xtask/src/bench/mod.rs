@@ -21,6 +21,7 @@ mod latency;
 mod load;
 mod machine;
 mod memory;
+mod merge;
 mod optimised;
 mod plans;
 mod processes;
@@ -80,11 +81,13 @@ pub enum Subject {
     Database,
     /// People's queries on a million contacts.
     Queries,
+    /// The three-way merge alone.
+    Merge,
 }
 
 impl Subject {
     /// All, in the order in which they are measured.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::FullSync,
         Self::Backfill,
         Self::HookToRow,
@@ -93,6 +96,7 @@ impl Subject {
         Self::Memory,
         Self::Database,
         Self::Queries,
+        Self::Merge,
     ];
 
     /// Whether it needs no workers, only a Postgres.
@@ -109,6 +113,7 @@ impl Subject {
             Self::Load => ("load", "Deliveries to the webhook handler"),
             Self::Memory => ("memory", "Memory and size of the workers"),
             Self::Database => ("database", "The store on Postgres alone"),
+            Self::Merge => ("merge", "The three-way merge alone"),
             Self::Queries => ("queries", "Queries of a dashboard on a million contacts"),
         };
         Measurement::new(name, title)
@@ -139,14 +144,16 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
         measurements: Vec::new(),
     };
     let runtime = if arguments.wrangler_dev { WorkerRuntime::WranglerDev } else { WorkerRuntime::OneWorkerd };
+    let (of_merge, wanted): (Vec<Subject>, Vec<Subject>) =
+        wanted.into_iter().partition(|subject| *subject == Subject::Merge);
     let (of_database, of_system): (Vec<Subject>, Vec<Subject>) =
         wanted.into_iter().partition(|subject| subject.is_of_database());
     let (backfill, of_system): (Vec<Subject>, Vec<Subject>) =
         of_system.into_iter().partition(|subject| *subject == Subject::Backfill);
     let (memory, others): (Vec<Subject>, Vec<Subject>) =
         of_system.into_iter().partition(|subject| *subject == Subject::Memory);
-    for subject in backfill {
-        measure_on_its_own_systems(&workspace, runtime, subject, &mut report).await?;
+    for subject in of_merge.into_iter().chain(backfill) {
+        measure_by_itself(&workspace, runtime, subject, &mut report).await?;
     }
     for (subjects, contacts) in [(others, arguments.contacts), (memory, memory::CONTACTS)] {
         if !subjects.is_empty() {
@@ -183,8 +190,8 @@ fn only_benchmark(workspace: &Workspace) -> Result<File> {
     Ok(lock)
 }
 
-/// Measures a subject that starts systems itself.
-async fn measure_on_its_own_systems(
+/// Measures a subject that starts what it needs itself.
+async fn measure_by_itself(
     workspace: &Workspace,
     runtime: WorkerRuntime,
     subject: Subject,
@@ -193,7 +200,12 @@ async fn measure_on_its_own_systems(
     let mut measurement = subject.measurement();
     let step = Step::start(format!("Measuring: {}", measurement.title));
     report.versions = machine::versions(workspace)?;
-    if let Err(error) = backfill::measure(runtime, &mut measurement).await {
+    let outcome = if subject == Subject::Merge {
+        merge::measure(workspace, &mut measurement)
+    } else {
+        backfill::measure(runtime, &mut measurement).await
+    };
+    if let Err(error) = outcome {
         measurement.check("the measurement came to its end", false, format!("{error:#}"));
     }
     report.measurements.push(measurement);
@@ -268,7 +280,7 @@ async fn measure_all(
             Subject::Load => load::measure(testbed, &mut measurement).await,
             Subject::Memory => memory::measure(workspace, testbed, &mut measurement).await,
             // Measured without a system.
-            Subject::Database | Subject::Queries | Subject::Backfill => Ok(()),
+            Subject::Database | Subject::Queries | Subject::Backfill | Subject::Merge => Ok(()),
         };
         if let Err(error) = outcome {
             measurement.check("the measurement came to its end", false, format!("{error:#}"));
