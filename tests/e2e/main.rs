@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod chaos;
 mod conflicts;
 mod connect;
 mod echo;
@@ -84,6 +85,7 @@ fn all_tests() -> Vec<Test> {
         pooler::the_pooler_keeps_no_session,
         pooler::a_pooler_that_restarts_loses_nothing,
         upkeep::the_daily_cron_removes_what_is_past_its_retention,
+        chaos::nothing_is_lost_whatever_goes_wrong,
     ];
     peaceful.into_iter().chain(disturbing).collect()
 }

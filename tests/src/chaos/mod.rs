@@ -163,7 +163,7 @@ async fn prove(stage: &Stage, options: &Options) -> Result<Report> {
         options.edits
     );
     say(format!("Watching the silence for {:.0} s", options.quiet.as_secs_f64()));
-    settle::silence(&account, options.quiet).await?;
+    settle::silence(&account, entities, options.quiet).await?;
     writeln!(text, "silent for {:.0} s", options.quiet.as_secs_f64())?;
     Ok(Report(text))
 }

@@ -6,7 +6,7 @@ use crate::wait::until_within;
 use anyhow::{Context as _, Result, ensure};
 use keapsync_domain::ids::EntityType;
 use keapsync_xtask::progress::detail;
-use keapsync_xtask::supervise::{INCREMENTAL_CRON, WATCHDOG_CRON, fire_cron};
+use keapsync_xtask::supervise::{WATCHDOG_CRON, fire_cron};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ async fn run_of(account: &Account<'_>, what: &str, patience: Duration) -> Result
     let url = format!("{}/sync/runs/{run_id}?account={}", account.stage.access.sync, account.name);
     let mut ticks = interval(WATCHDOG_INTERVAL);
     let run = until_within(patience, &format!("the end of {what}"), async || {
-        tick(account, &mut ticks).await?;
+        tick(account, &mut ticks).await;
         let run = account.stage.admin(Method::GET, &url, None).await?.json();
         Ok(["completed", "failed", "stopped"].iter().any(|state| run["state"] == *state).then_some(run))
     })
@@ -108,7 +108,7 @@ async fn run_of(account: &Account<'_>, what: &str, patience: Duration) -> Result
 async fn wait_for_rest(account: &Account<'_>, patience: Duration) -> Result<()> {
     let (mut ticks, mut reports) = (interval(WATCHDOG_INTERVAL), interval(REPORT_INTERVAL));
     until_within(patience, "both sides to be at rest", async || {
-        tick(account, &mut ticks).await?;
+        tick(account, &mut ticks).await;
         let open = open(account).await?;
         if futures_util::FutureExt::now_or_never(reports.tick()).is_some() {
             detail(format!("on its way: {open}"));
@@ -136,12 +136,12 @@ async fn open(account: &Account<'_>) -> Result<Value> {
     }))
 }
 
-async fn tick(account: &Account<'_>, ticks: &mut tokio::time::Interval) -> Result<()> {
+async fn tick(account: &Account<'_>, ticks: &mut tokio::time::Interval) {
     // Due at once the first time, and then at each interval; a condition that is asked more often does not wait for it.
     if futures_util::FutureExt::now_or_never(ticks.tick()).is_some() {
-        fire_cron(&account.stage.access.sync, WATCHDOG_CRON).await?;
+        // Where all workers are one process nothing fires crons: then the account's own alarm must do.
+        let _not_fired = fire_cron(&account.stage.access.sync, WATCHDOG_CRON).await;
     }
-    Ok(())
 }
 
 /// The dead letters.
@@ -166,8 +166,8 @@ async fn replay(account: &Account<'_>) -> Result<u64> {
     Ok(count)
 }
 
-/// Watches a quiet system: no write to Keap, no row written. The clock of the workers goes on, with its incremental syncs.
-pub async fn silence(account: &Account<'_>, length: Duration) -> Result<()> {
+/// Watches a quiet system: no write to Keap, no row written. The clock of the workers goes on, and so do incremental syncs.
+pub async fn silence(account: &Account<'_>, entities: &[EntityType], length: Duration) -> Result<()> {
     let before = mark(account).await?;
     let began_at = now_ms();
     let ends = Instant::now() + length;
@@ -175,9 +175,11 @@ pub async fn silence(account: &Account<'_>, length: Duration) -> Result<()> {
         (interval(LOOK_INTERVAL), interval(WATCHDOG_INTERVAL), interval(INCREMENTAL_INTERVAL));
     while Instant::now() < ends {
         looks.tick().await;
-        tick(account, &mut ticks).await?;
+        tick(account, &mut ticks).await;
         if futures_util::FutureExt::now_or_never(polls.tick()).is_some() {
-            fire_cron(&account.stage.access.sync, INCREMENTAL_CRON).await?;
+            for entity in entities {
+                account.start(&format!("{}?kind=incremental", entity.plural())).await?;
+            }
         }
         let now = mark(account).await?;
         ensure!(

@@ -1,0 +1,21 @@
+//! The proof from end to end, small: `cargo xtask chaos` runs it at full size.
+
+use anyhow::Result;
+use keapsync_domain::ids::EntityType;
+use keapsync_e2e::chaos::{self, Options};
+use keapsync_e2e::stage::Stage;
+use std::time::Duration;
+
+pub async fn nothing_is_lost_whatever_goes_wrong(stage: &Stage) -> Result<()> {
+    let options = Options {
+        edits: 400,
+        seed: 20_260_301,
+        kills: 3,
+        edits_per_second: 20,
+        quiet: Duration::from_secs(10),
+        patience: Duration::from_mins(3),
+        contacts: 60,
+        entities: EntityType::SYNCED.to_vec(),
+    };
+    chaos::run(stage, &options).await.map(drop)
+}
