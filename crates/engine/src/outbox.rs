@@ -380,7 +380,16 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
         remote: &remote,
         changed: &changed,
     };
-    let Written { remote, made_lines } = world.keap.update(&change, &|| world.clock.now()).await?;
+    let Written { remote, made_lines } = match world.keap.update(&change, &|| world.clock.now()).await {
+        Ok(written) => written,
+        Err(failure) => {
+            if !failure.class.is_transient() {
+                // Nothing will be written, and what Keap lets nobody write is put back even so.
+                merge_in(world, remote.clone(), Vec::new()).await?;
+            }
+            return Err(failure);
+        }
+    };
     let made_lines = named_as_in(&row, change.wanted, made_lines);
     finish(world, remote, made_lines).await
 }
@@ -437,6 +446,16 @@ async fn merge_in<T, S: MirrorStore, C: Clock>(
 ) -> Result<Applied, Failure> {
     let entity = remote.record.entity();
     let applied = apply(world, entity, &origin(made_lines), vec![remote], Vec::new()).await?;
+    if applied.counts.rejected > 0 {
+        // Going on would overwrite in Keap what no conflict could record.
+        return Err(Failure::new(
+            FailureClass::Invalid,
+            format!(
+                "the mirror cannot store what Keap's {} holds now: correct it in Keap, then replay this item",
+                entity.as_str()
+            ),
+        ));
+    }
     if applied.unsettled.is_empty() {
         return Ok(applied);
     }
