@@ -34,6 +34,10 @@ fn check_record(
 ) -> Result<(), Violation> {
     let entity = record.cells.entity;
     let what = format!("{} {id}", entity.as_str());
+    if record.cells.is_poisoned() && mirror.rejected.contains(&(entity, id.to_string())) {
+        // What the mirror cannot store stays as it was, among the dead letters.
+        return Ok(());
+    }
     let Some(row) = mirror.linked(entity, id) else {
         return Err(diverged(format!("{what} has no row")));
     };
@@ -122,7 +126,8 @@ fn check_rows(keap: &KeapSide, mirror: &MirrorSide, entity: EntityType) -> Resul
         };
         let is_told = row.row.deleted_at.is_some()
             || mirror.open_conflicts.contains(&(id.clone(), DELETED_AT.to_owned()))
-            || is_refused(mirror, row);
+            || is_refused(mirror, row)
+            || mirror.waits_for_nobody(entity, id);
         if !exists && !is_told {
             return Err(diverged(format!(
                 "row {id} ({} {:?}) has no record in Keap, and nothing says so; it is {:?}",

@@ -17,6 +17,9 @@ use keapsync_keap::records::{Links, RecordsApi};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Calls that a batch may take: a list, and a read of what it left out.
+const CALLS_LEFT_MIN: u32 = 3;
+
 /// A queued event.
 #[derive(Clone, Debug)]
 pub(super) struct QueuedEvent {
@@ -54,6 +57,12 @@ async fn drain_events(stage: &Rc<Stage>, refreshing: &Refreshing) -> Result<(), 
     let deadline = stage.object_now().plus_ms(WORK_BUDGET_MS);
     let live = credential(stage, refreshing).await?;
     let lease = take_lease(stage, Priority::Hook, 100, 6, None).await?;
+    if lease.permits < CALLS_LEFT_MIN {
+        // Too few for one event: taking them again at once would go on for ever.
+        release(stage, &lease, 0).await;
+        return Err(Failure::new(FailureClass::RateLimited, "too little is left of the quota")
+            .with_retry_after_ms(Some(WORK_BUDGET_MS)));
+    }
     let (transport, clock) = (SimulatedTransport::new(stage), object_clock(stage));
     let paced = PacedTransport::new(&transport, &clock, lease.permits, lease.calls_per_second_max)
         .until(lease.expires_at);
@@ -72,7 +81,7 @@ async fn drain_claims(
         let mut has_claimed = false;
         // In turn, so that many events of one entity do not hold up those of another.
         for entity in EntityType::ALL {
-            if paced.calls_left() < 3 || stage.object_now() >= deadline {
+            if paced.calls_left() < CALLS_LEFT_MIN || stage.object_now() >= deadline {
                 return Ok(());
             }
             let claimed = stage.storage.borrow().claim(entity, stage.object_now());

@@ -8,7 +8,7 @@ use super::object::{is_idle, start_object};
 use super::people::{act, populate};
 use super::schedule::Step;
 use super::stage::{BEGINNING_MS, Event, Stage};
-use super::story::Story;
+use super::story::{SMALL_DAY, Story};
 use super::unit_orders::begin_runs;
 use super::verdict::{Invariant, Violation};
 use keapsync_domain::ids::EntityType;
@@ -17,6 +17,9 @@ use std::rc::Rc;
 
 /// After the last fault, everything that waits must be done within this, in milliseconds.
 const LIVENESS_MS: i64 = 30 * 60_000;
+
+/// The same where the day's quota is so small that work waits for the next day, or the one after.
+const LIVENESS_OF_DAYS_MS: i64 = 72 * 3_600_000;
 
 /// How long quiet is looked at, in milliseconds: longer than the interval of incremental runs.
 const QUIET_MS: i64 = 7 * 60_000;
@@ -58,6 +61,7 @@ pub fn replay(seed: u64, story: &Story, mutation: Mutation, is_told: bool) -> Hi
     let unobservable = stage.ledger.borrow().unobservable;
     let mut coverage = stage.coverage.borrow().clone();
     coverage.add("edit in Keap overwritten before anybody could read it", unobservable);
+    coverage.add("written again, gone in Keap before it was known here", stage.ledger.borrow().written_again);
     let hash = stage.trace.borrow().hash();
     let lines = std::mem::take(&mut stage.trace.borrow_mut().lines);
     let violation = stage.violation.borrow().clone();
@@ -71,7 +75,7 @@ fn run(stage: &Rc<Stage>, story: &Story) -> Result<(), Violation> {
     start_object(stage);
     // Most stories begin with both sides in step; the others meet the backfill.
     let begins_at_ms = if stage.schedule.draw(|random| random.chance(80)) {
-        run_until(stage, story, stage.schedule.now_ms() + LIVENESS_MS, is_idle)?;
+        run_until(stage, story, stage.schedule.now_ms() + liveness_ms(stage), is_idle)?;
         stage.schedule.now_ms()
     } else {
         BEGINNING_MS
@@ -89,6 +93,10 @@ fn run(stage: &Rc<Stage>, story: &Story) -> Result<(), Violation> {
     settle(stage, story)?;
     check_convergence(stage)?;
     check_silence(stage, story)
+}
+
+fn liveness_ms(stage: &Stage) -> i64 {
+    if stage.limits.per_day < SMALL_DAY { LIVENESS_OF_DAYS_MS } else { LIVENESS_MS }
 }
 
 fn end_faults(stage: &Rc<Stage>) {
@@ -116,24 +124,12 @@ fn settle(stage: &Rc<Stage>, story: &Story) -> Result<(), Violation> {
         });
         has_polled && is_idle(stage)
     };
-    run_until(stage, story, stage.schedule.now_ms() + LIVENESS_MS, is_settled)
+    run_until(stage, story, stage.schedule.now_ms() + liveness_ms(stage), is_settled)
 }
 
-/// Stands in for the daily sweep: names what one side has and the other has not.
-fn sweep(stage: &Rc<Stage>) {
-    let mut ids = Vec::new();
-    for entity in EntityType::ALL {
-        let (keap, mirror) = (stage.keap.borrow(), stage.mirror.borrow());
-        let rows = mirror.rows(entity).values().filter(|row| row.row.deleted_at.is_none());
-        let linked = rows.filter_map(|row| row.row.keap_id.as_ref()?.parse::<u64>().ok());
-        ids.extend(linked.filter(|id| !keap.records(entity).contains_key(id)).map(|id| (entity, id)));
-    }
-    stage.tell(|| format!("sweep names {ids:?}"));
-    stage.storage.borrow_mut().push(&ids, stage.object_now());
-    if !stage.setting.tags_move_time {
-        // A tag whose hook was lost shows in no update time: only a full run finds it.
-        begin_runs(stage, RunKind::Full, &[EntityType::Contact]);
-    }
+/// The daily sweep: a full run finds what neither hooks nor polls told, and what Keap has lost.
+fn sweep(stage: &Stage) {
+    begin_runs(stage, RunKind::Full, &EntityType::ALL);
 }
 
 /// Runs until `is_done`; that it takes longer than `until_ms` breaks the bound.
@@ -238,7 +234,7 @@ fn check_silence(stage: &Rc<Stage>, story: &Story) -> Result<(), Violation> {
     stage.storage.borrow_mut().push(&ids, stage.object_now());
     begin_runs(stage, RunKind::Full, &EntityType::ALL);
     let until_ms = stage.schedule.now_ms() + QUIET_MS;
-    run_until(stage, story, until_ms + LIVENESS_MS, |stage| {
+    run_until(stage, story, until_ms + liveness_ms(stage), |stage| {
         stage.schedule.now_ms() >= until_ms && is_idle(stage)
     })?;
     let after = writes(stage);

@@ -32,6 +32,8 @@ struct Fate {
     left_in_keap: bool,
     left_in_mirror: bool,
     is_recorded: bool,
+    /// The mirror has held it when both sides agreed; of a line, under Keap's id.
+    is_linked: bool,
 }
 
 /// A record, by its entity and Keap's id.
@@ -45,6 +47,9 @@ pub(super) struct Ledger {
     deletions_applied: BTreeSet<RecordKey>,
     /// When somebody cleared a cell in Keap, by record and cell: nothing has no number to follow.
     cleared_at_step: BTreeMap<(RecordKey, usize), u64>,
+    /// Values that our own create had written, gone again in Keap before the mirror knew the record or the line, and written again:
+    /// what carries no id of ours is told by its content alone.
+    pub written_again: u64,
     /// Values written in Keap that no read could have seen before our write replaced them.
     pub unobservable: u64,
 }
@@ -188,6 +193,12 @@ impl Ledger {
                 format!("{} was deleted on both sides, and an old reading made a new row of it", what()),
             ));
         }
+        for line in after.lines.iter().filter(|line| line.id != 0) {
+            self.fate(line.value).is_linked = true;
+        }
+        if change.after.base_delta.is_empty() {
+            (0..CELLS).for_each(|cell| self.fate(after.get(cell)).is_linked = true);
+        }
         self.show(Side::Supabase, &before.unwrap_or(nothing), &after);
         Ok(())
     }
@@ -284,6 +295,12 @@ impl Ledger {
                     ));
                 }
                 self.unobservable += u64::from(!is_safe);
+            }
+            let has_no_id =
+                cell.is_none() || matches!(change.entity, EntityType::Tag | EntityType::Subscription);
+            if old == 0 && has_no_id && self.fate(new).left_in_keap && !self.fate(new).is_linked {
+                self.written_again += 1;
+                continue;
             }
             if new != 0 && self.fate(new).left_in_keap && !nobody_saw_it && !self.fate(new).is_recorded {
                 return Err(Violation::new(

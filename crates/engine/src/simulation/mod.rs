@@ -7,9 +7,9 @@
 //! An *operation* is whatever has an effect: a request that Keap serves, a statement, a refresh, a lease taken or given back,
 //! a unit ordered or reported, a hook that arrives, a line of the story. Looks that find nothing are not counted.
 //!
-//! It does not simulate what no code is there for yet: the blast guard, the daily sweep (ids that one side has and the other
-//! has not are named to the event queue at the end instead) and purges. A tag has no value of its own, so tags are checked for
-//! convergence, not for lost updates.
+//! It plays contacts, orders with their lines, tags and subscriptions. It does not play the blast guard, dry runs, purges and
+//! people's resolutions of conflicts. What has no value of its own (tags of a contact, whether a subscription bills) is checked
+//! for convergence, not for lost updates.
 
 #![expect(
     clippy::indexing_slicing,

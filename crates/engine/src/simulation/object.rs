@@ -198,5 +198,5 @@ pub(super) fn is_idle(stage: &Stage) -> bool {
         && storage.events.values().all(|event| event.is_dead)
         && stage.in_flight.get() == 0
         && stage.hooks_in_flight.get() == 0
-        && stage.mirror.borrow().depth().open == 0
+        && !stage.mirror.borrow().has_work()
 }

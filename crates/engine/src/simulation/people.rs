@@ -79,6 +79,9 @@ fn is_of_contact(entity: EntityType) -> bool {
 
 fn make_in_keap(stage: &Stage, entity: EntityType, contact: u32, value: u32) {
     let mut cells = Cells::made(entity, value);
+    if entity == EntityType::Contact {
+        cells.flags &= !gone_tags(stage);
+    }
     if is_of_contact(entity) {
         let Some(contact) = record_at(stage, EntityType::Contact, contact) else { return };
         cells.contact = contact;

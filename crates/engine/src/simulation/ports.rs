@@ -117,10 +117,13 @@ impl MirrorStore for SimulatedStore {
     async fn record_rejections(
         &self,
         _: &AccountId,
-        _: EntityType,
+        entity: EntityType,
         rejected: &[RejectedRecord],
     ) -> Result<(), Failure> {
-        self.stage.statement(5, |mirror, _| mirror.rejected += rejected.len() as u64).await
+        self.stage.coverage.borrow_mut().add("record that the mirror refuses", rejected.len() as u64);
+        let ids = rejected.iter().filter_map(|rejected| rejected.keap_id.clone());
+        let records: Vec<(EntityType, String)> = ids.map(|id| (entity, id)).collect();
+        self.stage.statement(5, |mirror, _| mirror.rejected.extend(records)).await
     }
 }
 

@@ -1,11 +1,10 @@
 //! Lists of the in-memory mirror's rows, and of what a dry run would do, as SQL would answer them.
 
 use super::ports::SimulatedStore;
-use crate::inbound::DELETED_AT;
+use crate::ports::RowLists;
 use crate::ports::proof::{
     LatestCertificate, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore, Unsynced,
 };
-use crate::ports::{RowLists, RowState};
 use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -115,15 +114,17 @@ impl ProofStore for SimulatedStore {
     async fn open_conflict_fields(
         &self,
         _: &AccountId,
-        entity: EntityType,
+        _: EntityType,
         row_ids: &[String],
     ) -> Result<Vec<(String, Vec<String>)>, Failure> {
         self.stage
             .statement(24, |mirror, _| {
-                let waits = |id: &&String| {
-                    mirror.rows(entity).get(*id).is_some_and(|row| row.state == RowState::Conflict)
+                let fields_of = |id: &String| -> Vec<String> {
+                    let open = mirror.open_conflicts.iter().filter(|(row, _)| row == id);
+                    open.map(|(_, field)| field.clone()).collect()
                 };
-                row_ids.iter().filter(waits).map(|id| (id.clone(), vec![DELETED_AT.to_owned()])).collect()
+                let open = row_ids.iter().map(|id| (id.clone(), fields_of(id)));
+                open.filter(|(_, fields)| !fields.is_empty()).collect()
             })
             .await
     }

@@ -127,6 +127,7 @@ pub(super) struct Stage {
     pub passes: Cell<u64>,
     second: RefCell<VecDeque<i64>>,
     minute: RefCell<VecDeque<i64>>,
+    day: RefCell<VecDeque<i64>>,
 }
 
 impl Stage {
@@ -144,7 +145,11 @@ impl Stage {
             ledger: RefCell::default(),
             storage: RefCell::default(),
             quota: RefCell::default(),
-            limits: QuotaLimits { per_second: setting.calls.0, per_minute: setting.calls.1, per_day: 50_000 },
+            limits: QuotaLimits {
+                per_second: setting.calls.0,
+                per_minute: setting.calls.1,
+                per_day: setting.calls_per_day,
+            },
             faults: RefCell::default(),
             coverage: RefCell::default(),
             trace: RefCell::new(Trace::new(is_told)),
@@ -165,6 +170,7 @@ impl Stage {
             passes: Cell::new(0),
             second: RefCell::default(),
             minute: RefCell::default(),
+            day: RefCell::default(),
         }
     }
 
@@ -368,6 +374,7 @@ impl Stage {
         for (window, length_ms, limit, name) in [
             (&self.second, 1_000, self.limits.per_second, "second"),
             (&self.minute, 60_000, self.limits.per_minute, "minute"),
+            (&self.day, 86_400_000, self.limits.per_day, "day"),
         ] {
             let mut calls = window.borrow_mut();
             while calls.front().is_some_and(|sent| now_ms - sent >= length_ms) {

@@ -76,6 +76,7 @@ fn calm() -> Setting {
         postgres_skew_ms: 0,
         unit_skew_ms: 0,
         calls: (25, 600),
+        calls_per_day: 50_000,
     }
 }
 
@@ -126,4 +127,36 @@ fn what_changes_in_keap_while_it_is_written_is_carried_again() {
         (950, Action::Fault(Fault::Hooks { fault: HookFault::Delayed(2_000), times: 2 })),
     ];
     holds(&calm(), &lines);
+}
+
+#[test]
+fn a_tag_or_a_subscription_made_here_is_one_row_whoever_tells_of_it_first() {
+    for entity in [EntityType::Tag, EntityType::Subscription] {
+        holds(&calm(), &[(0, in_supabase(Doing::Make { value: 1_320 }, entity))]);
+    }
+}
+
+#[test]
+fn a_line_is_made_once_wherever_it_stands_in_the_row() {
+    let setting = Setting { orders: 1, ..calm() };
+    let order = EntityType::Order;
+    let lines = [
+        (0, in_supabase(Doing::AddLine { value: 1_140 }, order)),
+        (20, in_supabase(Doing::AddLine { value: 1_160 }, order)),
+        (40, in_supabase(Doing::RemoveLine { line: 0 }, order)),
+    ];
+    holds(&setting, &lines);
+}
+
+#[test]
+fn a_record_that_the_mirror_cannot_store_delays_nobody_else() {
+    let setting = Setting { contacts: 2, ..calm() };
+    let other =
+        Deed { side: Side::Keap, entity: CONTACT, record: 1, doing: Doing::Edit { cell: 0, value: 1_100 } };
+    let lines = [
+        (0, in_keap(Doing::Edit { cell: 0, value: 1_075 }, CONTACT)),
+        (10, Action::Person(other)),
+        (20, in_supabase(Doing::Edit { cell: 1, value: 1_200 }, CONTACT)),
+    ];
+    holds(&setting, &lines);
 }

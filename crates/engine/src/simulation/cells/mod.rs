@@ -16,13 +16,13 @@ mod values;
 pub(super) use contact::{TAG_IDS, tag_bits};
 pub(super) use lines::{LINES_MAX, Line, Lines};
 pub(super) use order::total_of;
-pub(super) use values::{ValueNumber, numbers_in};
+pub(super) use values::{ValueNumber, numbers_in, poisonous};
 
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use serde_json::{Map, Value};
 use std::fmt;
-use values::text_number;
+use values::{is_poisonous, text_number};
 
 /// The numbers of what exists at the beginning; those of stories lie above.
 pub(super) const FIRST_KEAP_VALUE: ValueNumber = 100;
@@ -146,6 +146,11 @@ impl Cells {
         value != 0 && (self.values.contains(&value) || self.lines.iter().any(|line| line.value == value))
     }
 
+    /// Whether it holds something that the mirror cannot store.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.values.iter().any(|value| is_poisonous(*value))
+    }
+
     /// The cells of a row.
     pub(super) fn of_record(record: &Record) -> Self {
         let mut cells = Self::empty(record.entity());
@@ -185,7 +190,7 @@ impl Cells {
     }
 
     /// The record as Keap sends it.
-    pub(super) fn to_wire(&self, id: u64, updated_at: &str, link: Option<&str>) -> String {
+    pub(super) fn wire(&self, id: u64, updated_at: &str, link: Option<&str>) -> String {
         match self.entity {
             EntityType::Contact => contact::to_wire(self, id, updated_at, link),
             EntityType::Order => order::to_wire(self, id, updated_at, link),
@@ -288,7 +293,7 @@ mod tests {
             }
             assert_eq!(Cells::of_record(&cells.record()), cells, "{entity:?}");
             let wire: Value =
-                serde_json::from_str(&cells.to_wire(5, "2026-01-01T00:00:00Z", Some("row"))).unwrap();
+                serde_json::from_str(&cells.wire(5, "2026-01-01T00:00:00Z", Some("row"))).unwrap();
             let mut found = Vec::new();
             numbers_in(&wire, &mut found);
             for cell in 0..shape(entity).names.len() {
@@ -301,8 +306,7 @@ mod tests {
     #[test]
     fn a_contact_takes_what_it_sends() {
         let mut cells = Cells::made(EntityType::Contact, 1_200);
-        let wire: Value =
-            serde_json::from_str(&cells.to_wire(5, "2026-01-01T00:00:00Z", Some("row"))).unwrap();
+        let wire: Value = serde_json::from_str(&cells.wire(5, "2026-01-01T00:00:00Z", Some("row"))).unwrap();
         let mut taken = Cells::empty(EntityType::Contact);
         assert_eq!(taken.take(&wire, |_| true).as_deref(), Some("row"));
         // Tags take calls of their own, and nobody writes the company.

@@ -105,14 +105,14 @@ pub(super) fn to_wire(cells: &Cells, id: u64, updated_at: &str, link: Option<&st
         );
     }
     push_custom_fields(&mut wire, cells.get(CUSTOM), link);
-    let line = |line: &Line| {
+    let item = |line: &Line| {
         format!(
             "{{\"id\":\"{}\",\"name\":\"v{}\",\"item_type\":\"OTHER\",\"quantity\":1,\
              \"price_per_unit\":{{\"amount\":100,\"currency_code\":\"USD\"}}}}",
             line.id, line.value
         )
     };
-    super::push_list(&mut wire, "order_items", cells.lines.iter().map(|held| Some(line(held))));
+    super::push_list(&mut wire, "order_items", cells.lines.iter().map(|line| Some(item(line))));
     wire.push('}');
     wire
 }

@@ -8,6 +8,19 @@ type Number = u32;
 /// A numbered value; 0 is absent.
 pub(in crate::simulation) type ValueNumber = Number;
 
+/// Values that the mirror cannot store are among those that nobody counts to: each line of a story has twenty of its own.
+const POISON: (Number, Number) = (20, 15);
+
+/// The value of a line of a story that the mirror cannot store.
+pub(in crate::simulation) fn poisonous(value: Number) -> Number {
+    value + POISON.1
+}
+
+/// Whether the mirror cannot store a value.
+pub(super) fn is_poisonous(value: Number) -> bool {
+    value % POISON.0 == POISON.1
+}
+
 /// What amounts begin from: seven digits before the point, as nothing else has.
 const AMOUNTS_FROM: u32 = 7_000_000;
 

@@ -202,7 +202,7 @@ fn number(id: &str) -> u64 {
 
 pub(super) fn wire_of(id: u64, record: &mut KeapRecord) -> &str {
     let KeapRecord { cells, link, updated_at, wire } = record;
-    wire.get_or_insert_with(|| cells.to_wire(id, &updated_at.to_rfc3339(), link.as_deref()))
+    wire.get_or_insert_with(|| cells.wire(id, &updated_at.to_rfc3339(), link.as_deref()))
 }
 
 fn refused(status: u16) -> Served {

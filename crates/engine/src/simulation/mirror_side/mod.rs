@@ -58,7 +58,7 @@ pub(super) struct MirrorSide {
     /// Rows that the engine wrote.
     pub writes: u64,
     /// Records that could not be applied.
-    pub rejected: u64,
+    pub rejected: BTreeSet<(EntityType, String)>,
     ids: u32,
 }
 

@@ -146,6 +146,21 @@ impl MirrorSide {
         }
     }
 
+    /// Whether a row waits for a contact that was deleted before it reached Keap: it goes on waiting until it is given up.
+    pub(in crate::simulation) fn waits_for_nobody(&self, entity: EntityType, row_id: &str) -> bool {
+        let Some(entry) = self.rows(entity).get(row_id) else { return false };
+        let contact = entry.contact_row.as_ref().and_then(|id| self.rows(EntityType::Contact).get(id));
+        let is_gone =
+            contact.is_some_and(|contact| contact.row.keap_id.is_none() && contact.row.deleted_at.is_some());
+        is_gone && entry.row.keap_id.is_none()
+    }
+
+    /// Whether anything waits that will get there.
+    pub(in crate::simulation) fn has_work(&self) -> bool {
+        let mut open = self.items.iter().filter(|item| item.is_open());
+        open.any(|item| !self.waits_for_nobody(item.item.entity, &item.item.entity_id))
+    }
+
     /// How much waits.
     pub(in crate::simulation) fn depth(&self) -> OutboxDepth {
         let open = || self.items.iter().filter(|item| item.is_open());

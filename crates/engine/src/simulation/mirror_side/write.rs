@@ -1,9 +1,12 @@
 //! The engine's statement: `write.sql`, with what the triggers on contacts do.
 
+use super::super::cells::Cells;
 use super::super::mutation::Mutation;
 use super::{MirrorRow, MirrorSide, RowChange, record_of};
 use crate::inbound::DELETED_AT;
-use crate::ports::{ConflictRecord, LocalRow, RowState, RowWrite, WriteBatch, WriteOutcome, WriteSource};
+use crate::ports::{
+    ConflictRecord, LocalRow, RejectedRecord, RowState, RowWrite, WriteBatch, WriteOutcome, WriteSource,
+};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::timestamp::Timestamp;
 
@@ -26,6 +29,12 @@ impl MirrorSide {
     ) -> Written {
         let mut written = Written { outcome: WriteOutcome::default(), changes: Vec::new() };
         for (position, write) in batch.rows.iter().enumerate() {
+            if write.record.as_ref().is_some_and(|record| Cells::of_record(record).is_poisoned()) {
+                let reason = "a value that Postgres cannot store".to_owned();
+                let keap_id = Some(write.keap_id.clone());
+                written.outcome.rejected.push(RejectedRecord { keap_id, reason });
+                continue;
+            }
             match self.write_row(entity, write, now, mutation) {
                 Some(change) => {
                     written.outcome.written.push(write.keap_id.clone());
@@ -76,6 +85,7 @@ impl MirrorSide {
                 MirrorRow { row: after.clone(), state: write.state, contact_row: contact_row.or(known) };
             table.rows.insert(after.id.clone(), entry);
         }
+        self.rejected.remove(&(entity, write.keap_id.clone()));
         self.settle_conflicts(&after.id, write.state, &write.conflicts);
         self.writes += 1;
         if entity == EntityType::Contact && before.as_ref().is_none_or(|before| before.keap_id.is_none()) {

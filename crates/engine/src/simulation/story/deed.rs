@@ -1,6 +1,6 @@
 //! What a person does to a record, on either side.
 
-use super::super::cells::{ValueNumber, shape};
+use super::super::cells::{ValueNumber, poisonous, shape};
 use super::super::random::Random;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::merge::Side;
@@ -69,7 +69,10 @@ impl Doing {
         let line = u32::try_from(random.below(4)).unwrap_or(0);
         // Some edits clear the cell, where that can be.
         let is_cleared = random.chance(8) && !shape.required.contains(&cell);
-        let edit = Self::Edit { cell, value: if is_cleared { 0 } else { value } };
+        // What Keap holds and the mirror cannot store: only Keap takes it.
+        let is_poison = side == Side::Keap && random.chance(2);
+        let written = if is_poison { poisonous(value) } else { value };
+        let edit = Self::Edit { cell, value: if is_cleared { 0 } else { written } };
         match random.below(100) {
             0..72 => match (entity, random.below(10)) {
                 (EntityType::Order, 0..2) => Self::AddLine { value },

@@ -66,6 +66,8 @@ pub(super) struct Setting {
     pub unit_skew_ms: i64,
     /// Calls per second and per minute.
     pub calls: (u32, u32),
+    /// Calls per day.
+    pub calls_per_day: u32,
 }
 
 /// A story and its setting.
@@ -108,6 +110,13 @@ impl Story {
     }
 }
 
+/// With fewer calls than these, a day's quota is used up by a story.
+pub(super) const SMALL_DAY: u32 = 1_000;
+
+fn draw_small_day(random: &mut Random) -> u32 {
+    u32::try_from(random.between(80, 300)).unwrap_or(SMALL_DAY)
+}
+
 impl Setting {
     fn draw(random: &mut Random) -> Self {
         let all = [Policy::NewestWins, Policy::KeapWins, Policy::SupabaseWins, Policy::Manual];
@@ -138,6 +147,7 @@ impl Setting {
             keap_skew_ms: skew(random, 30_000),
             postgres_skew_ms: skew(random, 5_000),
             unit_skew_ms: skew(random, 50),
+            calls_per_day: if random.below(200) == 0 { draw_small_day(random) } else { 50_000 },
             calls: random.pick(&[(25, 600), (10, 240), (5, 100)]).unwrap_or((10, 240)),
         }
     }
