@@ -39,7 +39,8 @@ async fn in_conflict<'a>(stage: &'a Stage, name: &str) -> Result<(Account<'a>, S
     Ok((account, id, conflict_id))
 }
 
-async fn ask(account: &Account<'_>, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+/// Asks the sync worker about the account.
+pub async fn ask(account: &Account<'_>, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
     let url = format!("{}/{path}?account={}", account.stage.access.sync, account.name);
     account.stage.admin(method, &url, body).await
 }

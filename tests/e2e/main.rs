@@ -17,6 +17,7 @@ mod inbound;
 mod outages;
 mod outbound;
 mod pooler;
+mod runs;
 mod tokens;
 mod upkeep;
 
@@ -70,6 +71,12 @@ fn all_tests() -> Vec<Test> {
         conflicts::a_person_lets_the_row_win,
         conflicts::a_person_lets_keap_win,
         conflicts::a_person_gives_a_third_value,
+        runs::a_dry_run_says_what_the_run_then_does,
+        runs::a_mass_deletion_in_keap_waits_for_a_person,
+        runs::a_mass_deletion_in_sql_waits_for_a_person,
+        runs::the_certificate_tells_equal_from_different,
+        runs::a_change_and_a_run_are_undone,
+        runs::orders_tags_and_subscriptions_flow_both_ways,
         echo::after_quiescence_there_is_silence,
         tokens::a_crowd_around_expiry_refreshes_once,
         tokens::a_revoked_account_says_so_and_keeps_everything,

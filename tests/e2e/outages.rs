@@ -41,7 +41,8 @@ pub async fn keap_faults_are_retried_and_end_in_success(stage: &Stage) -> Result
         .keap
         .faults(&json!([{"kind": "status", "operation": "list_contacts", "status": 502, "times": 2}]))
         .await?;
-    let run = account.full_sync().await?;
+    let run_id = account.start("contacts").await?;
+    let run = account.wait_for_run(&run_id).await?;
     ensure!(run["counts"]["read"] == 1, "{run}");
     Ok(())
 }

@@ -67,13 +67,14 @@ pub enum InvalidSettings {
 pub const INTERVAL_MINUTES_MAX: u32 = 10_080;
 
 impl AccountSettings {
-    /// These settings with those of `change`, a JSON object, in place of their own; what it leaves out stays.
+    /// These settings with those of `change`, a JSON object, in place of their own; what it leaves out stays, within objects too. An
+    /// override of null is taken away.
     pub fn changed(&self, change: &[u8]) -> Result<Self, InvalidSettings> {
         let unreadable = |error: serde_json::Error| InvalidSettings::Unreadable(error.to_string());
         let change: Map<String, Value> = serde_json::from_slice(change).map_err(unreadable)?;
         let mut merged = serde_json::to_value(self).map_err(unreadable)?;
         if let Some(settings) = merged.as_object_mut() {
-            settings.extend(change);
+            merge_into(settings, change);
         }
         let changed: Self = serde_json::from_value(merged).map_err(unreadable)?;
         if let Some(name) = changed.policies.overrides.keys().find(|name| !is_policy_target(name)) {
@@ -86,6 +87,16 @@ impl AccountSettings {
             return Err(InvalidSettings::Percent);
         }
         Ok(changed)
+    }
+}
+
+fn merge_into(settings: &mut Map<String, Value>, change: Map<String, Value>) {
+    for (name, value) in change {
+        match (settings.get_mut(&name), value) {
+            (Some(Value::Object(known)), Value::Object(value)) => merge_into(known, value),
+            (_, Value::Null) => drop(settings.remove(&name)),
+            (_, value) => drop(settings.insert(name, value)),
+        }
     }
 }
 
@@ -121,6 +132,13 @@ mod tests {
         let after = before.changed(br#"{"policies":{"default":"manual"}}"#).unwrap();
         assert!(after.delete_in_keap);
         assert_eq!(after.policies.default, Policy::Manual);
+        let narrow = after.changed(br#"{"policies":{"overrides":{"contact.email":"keap_wins"}}}"#).unwrap();
+        let guarded = narrow.changed(br#"{"blast_guard":{"percent_max":0}}"#).unwrap();
+        let guarded = guarded.changed(br#"{"blast_guard":{"records_max":100}}"#).unwrap();
+        assert_eq!(guarded.blast_guard, BlastGuard { records_max: 100, percent_max: 0 });
+        assert_eq!((guarded.policies.default, guarded.policies.overrides.len()), (Policy::Manual, 1));
+        let wide = guarded.changed(br#"{"policies":{"overrides":{"contact.email":null}}}"#).unwrap();
+        assert!(wide.policies.overrides.is_empty());
         assert_eq!(before.changed(b"{}"), Ok(before));
     }
 

@@ -102,8 +102,11 @@ pub enum UnitMode {
         /// By earlier units.
         destroyed: u64,
     },
-    /// Write whatever the run comes to: somebody approved it.
-    Approved,
+    /// Write: somebody approved that so many records more are destroyed. The guard's own limit comes on top, for what changed since.
+    Approved {
+        /// Still.
+        left: u64,
+    },
     /// List what would be written.
     Plan,
 }

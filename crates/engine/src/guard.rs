@@ -18,32 +18,50 @@ use std::cell::Cell;
 #[derive(Debug)]
 pub struct Allowance {
     left: Cell<Option<u64>>,
+    used: Cell<u64>,
 }
 
 impl Allowance {
     /// Anything: a person approved it, or it is one record at a time.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self { left: Cell::new(None) }
+        Self { left: Cell::new(None), used: Cell::new(0) }
+    }
+
+    /// So many records.
+    #[must_use]
+    pub fn up_to(records: u64) -> Self {
+        Self { left: Cell::new(Some(records)), used: Cell::new(0) }
     }
 
     /// What the guard leaves of `live` records, of which the run destroyed `destroyed` before.
     #[must_use]
     pub fn of(guard: BlastGuard, live: u64, destroyed: u64) -> Self {
-        Self { left: Cell::new(Some(guard.limit(live).saturating_sub(destroyed))) }
+        Self::up_to(guard.limit(live).saturating_sub(destroyed))
+    }
+
+    /// How much was taken.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.get()
+    }
+
+    /// Gives back what was taken for a write that did not take place.
+    pub fn give_back(&self, records: u64) {
+        self.used.set(self.used.get().saturating_sub(records));
+        self.left.set(self.left.get().map(|left| left.saturating_add(records)));
     }
 
     /// Takes the right to destroy `records` of them; all or nothing.
     #[must_use]
     pub fn take(&self, records: u64) -> bool {
-        match self.left.get() {
-            None => true,
-            Some(left) if records <= left => {
-                self.left.set(Some(left - records));
-                true
-            }
-            Some(_) => false,
+        let left = self.left.get();
+        if left.is_some_and(|left| records > left) {
+            return false;
         }
+        self.left.set(left.map(|left| left - records));
+        self.used.set(self.used.get() + records);
+        true
     }
 }
 
@@ -109,6 +127,9 @@ mod tests {
     fn an_allowance_is_taken_whole_and_never_exceeded() {
         let allowance = Allowance::of(BlastGuard { records_max: 10, percent_max: 0 }, 1_000, 3);
         assert!(allowance.take(5) && !allowance.take(3) && allowance.take(2) && !allowance.take(1));
+        assert_eq!(allowance.used(), 7);
+        allowance.give_back(2);
+        assert!(allowance.take(2) && !allowance.take(1) && allowance.used() == 7);
         assert!(allowance.take(0) && Allowance::unlimited().take(u64::MAX));
         assert!(!Allowance::of(BlastGuard { records_max: 1, percent_max: 0 }, 9, 4).take(1));
     }

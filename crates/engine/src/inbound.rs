@@ -14,7 +14,7 @@ use crate::ports::{
     WriteBatch, WriteSource,
 };
 use crate::world::World;
-use keapsync_domain::canonical::{record_hash, same};
+use keapsync_domain::canonical::{canonical, record_hash, same};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{PAGE_RECORDS_MAX, REMERGE_MAX};
@@ -125,10 +125,16 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
             return Ok(applied);
         }
         let batch = WriteBatch { run_id: origin.run_id.clone(), source: origin.source, rows: plan.rows };
-        let outcome = world.store.write(world.account, entity, &batch).await?;
+        let outcome = match world.store.write(world.account, entity, &batch).await {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                allowance.give_back(plan.destroyed.len() as u64);
+                return Err(failure);
+            }
+        };
         count_written(&mut applied.counts, &batch, &outcome.written);
-        applied.counts.destroyed +=
-            outcome.written.iter().filter(|id| plan.destroyed.contains(*id)).count() as u64;
+        let destroyed = outcome.written.iter().filter(|id| plan.destroyed.contains(*id)).count() as u64;
+        allowance.give_back((plan.destroyed.len() as u64).saturating_sub(destroyed));
         refused.extend(outcome.rejected);
         let skipped: HashSet<String> = outcome.skipped.into_iter().collect();
         applied.pending.extend(plan.pending.into_iter().filter(|id| !skipped.contains(id)));
@@ -235,22 +241,31 @@ async fn with_made<T, S: MirrorStore, C>(
     if key.is_empty() || strangers.is_empty() {
         return Ok(known);
     }
-    let mut unlinked = unlinked_rows(world, entity).await?;
+    let mut unlinked: HashMap<String, LocalRow> = HashMap::new();
+    for row in unlinked_rows(world, entity).await? {
+        if let Some(told_by) = told_by(&row.record, key) {
+            unlinked.entry(told_by).or_insert(row);
+        }
+    }
     for remote in strangers {
-        let is_same = |row: &LocalRow| {
-            let same_in = |name: &&str| {
-                let kind = position(entity, name).and_then(|position| fields(entity).get(position));
-                let (there, here) = (remote.record.get_by_name(name), row.record.get_by_name(name));
-                kind.is_some_and(|field| !is_empty(field.kind, here) && same(field.kind, there, here))
-            };
-            key.iter().all(same_in)
-        };
-        if let Some(found) = unlinked.iter().position(is_same) {
-            let row = Some(unlinked.swap_remove(found));
+        let row = told_by(&remote.record, key).and_then(|told_by| unlinked.remove(&told_by));
+        if row.is_some() {
             known.push(KnownRow { keap_id: remote.keap_id.clone(), row });
         }
     }
     Ok(known)
+}
+
+/// The values that tell a record, in canonical form; `None` where one of them says nothing.
+fn told_by(record: &Record, key: &[&str]) -> Option<String> {
+    let entity = record.entity();
+    let values = key.iter().map(|name| {
+        let field = position(entity, name).and_then(|position| fields(entity).get(position))?;
+        let value = record.get_by_name(name);
+        (!is_empty(field.kind, value)).then(|| canonical(field.kind, value))
+    });
+    let values: Option<Vec<Value>> = values.collect();
+    Some(Value::Array(values?).to_string())
 }
 
 /// Live rows that no record of Keap is known for.

@@ -74,30 +74,32 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
     owner: &str,
 ) -> Result<DrainReport, Failure> {
     let items = world.store.claim(world.account, OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS, owner).await?;
-    carry_items(world, items).await
+    carry_items(world, items, OUTBOX_CLAIM_MAX).await
 }
 
-/// [`drain`], without the classes of edits that the blast guard holds back.
+/// [`drain`] of at most `limit` records, without the classes of edits that the blast guard holds back.
 pub async fn drain_unheld<T: Transport, S: MirrorStore + OutboxStore + GuardStore, C: Clock>(
     world: &World<'_, T, S, C>,
     owner: &str,
+    limit: usize,
     held: &[Held],
 ) -> Result<DrainReport, Failure> {
-    let (limit, lease_ms) = (OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS);
+    let lease_ms = OUTBOX_LEASE_MS;
     let items = if held.is_empty() {
         world.store.claim(world.account, limit, lease_ms, owner).await?
     } else {
         world.store.claim_unheld(world.account, limit, lease_ms, owner, held).await?
     };
-    carry_items(world, items).await
+    carry_items(world, items, limit).await
 }
 
 async fn carry_items<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
     world: &World<'_, T, S, C>,
     items: Vec<OutboxItem>,
+    limit: usize,
 ) -> Result<DrainReport, Failure> {
     let mut report =
-        DrainReport { claimed: items.len(), more: items.len() >= OUTBOX_CLAIM_MAX, ..DrainReport::default() };
+        DrainReport { claimed: items.len(), more: items.len() >= limit, ..DrainReport::default() };
     if items.is_empty() {
         return Ok(report);
     }

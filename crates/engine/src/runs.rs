@@ -44,9 +44,9 @@ pub struct TrackedRun {
     /// Where the blast guard stopped the run.
     #[serde(default)]
     pub held_at: Option<Box<Cursor>>,
-    /// Whether somebody approved what the guard stopped.
+    /// How many records the run may destroy in all, where somebody approved that.
     #[serde(default)]
-    pub is_approved: bool,
+    pub approved: Option<u64>,
 }
 
 /// What a run is asked to do.
@@ -101,9 +101,9 @@ pub fn start(
         RunKind::Full | RunKind::Verify | RunKind::Revert => None,
         RunKind::Incremental => watermark.map(|moment| moment.plus_ms(-WATERMARK_OVERLAP_MS)),
     };
-    let phase = match request.direction {
-        Direction::SupabaseToKeap => Phase::Outgoing,
-        Direction::KeapToSupabase | Direction::Bidirectional => Phase::Reading,
+    let phase = match (kind, request.direction) {
+        (RunKind::Full | RunKind::Incremental, Direction::SupabaseToKeap) => Phase::Outgoing,
+        _ => Phase::Reading,
     };
     Start::Started(Box::new(TrackedRun {
         run: Run {
@@ -133,7 +133,7 @@ pub fn start(
         lost_units: 0,
         lease_id: None,
         held_at: None,
-        is_approved: false,
+        approved: None,
     }))
 }
 
@@ -160,7 +160,7 @@ pub fn hold(
         })
         .collect();
     let message = format!(
-        "the blast guard holds back {}. See what they are by a dry run, then approve this run, or undo them",
+        "the blast guard holds back {}. See what they are by a dry run, and undo what is not meant; then approve this run: what was undone changes nothing in Keap",
         said.join(" and ")
     );
     if known.and_then(|known| known.run.error.as_ref()).is_some_and(|error| error.message == message) {
@@ -191,7 +191,12 @@ impl TrackedRun {
     /// list them.
     #[must_use]
     pub fn has_units(&self) -> bool {
-        self.run.direction != Direction::SupabaseToKeap || self.run.dry_run
+        !self.only_carries() || self.run.dry_run
+    }
+
+    fn only_carries(&self) -> bool {
+        matches!(self.run.kind, RunKind::Full | RunKind::Incremental)
+            && self.run.direction == Direction::SupabaseToKeap
     }
 
     /// Whether the run waits for a person.
@@ -205,8 +210,8 @@ impl TrackedRun {
     pub fn unit_mode(&self) -> UnitMode {
         if self.run.dry_run || self.held_at.is_some() {
             UnitMode::Plan
-        } else if self.is_approved {
-            UnitMode::Approved
+        } else if let Some(approved) = self.approved {
+            UnitMode::Approved { left: approved.saturating_sub(self.run.counts.destroyed) }
         } else {
             UnitMode::Guarded { destroyed: self.run.counts.destroyed }
         }
@@ -220,9 +225,9 @@ impl TrackedRun {
         }
         let mut next = self.clone();
         next.run.state = RunState::Running;
+        next.approved = Some(self.run.counts.destroyed + self.run.planned.unwrap_or_default().destroyed);
         next.run.planned = None;
         next.run.error = None;
-        next.is_approved = true;
         Some(next)
     }
 
@@ -232,9 +237,8 @@ impl TrackedRun {
         if self.run.state.is_final() {
             return None;
         }
+        // A unit that is out goes on until its budget ends: the lease tells how long that may take.
         let mut next = self.clone();
-        next.run.leased_until = None;
-        next.lease_id = None;
         next.run.error =
             Some(Failure::new(FailureClass::Invalid, "a person ended the run; what it had written stands"));
         next.fail(now);
@@ -585,7 +589,7 @@ mod tests {
         assert_eq!((run.run.planned.unwrap().destroyed, run.run.counts.destroyed), (60, 0));
         assert_eq!(run.run.cursor.after_id.as_deref(), Some("50"), "goes on from where it was stopped");
         let run = run.approved().unwrap();
-        assert_eq!((run.unit_mode(), run.approved()), (UnitMode::Approved, None));
+        assert_eq!((run.unit_mode(), run.approved()), (UnitMode::Approved { left: 60 }, None));
         let run = run.ordered(Timestamp(4), None).unwrap();
         let run = run.reported(&UnitReport { finished: true, ..report(3, "90") }, Timestamp(5), 0).unwrap();
         assert_eq!((run.run.state, run.watermark()), (RunState::Completed, Some(Timestamp(0))));

@@ -452,8 +452,11 @@ fn a_unit_that_meets_an_outage_reports_what_stands() {
     });
 }
 
+/// Whatever comes of it.
+pub(crate) const APPROVED: UnitMode = UnitMode::Approved { left: u64::MAX };
+
 fn run_full(stage: &Stage<'_>, calls_max: u32) -> UnitReport {
-    run_of(stage, RunKind::Full, UnitMode::Approved, Cursor::default(), calls_max)
+    run_of(stage, RunKind::Full, APPROVED, Cursor::default(), calls_max)
 }
 
 /// One unit of a run over contacts.

@@ -92,6 +92,12 @@ const COMPLETE: &str = "
             error_message = null, updated_at = now()
         where account_id = $1 and id = any($2::text[]::uuid[]) and status in ('pending', 'processing')
         returning entity_type, entity_id, created_at
+    ), superseded as (
+        -- What was carried is the whole row: what failed of it before went along, or is not wanted any more.
+        update public.sync_queue item
+        set status = 'completed', completed_at = now(), updated_at = now()
+        where item.account_id = $1 and item.status = 'failed' and item.operation <> 'sync'
+            and (item.entity_type, item.entity_id) in (select completed.entity_type, completed.entity_id from completed)
     ), record as (
         select completed.entity_type,
             greatest(0, (extract(epoch from now() - min(completed.created_at)) * 1000)::bigint) as lag_ms

@@ -49,7 +49,7 @@ impl Path {
             ["health"] => Self::Health,
             ["metrics"] => Self::Metrics,
             ["units"] => Self::Units,
-            ["sync", "full"] => Self::Start(RunKind::Full, EntityType::ALL.to_vec()),
+            ["sync", "full"] => query.start_of(EntityType::ALL.to_vec()),
             ["sync", "status"] => Self::Status,
             ["sync", "runs"] => Self::Runs,
             ["conflicts"] => Self::Conflicts,
@@ -64,11 +64,7 @@ impl Path {
             ["audit"] => Self::Audit,
             ["audit", id, "revert"] => id.parse().map_or(Self::Unknown, Self::RevertEntry),
             ["sync", name] => match EntityType::from_plural(name) {
-                Some(entity) => match query.get("kind") {
-                    None | Some("full") => Self::Start(RunKind::Full, vec![entity]),
-                    Some("incremental") => Self::Start(RunKind::Incremental, vec![entity]),
-                    Some(_) => Self::UnknownKind,
-                },
+                Some(entity) => query.start_of(vec![entity]),
                 None => Self::Unknown,
             },
             _ => Self::Unknown,
@@ -92,6 +88,14 @@ impl Query {
     /// The account that is named; `Err` says what is wrong with the name.
     pub(crate) fn account(&self) -> Result<Option<AccountId>, String> {
         self.get("account").map(AccountId::parse).transpose().map_err(|error| error.to_string())
+    }
+
+    fn start_of(&self, entities: Vec<EntityType>) -> Path {
+        match self.get("kind") {
+            None | Some("full") => Path::Start(RunKind::Full, entities),
+            Some("incremental") => Path::Start(RunKind::Incremental, entities),
+            Some(_) => Path::UnknownKind,
+        }
     }
 
     /// How many of a list are asked for; `Err` says what is wrong.
@@ -126,6 +130,9 @@ impl Query {
                 return Err("direction is keap_to_supabase, supabase_to_keap or bidirectional".to_owned());
             }
         };
+        if kind == RunKind::Verify && (self.get("direction").is_some() || self.get("dry_run").is_some()) {
+            return Err("a comparison writes nothing: leave direction and dry_run out".to_owned());
+        }
         let dry_run = match self.get("dry_run") {
             None | Some("false") => false,
             Some("true") => true,
@@ -179,6 +186,7 @@ mod tests {
         let start = |pairs: &[(&str, &str)]| query(pairs).start(RunKind::Full, &[EntityType::Contact]);
         assert_eq!(start(&[]).unwrap().direction, Direction::Bidirectional);
         assert_eq!(start(&[("direction", "supabase_to_keap")]).unwrap().direction, Direction::SupabaseToKeap);
+        assert!(query(&[("dry_run", "true")]).start(RunKind::Verify, &EntityType::ALL).is_err());
         assert!(start(&[("direction", "up")]).is_err());
         assert!(
             start(&[("dry_run", "true")]).unwrap().dry_run

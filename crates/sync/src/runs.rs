@@ -5,7 +5,9 @@ use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::{Direction, RunKind};
 use keapsync_domain::wire::StartRunsRequest;
+use keapsync_engine::ports::Clock as _;
 use keapsync_engine::ports::proof::{ListedChange, ProofStore as _};
+use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::coordinator_client::{CoordinatorClient, account_path};
 use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
 use keapsync_platform::respond::Answer;
@@ -83,6 +85,12 @@ pub(crate) async fn revert(
     id: &str,
 ) -> Result<Answer, Failure> {
     let client = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
+    if let Ok(run) = coordinator.get_account_json::<Value>(account, &format!("runs/{id}")).await
+        && is_at_work(&run)
+    {
+        let message = "the run is still at work: cancel it or wait for its end, and try again in a minute";
+        return Ok(Answer::error(409, "run_at_work", message));
+    }
     let runs = runs_called(coordinator, &Store::new(&client), account, id).await?;
     let mut run_ids = Vec::new();
     for (run_id, entity) in runs {
@@ -96,6 +104,20 @@ pub(crate) async fn revert(
         run_ids.push(coordinator.start_runs(account, &request).await?.run_id);
     }
     Ok(Answer::json(202, &json!({"run_id": run_ids.first(), "run_ids": run_ids})))
+}
+
+/// Whether a run, or one of several, has not ended, or has a unit out that may still write.
+fn is_at_work(run: &Value) -> bool {
+    let runs = run.get("runs").and_then(Value::as_array);
+    let mut runs = runs.map_or_else(|| vec![run], |runs| runs.iter().collect()).into_iter();
+    let now = WorkerClock.now().to_rfc3339();
+    runs.any(|run| {
+        let state = run.get("state").and_then(Value::as_str);
+        let leased_until = run.get("leased_until").and_then(Value::as_str);
+        // Both are RFC 3339 in UTC with milliseconds, and so in the order of their texts.
+        !matches!(state, Some("completed" | "failed"))
+            || leased_until.is_some_and(|until| until > now.as_str())
+    })
 }
 
 /// `GET /sync/verify`: the latest certificate of each entity, and when it was last equal.

@@ -186,8 +186,7 @@ impl Account<'_> {
 
     /// Starts and orders what is due. Says whether there was anything.
     async fn runs_part(&self) -> Result<bool, Failure> {
-        let now = time_now();
-        if !self.is_due(Part::Runs)? || self.next_run_at(now)?.is_none_or(|at| at > now) {
+        if !self.is_due(Part::Runs)? || self.next_run_at()?.is_none_or(|at| at > time_now()) {
             return Ok(false);
         }
         let outcome = self.order_units().await;
@@ -210,7 +209,7 @@ impl Account<'_> {
         let mut due = vec![token, setup];
         if self.can_write_rows()? {
             due.push(after_wait(Part::Events, self.sql().next_event_at()?));
-            due.push(after_wait(Part::Runs, self.next_run_at(now)?));
+            due.push(after_wait(Part::Runs, self.next_run_at()?));
             due.push(after_wait(Part::Mirror, (!self.sql().unmirrored_runs(1)?.is_empty()).then_some(now)));
         }
         if self.can_carry()? {

@@ -5,6 +5,7 @@ use super::{Account, OutboxSeen, time_now};
 use crate::database::Database;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::EntityType;
+use keapsync_domain::limits::OUTBOX_CLAIM_MAX;
 use keapsync_domain::run::RunState;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
@@ -56,7 +57,10 @@ impl Account<'_> {
         let client = database.client().await?;
         let store = Store::new(&client);
         let settings = self.settings()?;
-        self.queue_what_is_owed(&store, &settings).await?;
+        if let Err(failure) = self.queue_what_is_owed(&store, &settings).await {
+            // What is queued already does not wait for it.
+            self.log().warn("edits_not_queued").account(self.id).failure(&failure).emit();
+        }
         let depth = store.depth(self.id).await?;
         let is_due = |depth: &OutboxDepth, now| depth.next_due_at.is_some_and(|due_at| due_at <= now);
         if !is_due(&depth, time_now()) {
@@ -66,6 +70,9 @@ impl Account<'_> {
         let credential = self.credential().await?;
         let link_fields = self.link_fields()?;
         let is_held = Cell::new(false);
+        // Between a look at what waits and a claim, more may come: never more than the guard would let through.
+        let guard_max = usize::try_from(settings.blast_guard.records_max).unwrap_or(usize::MAX);
+        let claim_max = OUTBOX_CLAIM_MAX.min(guard_max.max(1));
         let owner = super::credential::short_hash(self.id.as_str());
         let outcome = self
             .leased(&credential, WANT, async |paced| {
@@ -83,7 +90,7 @@ impl Account<'_> {
                 let mut completed = 0;
                 loop {
                     let held = self.held_edits(&store, &settings).await?;
-                    let report = drain_unheld(&world, &owner, &held).await?;
+                    let report = drain_unheld(&world, &owner, claim_max, &held).await?;
                     is_held.set(!held.is_empty() && report.claimed == 0);
                     completed += report.completed;
                     if report.retried + report.failed > 0 {
@@ -118,8 +125,9 @@ impl Account<'_> {
                 continue;
             }
             let entity = tracked.run.entity;
-            while store.requeue(self.id, entity, settings.delete_in_keap, REQUEUE_MAX).await? > 0 {}
-            self.sql().write_run(&tracked.begun(time_now()))?;
+            if store.requeue(self.id, entity, settings.delete_in_keap, REQUEUE_MAX).await? == 0 {
+                self.move_run(&tracked, &tracked.begun(time_now()))?;
+            }
         }
         Ok(())
     }
@@ -172,10 +180,9 @@ impl Account<'_> {
         });
     }
 
-    /// Whether the outbox was seen with nothing due.
-    pub(super) fn is_outbox_drained(&self) -> bool {
-        let seen = self.object.outbox.get();
-        seen.depth.is_some_and(|depth| depth.next_due_at.is_none_or(|due_at| due_at > time_now()))
+    /// Whether the outbox was seen with nothing in it.
+    pub(super) fn is_outbox_empty(&self) -> bool {
+        self.object.outbox.get().depth.is_some_and(|depth| depth.open == 0)
     }
 }
 

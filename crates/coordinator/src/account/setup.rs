@@ -59,6 +59,7 @@ pub enum Step {
     /// Mirror the account and its settings to Postgres: its records refer to that row.
     AccountRow,
     /// Find or make the custom fields in Keap that carry row ids: creates in Keap rest on them.
+    #[serde(alias = "link_field")]
     LinkFields,
     /// Subscribe to hooks.
     Hooks,

@@ -122,7 +122,9 @@ impl Account<'_> {
                 let until = tracked.run.started_at.unwrap_or(tracked.run.requested_at);
                 Store::new(&client).approve_waiting(self.id, tracked.run.entity, until).await?;
             }
-            self.sql().write_run(&next)?;
+            if !self.move_run(tracked, &next)? {
+                continue;
+            }
             self.log().info("run_approved").account(self.id).run_id(&next.run.id).emit();
             approved += 1;
         }
@@ -198,13 +200,12 @@ impl Account<'_> {
     }
 
     /// When there is something to do about runs.
-    pub(super) fn next_run_at(&self, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+    pub(super) fn next_run_at(&self) -> Result<Option<Timestamp>, Failure> {
         let active = self.sql().active_runs()?;
         let orders =
             active.iter().filter(|tracked| tracked.has_units()).filter_map(TrackedRun::next_order_at).min();
-        let carries = active.iter().any(is_carrying).then(|| self.next_outbox_at(now));
         let incremental = self.incremental_due_at(&active)?;
-        Ok([orders, carries, incremental].into_iter().flatten().min())
+        Ok([orders, incremental].into_iter().flatten().min())
     }
 
     /// Starts what is due and orders what can be ordered.
@@ -222,6 +223,8 @@ impl Account<'_> {
         }
         let mut outcome = Ok(());
         for tracked in self.sql().active_runs()? {
+            // Units before this one took their time to order.
+            let Some(tracked) = self.sql().read_run(&tracked.run.id)? else { continue };
             let tracked = match tracked.expired(time_now()) {
                 Some(expired) => {
                     self.sql().write_run(&expired)?;
@@ -239,7 +242,7 @@ impl Account<'_> {
 
     /// Ends runs that only carry edits, once the outbox is drained.
     pub(super) fn settle_carrying_runs(&self, carried: usize) -> Result<(), Failure> {
-        if !self.is_outbox_drained() {
+        if !self.is_outbox_empty() {
             return Ok(());
         }
         for tracked in self
@@ -263,7 +266,8 @@ impl Account<'_> {
                 FailureClass::Unavailable,
                 "the sync worker does not answer: see that it is deployed and bound as SYNC_WORKER",
             );
-            return self.sql().write_run(&tracked.not_taken(&failure, time_now(), random_u32()?));
+            let next = tracked.not_taken(&failure, time_now(), random_u32()?);
+            return self.move_run(tracked, &next).map(drop);
         }
         let credential = self.credential().await?;
         let priority = match tracked.run.kind {
@@ -278,14 +282,16 @@ impl Account<'_> {
             Err(failure) => {
                 let until = time_now().plus_ms(failure.retry_after_ms.unwrap_or(1_000));
                 return match failure.class {
-                    FailureClass::RateLimited => self.sql().write_run(&tracked.postponed(until)),
+                    FailureClass::RateLimited => self.move_run(tracked, &tracked.postponed(until)).map(drop),
                     _ => Err(failure),
                 };
             }
         };
-        // A report cannot have come meanwhile: no unit was out.
+        // A report cannot have come meanwhile, as no unit was out; but a person may have ended the run.
         let Some(ordered) = tracked.ordered(time_now(), Some(lease_id)) else { return Ok(()) };
-        self.sql().write_run(&ordered)?;
+        if !self.move_run(tracked, &ordered)? {
+            return Ok(());
+        }
         let order = UnitOrder {
             account: self.id.clone(),
             run_id: ordered.run.id.clone(),
@@ -320,6 +326,15 @@ impl Account<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Writes a run's next state, unless somebody else moved it during an await. Says whether it was written.
+    pub(super) fn move_run(&self, from: &TrackedRun, next: &TrackedRun) -> Result<bool, Failure> {
+        let is_current = self.sql().read_run(&from.run.id)?.is_some_and(|current| current == *from);
+        if is_current {
+            self.sql().write_run(next)?;
+        }
+        Ok(is_current)
     }
 
     /// Lets runs that wait after a failure go on at once.

@@ -40,6 +40,8 @@ struct Step {
     next: Option<Cursor>,
     /// Whether the blast guard stopped it, with nothing of what is counted as destroyed written.
     held: bool,
+    /// Whether it is to be taken again from where it began: the budget ended in the middle.
+    again: bool,
 }
 
 /// What the steps of a unit share.
@@ -50,6 +52,8 @@ struct Unit<'a, 'w, T, S, C> {
     allowance: Allowance,
     started_at: Timestamp,
     newest_id: Cell<Option<u64>>,
+    /// Rows deleted one by one: they count also when what comes after them fails.
+    deleted: Cell<u64>,
 }
 
 /// Works on one unit and reports how it ended; never fails as a whole, because what was committed must be told.
@@ -64,6 +68,9 @@ pub async fn run_unit<T: Transport, S: UnitStore, C: Clock>(
                 report.failure = Some(failure);
             }
             report.newest_id = unit.newest_id.get();
+            // Also what was destroyed before a failure: the next unit has that much less to destroy.
+            report.counts.destroyed += unit.allowance.used();
+            report.counts.deleted += unit.deleted.get();
         }
         Err(failure) => report.failure = Some(failure),
     }
@@ -76,12 +83,15 @@ async fn begin<'a, 'w, T: Transport, S: UnitStore, C: Clock>(
     order: &'a UnitOrder,
 ) -> Result<Unit<'a, 'w, T, S, C>, Failure> {
     let source = if order.kind == RunKind::Incremental { WriteSource::Poll } else { WriteSource::FullSync };
+    let live = async || {
+        let live = world.store.unsynced(world.account, order.entity).await?.live;
+        Ok::<u64, Failure>(u64::try_from(live).unwrap_or(0))
+    };
+    let guard = world.settings.blast_guard;
     let allowance = match order.mode {
-        UnitMode::Guarded { destroyed } => {
-            let live = world.store.unsynced(world.account, order.entity).await?.live;
-            Allowance::of(world.settings.blast_guard, u64::try_from(live).unwrap_or(0), destroyed)
-        }
-        UnitMode::Approved | UnitMode::Plan => Allowance::unlimited(),
+        UnitMode::Guarded { destroyed } => Allowance::of(guard, live().await?, destroyed),
+        UnitMode::Approved { left } => Allowance::up_to(left.saturating_add(guard.limit(live().await?))),
+        UnitMode::Plan => Allowance::unlimited(),
     };
     Ok(Unit {
         world,
@@ -90,6 +100,7 @@ async fn begin<'a, 'w, T: Transport, S: UnitStore, C: Clock>(
         allowance,
         started_at: world.clock.now(),
         newest_id: Cell::new(None),
+        deleted: Cell::new(0),
     })
 }
 
@@ -133,8 +144,8 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         while self.has_budget() && report.cursor.phase == phase {
             let done = step(report.cursor.clone()).await?;
             report.counts.add(&done.counts);
-            if done.held {
-                report.held = true;
+            if done.held || done.again {
+                report.held = done.held;
                 return Ok(false);
             }
             match done.next {

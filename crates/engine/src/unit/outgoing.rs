@@ -8,7 +8,7 @@ use keapsync_domain::run::Cursor;
 use keapsync_keap::transport::Transport;
 
 /// Rows looked at in one step: each that Keap does not list costs a call.
-const ROWS_AT_ONCE: usize = 200;
+const ROWS_AT_ONCE: usize = 50;
 
 impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
     /// A page of rows whose edits wait for Keap.
@@ -20,6 +20,6 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let next = Cursor { after_row: Some(last.clone()), ..cursor.clone() };
         let foreseen = foresee_outgoing(world, entity, &ids).await?;
         world.store.write_planned(world.account, &self.order.run_id, &foreseen.changes).await?;
-        Ok(Step { counts: foreseen.counts, next: Some(next), held: false })
+        Ok(Step { counts: foreseen.counts, next: Some(next), ..Step::default() })
     }
 }

@@ -45,8 +45,8 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         while let Some(step) = steps.next().await {
             let step = step?;
             report.counts.add(&step.counts);
-            if step.held {
-                report.held = true;
+            if step.held || step.again {
+                report.held = step.held;
                 return Ok(false);
             }
             match step.next {
@@ -106,28 +106,38 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             self.apply(page.records, page.rejected).await?
         };
         if finds_lost && !step.held {
-            let missing = self
-                .world
-                .store
-                .list_missing(
-                    self.world.account,
-                    self.order.entity,
-                    cursor.after_id.as_deref(),
-                    until.as_deref(),
-                    &present,
-                    PAGE_RECORDS_MAX,
-                )
-                .await?;
-            // A full answer may have left some out: the same range is looked at again then, when these are gone.
-            let is_cut = missing.len() >= PAGE_RECORDS_MAX;
-            let lost = self.settle_missing(missing).await?;
+            let lost = self.find_lost(cursor.after_id.clone(), until.as_deref(), &present).await?;
             step.counts.add(&lost.counts);
             step.held = lost.held;
-            if is_cut && !self.plans() {
-                return Ok(Step { next: Some(cursor.clone()), ..step });
-            }
+            step.again = lost.again;
         }
         Ok(Step { next, ..step })
+    }
+
+    /// The rows with ids above `after` and up to `until` that Keap did not name, however many.
+    async fn find_lost(
+        &self,
+        mut after: Option<String>,
+        until: Option<&str>,
+        present: &[String],
+    ) -> Result<Step, Failure> {
+        let mut found = Step::default();
+        loop {
+            let (account, entity) = (self.world.account, self.order.entity);
+            let store = self.world.store;
+            let missing = store
+                .list_missing(account, entity, after.as_deref(), until, present, PAGE_RECORDS_MAX)
+                .await?;
+            let is_full = missing.len() >= PAGE_RECORDS_MAX;
+            after = missing.last().map(|row| row.keap_id.clone());
+            let lost = self.settle_missing(missing).await?;
+            found.counts.add(&lost.counts);
+            found.held = lost.held;
+            found.again = lost.again;
+            if lost.held || lost.again || !is_full {
+                return Ok(found);
+            }
+        }
     }
 
     async fn apply(
@@ -139,7 +149,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let applied =
             apply_within(self.world, entity, &self.origin, &self.allowance, records, rejected).await?;
         if applied.unsettled.is_empty() {
-            return Ok(Step { counts: applied.counts, held: applied.held, next: None });
+            return Ok(Step { counts: applied.counts, held: applied.held, ..Step::default() });
         }
         Err(Failure::new(
             FailureClass::Conflict,

@@ -12,6 +12,9 @@ use keapsync_domain::run::Cursor;
 use keapsync_keap::transport::Transport;
 use std::collections::HashSet;
 
+/// Records that a plan asks Keap for one by one in a step; the rest are taken for lost.
+const PLAN_ASKED_MAX: usize = 50;
+
 impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
     /// A page of linked rows, compared with what Keap has of them.
     pub(super) async fn look_at_rows(&self, cursor: &Cursor) -> Result<Step, Failure> {
@@ -34,7 +37,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         Ok(Step { next: Some(next), ..lost })
     }
 
-    /// Deletes the rows of these that Keap has lost, all or none.
+    /// Deletes the rows of these that Keap has lost: as many as there is budget for, after the guard has let all of them pass.
     pub(super) async fn settle_missing(&self, mut missing: Vec<LinkedRow>) -> Result<Step, Failure> {
         let (world, entity) = (self.world, self.order.entity);
         let mut step = Step::default();
@@ -50,26 +53,39 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         if missing.is_empty() {
             return Ok(step);
         }
-        // Taken before each is asked for: a thousand of them would cost a thousand calls, and a person has to look anyway.
-        if !self.allowance.take(missing.len() as u64) {
+        // Before any is asked for: a thousand of them would cost a thousand calls, and a person has to look anyway.
+        let count = missing.len() as u64;
+        if !self.allowance.take(count) {
             step.held = true;
             return Ok(step);
         }
+        // Each takes its own when its turn comes.
+        self.allowance.give_back(count);
         let (mut lost, mut found) = (Vec::new(), Vec::new());
         for row in missing {
-            if self.plans() && !self.asks_each(lost.len() + found.len()) {
+            let asks = self.has_budget() && lost.len() + found.len() < PLAN_ASKED_MAX;
+            if self.plans() && !asks {
                 lost.push(row);
                 continue;
+            }
+            if !self.plans() && !self.has_budget() {
+                step.again = true;
+                break;
             }
             let observed_at = world.clock.now();
             match world.keap.get(entity, &row.keap_id, observed_at).await? {
                 Some(remote) => found.push(remote),
                 None if self.plans() => lost.push(row),
+                None if !self.allowance.take(1) => {
+                    step.held = true;
+                    break;
+                }
                 None => {
-                    let deleted =
-                        apply_delete(world, entity, &self.origin, &row.keap_id, observed_at).await?;
-                    step.counts.deleted += u64::from(deleted);
-                    step.counts.destroyed += u64::from(deleted);
+                    if apply_delete(world, entity, &self.origin, &row.keap_id, observed_at).await? {
+                        self.deleted.set(self.deleted.get() + 1);
+                    } else {
+                        self.allowance.give_back(1);
+                    }
                 }
             }
         }
@@ -81,7 +97,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         }
         let applied = apply_within(world, entity, &self.origin, &self.allowance, found, Vec::new()).await?;
         step.counts.add(&applied.counts);
-        step.held = applied.held;
+        step.held = step.held || applied.held;
         if applied.unsettled.is_empty() {
             return Ok(step);
         }
@@ -89,10 +105,5 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             FailureClass::Conflict,
             "rows kept changing while they were merged; they are read again",
         ))
-    }
-
-    /// Whether a plan asks Keap for one more record by its id: as long as the guard would not have stopped it.
-    fn asks_each(&self, asked: usize) -> bool {
-        asked < usize::try_from(self.world.settings.blast_guard.records_max).unwrap_or(usize::MAX)
     }
 }

@@ -1,5 +1,5 @@
 use crate::ports::proof::{PlannedAction, PlannedSide};
-use crate::tests::{Stage, emails, on_stage, run_of};
+use crate::tests::{APPROVED, Stage, emails, on_stage, run_of};
 use keapsync_domain::certificate::DifferenceReason;
 use keapsync_domain::run::{Cursor, RunKind};
 use keapsync_domain::settings::BlastGuard;
@@ -54,7 +54,7 @@ fn the_guard_stops_a_run_before_it_deletes_and_a_plan_says_what_it_would_do() {
         assert!(plan.finished && plan.counts.destroyed == 4, "{plan:?}");
         assert_eq!((live(stage), stage.mirror.planned.borrow().len()), (6, 4));
         assert!(stage.mirror.planned.borrow().iter().all(|change| change.action == PlannedAction::Delete));
-        let report = run_of(stage, RunKind::Full, UnitMode::Approved, report.cursor, 1_000);
+        let report = run_of(stage, RunKind::Full, APPROVED, report.cursor, 1_000);
         assert!(report.finished && report.counts.deleted == 4, "{report:?}");
         assert_eq!(live(stage), 2);
     });
@@ -75,7 +75,7 @@ fn the_guard_stops_a_run_before_it_overwrites_and_lets_additions_through() {
         let report = full(stage, GUARDED);
         assert!(report.held && report.counts.updated == 0, "{report:?}");
         assert_eq!(stage.row_value(ids[0], "last_name"), "Lee");
-        assert!(full(stage, UnitMode::Approved).finished);
+        assert!(full(stage, APPROVED).finished);
         assert_eq!(stage.row_value(ids[0], "last_name"), "Leigh");
     });
 }
@@ -87,7 +87,7 @@ fn a_comparison_names_what_differs_and_says_equal_when_nothing_does() {
         let (lost, _) = stage.linked(&contact("Bob"));
         let (_, waiting) = stage.linked(&contact("Cid"));
         let verify = |stage: &Stage<'_>| {
-            let report = run_of(stage, RunKind::Verify, UnitMode::Approved, Cursor::default(), 1_000);
+            let report = run_of(stage, RunKind::Verify, APPROVED, Cursor::default(), 1_000);
             assert!(report.finished && report.failure.is_none(), "{report:?}");
             stage.mirror.certificates.borrow().last().cloned().unwrap()
         };
@@ -120,7 +120,7 @@ fn a_comparison_names_what_differs_and_says_equal_when_nothing_does() {
         assert_eq!(reason_of(Some(unseen), None), Some((DifferenceReason::MissingInSupabase, String::new())));
         assert_eq!(reason_of(None, Some(&waiting)), Some((DifferenceReason::Waiting, first_name)));
         assert_eq!(reason_of(None, Some(&made)), Some((DifferenceReason::Waiting, String::new())));
-        full(stage, UnitMode::Approved);
+        full(stage, APPROVED);
         stage.drain();
         assert!(verify(stage).equal);
     });
@@ -272,7 +272,7 @@ proptest! {
             let plan = full(stage, UnitMode::Plan);
             prop_assert!(plan.finished);
             prop_assert_eq!(&sides(stage), &before, "a dry run wrote something");
-            full(stage, UnitMode::Approved);
+            full(stage, APPROVED);
             for _ in 0..3 {
                 stage.clock.advance_ms(3_600_000);
                 stage.drain();

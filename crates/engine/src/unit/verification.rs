@@ -44,25 +44,27 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let next = page.next.clone();
         self.compare(&mut comparison, page.records).await?;
         if matches!(capability(entity).full, FullPages::ByKey(_)) {
-            let missing = world
-                .store
-                .list_missing(
-                    world.account,
-                    entity,
-                    cursor.after_id.as_deref(),
-                    until.as_deref(),
-                    &present,
-                    PAGE_RECORDS_MAX,
-                )
-                .await?;
-            self.compare_missing(&mut comparison, &missing).await?;
+            let mut after = cursor.after_id.clone();
+            loop {
+                let (account, until) = (world.account, until.as_deref());
+                let limit = PAGE_RECORDS_MAX;
+                let missing = world
+                    .store
+                    .list_missing(account, entity, after.as_deref(), until, &present, limit)
+                    .await?;
+                self.compare_missing(&mut comparison, &missing).await?;
+                if missing.len() < limit {
+                    break;
+                }
+                after = missing.last().map(|row| row.keap_id.clone());
+            }
         }
         let comparison = Some(Box::new(comparison));
         let next = match next {
             Some(next) => Cursor { comparison, ..next },
             None => Cursor { phase: keapsync_domain::run::Phase::Rows, comparison, ..Cursor::default() },
         };
-        Ok(Step { counts, next: Some(next), held: false })
+        Ok(Step { counts, next: Some(next), ..Step::default() })
     }
 
     /// A page of rows that have no record in Keap; behind the last of them the certificate is written.
@@ -131,6 +133,18 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             .collect();
         if !doubtful.is_empty() {
             let again = world.keap.list_ids(entity, &doubtful, world.clock.now()).await?;
+            for id in again.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()) {
+                comparison.only_in_keap(id, &Record::empty(entity), None, false);
+            }
+            let answered = ids_of(&again);
+            let doubtful: HashSet<String> = doubtful.into_iter().collect();
+            // Gone since the first look: what is left of them are their rows.
+            for (remote, row) in &looked {
+                let is_gone = doubtful.contains(&remote.keap_id) && !answered.contains(&remote.keap_id);
+                if let Some(row) = row.as_ref().filter(|row| is_gone && row.deleted_at.is_none()) {
+                    comparison.only_in_supabase(&row.id, &row.record, Some(&remote.keap_id), false);
+                }
+            }
             looked.retain(|(remote, _)| !doubtful.contains(&remote.keap_id));
             looked.extend(self.with_rows(again.records).await?);
         }
@@ -209,7 +223,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let (world, entity) = (self.world, self.order.entity);
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         for (position, row) in missing.iter().enumerate() {
-            let remote = if position < ASKED_MAX {
+            let remote = if position < ASKED_MAX && self.has_budget() {
                 world.keap.get(entity, &row.keap_id, world.clock.now()).await?
             } else {
                 None

@@ -68,7 +68,8 @@ impl<T: Transport> RecordsApi<'_, T> {
                 check_tags(record)?;
                 let body = contacts::convert::create_body(record, link);
                 let made = self.contacts().create(body, now()).await?;
-                self.carry_tags(record, made, now).await
+                let none = Record::empty(EntityType::Contact);
+                self.carry_tags(record, &none, made, now).await
             }
             EntityType::Order => {
                 self.orders().create(orders::convert::create_body(record, link)?, now()).await
@@ -133,7 +134,7 @@ impl<T: Transport> RecordsApi<'_, T> {
             is_stale = true;
         }
         if calls.sub_resources.contains(&SubResource::TagApplications) {
-            remote = self.carry_tags(change.wanted, remote, now).await?;
+            remote = self.carry_tags(change.wanted, &change.remote.record, remote, now).await?;
         }
         if is_stale {
             remote = self.read_again(&remote, entity, now()).await?;
@@ -171,22 +172,24 @@ impl<T: Transport> RecordsApi<'_, T> {
         }
     }
 
-    /// Applies and removes tags until Keap's contact carries those of `wanted`.
+    /// Applies and removes the tags in which `wanted` differs from `merged`, which it was merged with. What somebody applied to Keap's
+    /// contact after that is not among them, and stays.
     async fn carry_tags(
         &self,
         wanted: &Record,
+        merged: &Record,
         remote: RemoteRecord,
         now: &impl Fn() -> Timestamp,
     ) -> Result<RemoteRecord, Failure> {
         let tags_of = |record: &Record| set_elements(record.get_by_name("tags"));
-        let (wanted, held) = (tags_of(wanted), tags_of(&remote.record));
-        if wanted == held {
+        let (wanted, merged, held) = (tags_of(wanted), tags_of(merged), tags_of(&remote.record));
+        let added = wanted.difference(&merged).filter(|id| !held.contains(*id));
+        let taken = merged.difference(&wanted).filter(|id| held.contains(*id));
+        let changes: Vec<(&String, TagChange)> =
+            added.map(|id| (id, TagChange::Apply)).chain(taken.map(|id| (id, TagChange::Remove))).collect();
+        if changes.is_empty() {
             return Ok(remote);
         }
-        let changes = wanted
-            .difference(&held)
-            .map(|id| (id, TagChange::Apply))
-            .chain(held.difference(&wanted).map(|id| (id, TagChange::Remove)));
         for (tag_id, change) in changes {
             let caller = &self.caller;
             change_tag(

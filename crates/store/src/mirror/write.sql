@@ -195,6 +195,13 @@ queued as (
             -- A lookup by index, as in known.sql.
             offset 0
         )
+        -- What Keap refused waits for a person, who replays it; trying again by itself would only add dead letters.
+        and not exists (
+            select from public.sync_queue item
+            where item.account_id = $1 and item.status = 'failed' and item.operation <> 'sync'
+                and item.entity_type = '{entity}' and item.entity_id = written.id
+            offset 0
+        )
 ),
 -- A record that could not be applied before is applied now. Mostly there is none, which one look tells.
 rejections_closed as (
