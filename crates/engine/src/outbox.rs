@@ -66,6 +66,16 @@ struct Edit {
     claims: i32,
     /// The largest number of counted failures of one of the items.
     attempts: i32,
+    /// Whether one of the items is the row's own creation.
+    creates: bool,
+}
+
+impl Edit {
+    /// Whether an earlier attempt may have made the record in Keap: one of these items was claimed before, or the item that
+    /// the row was made with has ended without linking it.
+    fn may_be_made(&self) -> bool {
+        self.claims > 1 || !self.creates
+    }
 }
 
 /// Carries over what is due, once.
@@ -197,6 +207,7 @@ fn by_row(items: Vec<OutboxItem>) -> HashMap<EntityType, Vec<Edit>> {
             Some(edit) => {
                 edit.claims = edit.claims.max(item.claims);
                 edit.attempts = edit.attempts.max(item.attempts);
+                edit.creates |= item.operation == "create";
                 edit.item_ids.push(item.id);
             }
             None => edits.push(Edit {
@@ -204,6 +215,7 @@ fn by_row(items: Vec<OutboxItem>) -> HashMap<EntityType, Vec<Edit>> {
                 item_ids: vec![item.id],
                 claims: item.claims,
                 attempts: item.attempts,
+                creates: item.operation == "create",
             }),
         }
     }
@@ -286,7 +298,7 @@ async fn carry<T: Transport, S: MirrorStore, C: Clock>(
             remote
         }
         // Nor can an earlier attempt have made it where the contact is not there. A deleted row does not learn when it is.
-        (None, _) if row.deleted_at.is_some() && (edit.claims <= 1 || row.waits_for_contact) => {
+        (None, _) if row.deleted_at.is_some() && (!edit.may_be_made() || row.waits_for_contact) => {
             return Ok(());
         }
         (None, _) if row.waits_for_contact => {
@@ -296,7 +308,7 @@ async fn carry<T: Transport, S: MirrorStore, C: Clock>(
             ));
         }
         (None, _) => {
-            let found = if edit.claims > 1 {
+            let found = if edit.may_be_made() {
                 world.keap.find_created(&row.id, &row.record, world.clock.now()).await?
             } else {
                 None

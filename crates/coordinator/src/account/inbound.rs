@@ -27,6 +27,9 @@ const WANT: Want = Want { priority: Priority::Hook, calls_max: 100, calls_per_se
 /// Calls that must be left for another batch to be begun.
 const CALLS_LEFT_MIN: u32 = 3;
 
+/// Wait after a share of the quota that is too small, in milliseconds.
+const SMALL_SHARE_RETRY_MS: i64 = 10_000;
+
 /// Wait that a full queue tells, in milliseconds; Keap tries again by its own schedule.
 const QUEUE_FULL_RETRY_MS: i64 = 30_000;
 
@@ -80,6 +83,11 @@ impl Account<'_> {
         let (settings, link_fields) = (self.settings()?, self.link_fields()?);
         let drain = Drain { account: self, credential: &credential, client: &client, settings, link_fields };
         self.leased(&credential, WANT, async |paced| {
+            if paced.calls_left() < CALLS_LEFT_MIN {
+                // A smaller share serves no batch: nothing would be done, and due again at once.
+                return Err(Failure::new(FailureClass::RateLimited, "the quota is nearly used up")
+                    .with_retry_after_ms(Some(SMALL_SHARE_RETRY_MS)));
+            }
             let mut settled = 0;
             loop {
                 let mut has_claimed = false;

@@ -143,15 +143,34 @@ pub fn aligned(base: &Record, row: &Record, remote: &Record, sent: &[(String, St
     }
     let row_lines = with_ids(&row_lines, &recognised);
     let is_named = |key: &String| sent.iter().chain(&recognised).any(|(name, id)| name == key || id == key);
-    let kept = last_of_each(base_lines).into_iter().filter(|(key, _)| !is_named(key)).map(|(_, line)| line);
-    let taken = last_of_each(&row_lines).into_iter().filter(|(key, _)| is_named(key)).map(|(_, line)| line);
-    let base_lines: Value = kept.chain(taken).cloned().collect();
+    // Each in its place: a line without an id is called by its position, which is to stay the same in both lists.
+    let id_of = |key: &str| names_of(sent, &recognised).find(|(name, _)| *name == key).map(|(_, id)| id);
+    let row_entries = last_of_each(&row_lines);
+    let mut taken: Vec<(String, &Value)> = row_entries.into_iter().filter(|(key, _)| is_named(key)).collect();
+    let mut lines: Vec<Value> = Vec::new();
+    for (key, line) in last_of_each(base_lines) {
+        let id = id_of(&key).unwrap_or(&key);
+        match taken.iter().position(|(name, _)| name == id) {
+            Some(position) => lines.push(taken.remove(position).1.clone()),
+            None if is_named(&key) => {}
+            None => lines.push(line.clone()),
+        }
+    }
+    lines.extend(taken.into_iter().map(|(_, line)| line.clone()));
+    let base_lines = Value::Array(lines);
     let with_lines = |record: &Record, lines: Value| {
         let mut record = record.clone();
         record.set_by_name("line_items", lines);
         record
     };
     Some(Aligned { base: with_lines(base, base_lines), row: with_lines(row, row_lines) })
+}
+
+fn names_of<'a>(
+    sent: &'a [(String, String)],
+    recognised: &'a [(String, String)],
+) -> impl Iterator<Item = (&'a str, &'a String)> {
+    sent.iter().chain(recognised).map(|(name, id)| (name.as_str(), id))
 }
 
 /// The steps from Keap's lines to the wanted ones: changes first, then new lines, deletes last, so that an order is never

@@ -1,6 +1,7 @@
 //! Creates and updates of any entity.
 
 use super::RecordsApi;
+use crate::caller::Caller;
 use crate::capability::{Carrier, CreateKey, SubResource, capability};
 use crate::checks::{before_create, before_update};
 use crate::contacts;
@@ -190,17 +191,20 @@ impl<T: Transport> RecordsApi<'_, T> {
         if changes.is_empty() {
             return Ok(remote);
         }
+        let mut gone: Option<&String> = None;
         for (tag_id, change) in changes {
-            let caller = &self.caller;
-            change_tag(
-                caller.transport,
-                caller.base_url,
-                caller.access_token,
-                tag_id,
-                &remote.keap_id,
-                change,
-            )
-            .await?;
+            let Caller { transport, base_url, access_token } = self.caller;
+            match change_tag(transport, base_url, access_token, tag_id, &remote.keap_id, change).await {
+                // One tag that is gone keeps no other back.
+                Err(failure) if failure.class == FailureClass::NotFound => gone = Some(tag_id),
+                outcome => outcome?,
+            }
+        }
+        if let Some(tag_id) = gone {
+            return Err(Failure::new(
+                FailureClass::Invalid,
+                format!("Keap has no tag {tag_id} any more: remove it from the row's tags"),
+            ));
         }
         self.read_again(&remote, EntityType::Contact, now()).await
     }

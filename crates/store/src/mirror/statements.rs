@@ -74,7 +74,10 @@ fn filled(template: &str, table: &Table) -> String {
 /// Whether a row is of a contact that has no Keap id yet; only some tables' rows are of contacts.
 fn waits_for_contact(table: &Table) -> &'static str {
     if table.columns.iter().any(|column| column.name == "keap_contact_id") {
-        "mirrored.contact_id is not null and mirrored.keap_contact_id is null"
+        "mirrored.contact_id is not null and mirrored.keap_contact_id is null and exists (
+            select from public.sync_contacts contact
+            where contact.id = mirrored.contact_id and contact.deleted_at is null
+        )"
     } else {
         "false"
     }
