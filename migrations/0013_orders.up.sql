@@ -124,10 +124,17 @@ begin
         end if;
         return new;
     end if;
+    -- Looked for by Keap's id alone, and the account compared outside: this plan is kept for the session, and one that was made while
+    -- the table was empty may as well rest on an index that begins with the account, and read all of its contacts for each row.
     new.contact_id := (
-        select contact.id
-        from public.sync_contacts contact
-        where contact.keap_id = new.keap_contact_id and contact.account_id = new.account_id
+        select found.id
+        from (
+            select contact.id, contact.account_id
+            from public.sync_contacts contact
+            where contact.keap_id = new.keap_contact_id
+            offset 0
+        ) as found
+        where found.account_id = new.account_id
     );
     return new;
 end

@@ -156,11 +156,15 @@ begin
             select found.id, appeared.id as contact_id
             from appeared
             cross join lateral (
-                select orders.id
-                from public.sync_orders orders
-                where orders.keap_contact_id = appeared.keap_id and orders.account_id = appeared.account_id
-                    and orders.contact_id is null
-                offset 0
+                select candidate.id
+                from (
+                    -- By Keap's id alone, as where the contact is looked for.
+                    select orders.id, orders.account_id
+                    from public.sync_orders orders
+                    where orders.keap_contact_id = appeared.keap_id and orders.contact_id is null
+                    offset 0
+                ) as candidate
+                where candidate.account_id = appeared.account_id
             ) as found
         ),
         -- In order of id, as the sync locks them.
@@ -181,11 +185,15 @@ begin
             select found.id, appeared.id as contact_id
             from appeared
             cross join lateral (
-                select subscription.id
-                from public.sync_subscriptions subscription
-                where subscription.keap_contact_id = appeared.keap_id and subscription.account_id = appeared.account_id
-                    and subscription.contact_id is null
-                offset 0
+                select candidate.id
+                from (
+                    -- By Keap's id alone, as where the contact is looked for.
+                    select subscription.id, subscription.account_id
+                    from public.sync_subscriptions subscription
+                    where subscription.keap_contact_id = appeared.keap_id and subscription.contact_id is null
+                    offset 0
+                ) as candidate
+                where candidate.account_id = appeared.account_id
             ) as found
         ),
         locked as materialized (

@@ -29,6 +29,14 @@ pub struct SimulateArguments {
     mutation: Option<String>,
 }
 
+impl SimulateArguments {
+    /// The first so many seeds.
+    #[must_use]
+    pub fn first(seeds: u64) -> Self {
+        Self { seeds: Some(seeds), first_seed: None, seed: None, minutes: None, mutation: None }
+    }
+}
+
 /// Builds and runs the simulator; says whether nothing was broken.
 pub fn run(workspace: &Workspace, arguments: &SimulateArguments) -> Result<bool> {
     let mut command = cargo();

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::progress::{detail, say};
+use crate::simulate::{self, SimulateArguments};
 use crate::worker_build::{self, Worker};
 use crate::workspace::Workspace;
 
@@ -42,6 +43,8 @@ pub enum Part {
     Docs,
     /// Unit, property and simulation tests of all crates that need no server.
     Unit,
+    /// Ten thousand random histories of the sync, simulated.
+    Simulation,
     /// The store on a real Postgres.
     Store,
     /// Migrations up, down and up again, compared; and whether `docs/database` describes the schema.
@@ -56,13 +59,14 @@ pub enum Part {
 
 impl Part {
     /// What runs when nothing is named: what is quick to fail comes first.
-    const USUAL: [Self; 10] = [
+    const USUAL: [Self; 11] = [
         Self::Format,
         Self::Secrets,
         Self::Dependencies,
         Self::Clippy,
         Self::Docs,
         Self::Unit,
+        Self::Simulation,
         Self::Store,
         Self::Schema,
         Self::Workers,
@@ -77,6 +81,7 @@ impl Part {
             Self::Clippy => "clippy",
             Self::Docs => "docs",
             Self::Unit => "unit",
+            Self::Simulation => "simulation",
             Self::Store => "store",
             Self::Schema => "schema",
             Self::Workers => "workers",
@@ -130,12 +135,23 @@ async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
         Part::Clippy => gates::clippy(workspace),
         Part::Docs => gates::docs(workspace),
         Part::Unit => native_tests::unit(workspace),
+        Part::Simulation => simulation(workspace),
         Part::Store => native_tests::store(workspace).await,
         Part::Schema => native_tests::schema(workspace).await,
         Part::Workers => workers(workspace),
         Part::E2e => native_tests::end_to_end(workspace),
         Part::Deny => gates::deny(workspace),
     }
+}
+
+/// Seeds of the simulation: under a minute on one core.
+const SEEDS: u64 = 10_000;
+
+fn simulation(workspace: &Workspace) -> Result<()> {
+    if !simulate::run(workspace, &SimulateArguments::first(SEEDS))? {
+        bail!("a simulated history broke an invariant: replay the seed that is named above");
+    }
+    Ok(())
 }
 
 fn workers(workspace: &Workspace) -> Result<()> {
