@@ -58,6 +58,9 @@ create index sync_queue_due_idx on public.sync_queue (account_id, priority, sche
 -- All open items of one record: they are claimed together.
 create index sync_queue_record_idx on public.sync_queue (entity_type, entity_id, sequence)
     where status in ('pending', 'processing');
+-- Whether Keap refused something of a record before: few rows of many.
+create index sync_queue_refused_idx on public.sync_queue (entity_type, entity_id)
+    where status = 'failed' and operation <> 'sync';
 -- Dead letters of an account, by age.
 create index sync_queue_failed_idx on public.sync_queue (account_id, created_at) where status = 'failed';
 -- A record of Keap that cannot be applied is listed once, however often it is met.

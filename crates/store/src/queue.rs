@@ -96,8 +96,17 @@ const COMPLETE: &str = "
         -- What was carried is the whole row: what failed of it before went along, or is not wanted any more.
         update public.sync_queue item
         set status = 'completed', completed_at = now(), updated_at = now()
-        where item.account_id = $1 and item.status = 'failed' and item.operation <> 'sync'
-            and (item.entity_type, item.entity_id) in (select completed.entity_type, completed.entity_id from completed)
+        from (
+            select refused.id
+            from (select distinct completed.entity_type, completed.entity_id from completed) as record
+            cross join lateral (
+                select known.id from public.sync_queue known
+                where known.entity_type = record.entity_type and known.entity_id = record.entity_id
+                    and known.status = 'failed' and known.operation <> 'sync'
+                offset 0
+            ) as refused
+        ) as old
+        where item.id = old.id
     ), record as (
         select completed.entity_type,
             greatest(0, (extract(epoch from now() - min(completed.created_at)) * 1000)::bigint) as lag_ms

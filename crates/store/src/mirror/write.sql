@@ -198,8 +198,7 @@ queued as (
         -- What Keap refused waits for a person, who replays it; trying again by itself would only add dead letters.
         and not exists (
             select from public.sync_queue item
-            where item.account_id = $1 and item.status = 'failed' and item.operation <> 'sync'
-                and item.entity_type = '{entity}' and item.entity_id = written.id
+            where item.entity_type = '{entity}' and item.entity_id = written.id and item.status = 'failed' and item.operation <> 'sync'
             offset 0
         )
 ),
