@@ -27,6 +27,14 @@ pub struct RecordPage {
     pub next: Option<Cursor>,
 }
 
+impl RecordPage {
+    /// The ids of all its records, of those too that could not be read.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let read = self.records.iter().map(|remote| remote.keap_id.as_str());
+        read.chain(self.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()))
+    }
+}
+
 /// Reads one record's JSON object; the error names the property that has another shape than the contract says.
 type ReadRecord<'a> = dyn Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> + 'a;
 

@@ -91,7 +91,8 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let finds_lost = self.order.kind == RunKind::Full
             && matches!(capability(self.order.entity).full, FullPages::ByKey(_));
         let until = page.next.as_ref().and_then(|next| next.after_id.clone());
-        let present: Vec<String> = if finds_lost { ids_of(&page) } else { Vec::new() };
+        let present: Vec<String> =
+            if finds_lost { page.ids().map(str::to_owned).collect() } else { Vec::new() };
         let next = page.next.clone();
         let mut step = if self.plans() {
             let carries = self.order.direction == Direction::Bidirectional;
@@ -159,9 +160,4 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             ),
         ))
     }
-}
-
-fn ids_of(page: &RecordPage) -> Vec<String> {
-    let read = page.records.iter().map(|remote| remote.keap_id.clone());
-    read.chain(page.rejected.iter().filter_map(|rejected| rejected.keap_id.clone())).collect()
 }

@@ -25,12 +25,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let next = Cursor { after_row: Some(behind.keap_id.clone()), ..cursor.clone() };
         let ids: Vec<String> = rows.iter().map(|row| row.keap_id.clone()).collect();
         let page = world.keap.list_ids(entity, &ids, world.clock.now()).await?;
-        let found: HashSet<&str> = page
-            .records
-            .iter()
-            .map(|remote| remote.keap_id.as_str())
-            .chain(page.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()))
-            .collect();
+        let found: HashSet<&str> = page.ids().collect();
         let missing: Vec<LinkedRow> =
             rows.iter().filter(|row| !found.contains(row.keap_id.as_str())).cloned().collect();
         let lost = self.settle_missing(missing).await?;

@@ -17,7 +17,6 @@ use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::run::{Counts, Cursor};
 use keapsync_keap::capability::{FullPages, capability};
-use keapsync_keap::page::RecordPage;
 use keapsync_keap::transport::Transport;
 use std::collections::{HashMap, HashSet};
 
@@ -40,7 +39,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             comparison.only_in_keap(id, &Record::empty(entity), None, false);
         }
         let until = page.next.as_ref().and_then(|next| next.after_id.clone());
-        let present = ids_of(&page);
+        let present: Vec<String> = page.ids().map(str::to_owned).collect();
         let next = page.next.clone();
         self.compare(&mut comparison, page.records).await?;
         if matches!(capability(entity).full, FullPages::ByKey(_)) {
@@ -94,7 +93,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             let found: HashSet<String> = if ids.is_empty() {
                 HashSet::new()
             } else {
-                ids_of(&world.keap.list_ids(entity, &ids, world.clock.now()).await?).into_iter().collect()
+                world.keap.list_ids(entity, &ids, world.clock.now()).await?.ids().map(str::to_owned).collect()
             };
             let missing: Vec<LinkedRow> =
                 rows.iter().filter(|row| !found.contains(&row.keap_id)).cloned().collect();
@@ -136,7 +135,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             for id in again.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()) {
                 comparison.only_in_keap(id, &Record::empty(entity), None, false);
             }
-            let answered = ids_of(&again);
+            let answered: HashSet<String> = again.ids().map(str::to_owned).collect();
             let doubtful: HashSet<String> = doubtful.into_iter().collect();
             // Gone since the first look: what is left of them are their rows.
             for (remote, row) in &looked {
@@ -260,9 +259,4 @@ fn is_plainly_equal(remote: &RemoteRecord, row: Option<&LocalRow>) -> bool {
     row.is_some_and(|row| {
         row.deleted_at.is_none() && differing_fields(&remote.record, &row.record, &[]).is_empty()
     })
-}
-
-fn ids_of(page: &RecordPage) -> Vec<String> {
-    let read = page.records.iter().map(|remote| remote.keap_id.clone());
-    read.chain(page.rejected.iter().filter_map(|rejected| rejected.keap_id.clone())).collect()
 }
