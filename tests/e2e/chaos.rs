@@ -15,7 +15,7 @@ pub async fn nothing_is_lost_whatever_goes_wrong(stage: &Stage) -> Result<()> {
         quiet: Duration::from_secs(10),
         patience: Duration::from_mins(3),
         contacts: 60,
-        entities: EntityType::SYNCED.to_vec(),
+        entities: EntityType::ALL.to_vec(),
     };
     chaos::run(stage, &options).await.map(drop)
 }

@@ -67,9 +67,6 @@ impl EntityType {
     /// Every kind that has a table.
     pub const ALL: [Self; 4] = [Self::Contact, Self::Order, Self::Tag, Self::Subscription];
 
-    /// The kinds that are read from and written to Keap.
-    pub const SYNCED: [Self; 4] = Self::ALL;
-
     /// The name in `entity_type` columns, in JSON and in messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -42,10 +42,10 @@ impl ChaosArguments {
     /// The kinds of records that are edited.
     pub fn entities(&self) -> Result<Vec<EntityType>> {
         if self.only.is_empty() {
-            return Ok(EntityType::SYNCED.to_vec());
+            return Ok(EntityType::ALL.to_vec());
         }
         let named = self.only.iter().map(|name| {
-            let entity = EntityType::from_name(name).filter(|entity| EntityType::SYNCED.contains(entity));
+            let entity = EntityType::from_name(name).filter(|entity| EntityType::ALL.contains(entity));
             entity.with_context(|| format!("--only takes contact, order, tag and subscription, not {name}"))
         });
         named.collect()

@@ -14,7 +14,7 @@
 //! Each edit (side, kind, field; the record, as far as the same are there), each spell of faults and each death. Not how they
 //! interleave: the processes are real. A seed that fails is worth running again a few times.
 //!
-//! Kinds of record are those that are asked for, and by default all that are in step ([`EntityType::SYNCED`]): where more become so,
+//! Kinds of record are those that are asked for, and by default all that are in step ([`EntityType::ALL`]): where more become so,
 //! more are edited.
 
 mod compare;
@@ -89,7 +89,7 @@ pub struct Options {
     pub patience: Duration,
     /// Contacts to begin with; orders and subscriptions in proportion.
     pub contacts: u32,
-    /// Kinds of records that are edited and compared; usually all that are in step, [`EntityType::SYNCED`].
+    /// Kinds of records that are edited and compared; usually all that are in step, [`EntityType::ALL`].
     pub entities: Vec<EntityType>,
 }
 

@@ -29,7 +29,7 @@ pub async fn measure(runtime: WorkerRuntime, measurement: &mut Measurement) -> R
         VOLUME.orders,
         VOLUME.subscriptions,
         VOLUME.tags,
-        EntityType::SYNCED.map(EntityType::plural).join(", ")
+        EntityType::ALL.map(EntityType::plural).join(", ")
     ));
     measurement.condition(
         "from an empty database; durations are from the first run's start to the last one's end. Wall clock: from the \
@@ -87,13 +87,13 @@ async fn fill(testbed: &Testbed, measurement: &mut Measurement, name: &str) -> R
 /// An incremental sync with nothing new: one call for each kind of record, and no row written.
 async fn poll(testbed: &Testbed, measurement: &mut Measurement, name: &str) -> Result<()> {
     let mut before = BTreeMap::new();
-    for entity in EntityType::SYNCED {
+    for entity in EntityType::ALL {
         before.insert(entity, testbed.keap.calls_of(&list_operation(entity)).await?);
     }
     let versions = testbed.count(WRITTEN).await?;
     let calls_before = testbed.keap.calls().await?;
     let mut written = 0;
-    for entity in EntityType::SYNCED {
+    for entity in EntityType::ALL {
         let run = testbed.sync(&format!("{}?kind=incremental", entity.plural())).await?;
         written += run.created + run.updated;
         let asked = testbed.keap.calls_of(&list_operation(entity)).await?;
@@ -133,7 +133,7 @@ async fn held(testbed: &Testbed) -> Result<BTreeMap<EntityType, u64>> {
     let count = |entity: EntityType| {
         report.get(entity.plural()).and_then(serde_json::Value::as_u64).unwrap_or_default()
     };
-    Ok(EntityType::SYNCED.into_iter().map(|entity| (entity, count(entity))).collect())
+    Ok(EntityType::ALL.into_iter().map(|entity| (entity, count(entity))).collect())
 }
 
 fn count(value: u64) -> f64 {
