@@ -155,6 +155,10 @@ fn simulation(workspace: &Workspace) -> Result<()> {
 }
 
 fn workers(workspace: &Workspace) -> Result<()> {
+    anyhow::ensure!(
+        !worker_build::is_quick(),
+        "quick builds say nothing about the workers' sizes: unset KEAPSYNC_QUICK_WORKERS and repeat"
+    );
     let built = worker_build::ensure(workspace, &Worker::ALL)?;
     for worker in &built {
         detail(format!("{}: {} KB gzipped", worker.worker.name(), worker.gzipped_bytes / 1000));
