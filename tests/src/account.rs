@@ -119,6 +119,25 @@ impl<'a> Account<'a> {
         Ok(answer.json())
     }
 
+    /// Asks for a refresh of the account's token.
+    pub async fn refresh(&self) -> Result<Answer> {
+        let url = format!("{}/oauth/refresh", self.stage.access.coordinator);
+        self.stage.admin(Method::POST, &url, Some(&json!({"keap_account_id": self.name}))).await
+    }
+
+    /// A token for calls to Keap, as the sync worker asks for one.
+    pub async fn token(&self) -> Result<String> {
+        let request = self.stage.http.post(self.route("token")).json(&json!({}));
+        let answer = read(request.header("x-internal-token", &self.stage.access.internal_token)).await?;
+        ensure!(answer.status == 200, "a token request answered {}: {}", answer.status, answer.text);
+        answer.json()["access_token"].as_str().map(str::to_owned).context("no access_token")
+    }
+
+    /// How often Keap has replaced the account's token.
+    pub async fn refreshes(&self) -> Result<u64> {
+        self.keap.counts().await?["refreshes"].as_u64().context("the simulator counts no refreshes")
+    }
+
     /// The account's dead letters, as text.
     pub async fn dead_letters(&self) -> Result<String> {
         let answer = self.stage.admin(Method::GET, &self.route("dead-letters"), None).await?;

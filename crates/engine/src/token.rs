@@ -13,12 +13,13 @@ use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::oauth::TokenResponse;
 use serde::{Deserialize, Serialize};
 
-/// Age at which an access token is replaced, in milliseconds: Keap's live 24 hours, so three hours are left to get through
-/// an outage.
-pub const REFRESH_INTERVAL_MS: i64 = 21 * 3_600_000;
+/// The part of its granted life after which an access token is replaced, in eighths: Keap's live 24 hours and are replaced
+/// after 21, so three hours are left to get through an outage.
+pub const REFRESH_AFTER_EIGHTHS: i64 = 7;
 
-/// How long before its end a token is replaced at the latest, in milliseconds.
-pub const REFRESH_LEAD_MS: i64 = 10 * 60_000;
+/// Shortest age at which an access token is replaced because of its age, in milliseconds: one that Keap grants for next to no
+/// time must not lead to one refresh after the other.
+const REFRESH_AGE_MIN_MS: i64 = 1_000;
 
 /// Longest wait between two attempts to refresh, in milliseconds: the end of an outage should be noticed soon.
 const REFRESH_RETRY_MAX_MS: i64 = 60_000;
@@ -153,7 +154,8 @@ impl TokenState {
             return None;
         }
         let (refreshed_at, expires_at) = (self.refreshed_at?, self.expires_at?);
-        let due_at = refreshed_at.plus_ms(REFRESH_INTERVAL_MS).min(expires_at.plus_ms(-REFRESH_LEAD_MS));
+        let age_ms = expires_at.since_ms(refreshed_at) / 8 * REFRESH_AFTER_EIGHTHS;
+        let due_at = refreshed_at.plus_ms(age_ms.max(REFRESH_AGE_MIN_MS));
         let due_at = self.rejected_at.map_or(due_at, |rejected_at| due_at.min(rejected_at));
         Some(self.retry_at.map_or(due_at, |retry_at| due_at.max(retry_at)))
     }
@@ -182,7 +184,7 @@ impl TokenState {
         if self.is_usable(now) {
             return Decision::Use;
         }
-        let wait_ms = self.retry_at.map_or(0, |retry_at| retry_at.since_ms(now).max(0));
+        let wait_ms = self.next_refresh_at().map_or(0, |due_at| due_at.since_ms(now).max(0));
         Decision::Refuse(
             Failure::new(
                 FailureClass::Unavailable,
@@ -264,14 +266,29 @@ mod tests {
     }
 
     #[test]
-    fn refreshes_after_21_hours_and_before_a_short_life_ends() {
+    fn refreshes_after_seven_eighths_of_the_granted_life() {
         let state = connected();
         assert_eq!(state.decide(Timestamp(21 * HOUR_MS - 1)), Decision::Use);
         assert_eq!(state.decide(Timestamp(21 * HOUR_MS)), Decision::Refresh);
-        let two_hours = TokenState::default().connected(grant("1", 7_200), Timestamp(0));
-        assert_eq!(two_hours.next_refresh_at(), Some(Timestamp(2 * HOUR_MS - REFRESH_LEAD_MS)));
-        let a_minute = TokenState::default().connected(grant("1", 60), Timestamp(0));
-        assert_eq!(a_minute.decide(Timestamp(1)), Decision::Refresh);
+        for (life_s, due_ms) in [(7_200, 6_300_000), (60, 52_500), (24, 21_000), (2, 1_750)] {
+            let state = TokenState::default().connected(grant("1", life_s), Timestamp(0));
+            assert_eq!(state.decide(Timestamp(due_ms - 1)), Decision::Use, "{life_s} s");
+            assert_eq!(state.decide(Timestamp(due_ms)), Decision::Refresh, "{life_s} s");
+        }
+    }
+
+    #[test]
+    fn a_token_granted_for_next_to_no_time_is_not_refreshed_over_and_over() {
+        for life_s in [i64::MIN, -1, 0, 1] {
+            let state = TokenState::default().connected(grant("1", life_s), Timestamp(0));
+            assert_eq!(state.next_refresh_at(), Some(Timestamp(1_000)), "{life_s} s");
+            match state.decide(Timestamp(0)) {
+                Decision::Refuse(failure) => assert_eq!(failure.retry_after_ms, Some(1_000)),
+                decision => assert_eq!((decision, life_s), (Decision::Use, 1)),
+            }
+        }
+        let endless = TokenState::default().connected(grant("1", i64::MAX), Timestamp(0));
+        assert_eq!(endless.decide(Timestamp(0)), Decision::Use);
     }
 
     #[test]
@@ -361,7 +378,8 @@ mod tests {
                     prop_assert!(state.expires_at.is_none_or(|end| end > now));
                 }
                 if let Some(due_at) = state.next_refresh_at() {
-                    prop_assert!(due_at <= state.expires_at.unwrap().max(state.retry_at.unwrap_or_default()));
+                    let latest = state.expires_at.unwrap().max(state.refreshed_at.unwrap().plus_ms(REFRESH_AGE_MIN_MS));
+                    prop_assert!(due_at <= latest.max(state.retry_at.unwrap_or_default()));
                 }
             }
         }

@@ -26,10 +26,6 @@ const WORK_BUDGET_MS: i64 = 20_000;
 /// When to try again after an alarm that could not even find out what is due, in milliseconds.
 const FALLBACK_MS: i64 = 15_000;
 
-/// Least age of a token that the alarm refreshes, in milliseconds: one that is granted for less than the refresh's lead is
-/// refreshed when it is needed, not over and over.
-const TOKEN_AGE_MIN_MS: i64 = 10_000;
-
 /// Longest pause between two looks for work while other parts are at work, in milliseconds: an arrival ends it, what falls due
 /// by time does not.
 const IDLE_LOOK_MS: i64 = 250;
@@ -220,9 +216,7 @@ impl Account<'_> {
 
     /// When the alarm refreshes the token.
     fn token_due_at(&self) -> Result<Option<Timestamp>, Failure> {
-        let state = self.load_token()?;
-        let young_until = state.refreshed_at.map(|at| at.plus_ms(TOKEN_AGE_MIN_MS)).unwrap_or_default();
-        Ok(state.next_refresh_at().map(|due_at| due_at.max(young_until)))
+        Ok(self.load_token()?.next_refresh_at())
     }
 
     /// Whether there is a credential. One that cannot be decrypted is none; status says why.
