@@ -14,12 +14,14 @@ mod conflicts;
 mod connect;
 mod echo;
 mod inbound;
+mod live;
 mod outages;
 mod outbound;
 mod pooler;
 mod runs;
 mod tokens;
 mod upkeep;
+mod watcher;
 
 use anyhow::Result;
 use keapsync_e2e::quota::without_quota;
@@ -80,6 +82,15 @@ fn all_tests() -> Vec<Test> {
         echo::after_quiescence_there_is_silence,
         tokens::a_crowd_around_expiry_refreshes_once,
         tokens::a_revoked_account_says_so_and_keeps_everything,
+        live::only_with_a_token_or_a_ticket,
+        live::a_ticket_dies_unused,
+        live::what_happens_is_told,
+        live::conflicts_runs_and_the_connection_are_told,
+        live::a_client_that_comes_back_misses_nothing,
+        live::one_that_was_away_too_long_begins_anew,
+        live::a_hundred_watch_and_no_more,
+        live::clients_say_little,
+        live::a_flood_is_told_as_a_few,
         bad_input::deliveries_are_checked,
         bad_input::unknown_accounts_and_paths_are_refused,
         outages::keap_faults_are_retried_and_end_in_success,
@@ -91,6 +102,7 @@ fn all_tests() -> Vec<Test> {
         outages::a_run_survives_the_death_of_the_sync_worker,
         pooler::the_pooler_keeps_no_session,
         pooler::a_pooler_that_restarts_loses_nothing,
+        live::a_restart_leaves_neither_gap_nor_double,
         upkeep::the_daily_cron_removes_what_is_past_its_retention,
         chaos::nothing_is_lost_whatever_goes_wrong,
     ];

@@ -5,7 +5,7 @@ use crate::account::{ACCOUNT_BINDING, object_path};
 use crate::oauth::handlers;
 use crate::object_call::{ObjectAnswer, ObjectRequest, hand_over};
 use crate::route::{AccountCall, Route};
-use crate::{metrics, registry};
+use crate::{live, metrics, registry};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::wire::INTERNAL_TOKEN_HEADER;
@@ -42,7 +42,7 @@ pub struct Surroundings<'a> {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Caller {
+pub(crate) enum Caller {
     Worker,
     Admin,
     Anybody,
@@ -69,6 +69,9 @@ pub async fn fetch(request: Request, env: Env, _context: Context) -> worker::Res
     let around = Surroundings { env: &env, config: &config };
     if let Some(account) = around.delivered_to(&request) {
         return around.hand_over_events(&account, request).await;
+    }
+    if let Some(account) = live::asked_for(&request) {
+        return around.open_live(&account, &request).await;
     }
     let answer = around.answer(request).await;
     answer.with_cors(allowed.as_deref(), origin.as_deref()).into_response()
@@ -114,6 +117,7 @@ impl Surroundings<'_> {
             Err(error) => return Answer::too_large(&error.to_string()),
         };
         match route {
+            Route::Account(account, AccountCall::Live) => self.live_page(&account, &query).await,
             Route::Account(account, call) => self.ask_account(&account, &call, url.path(), &body).await,
             Route::OAuthInitiate => handlers::initiate(self, &body).await,
             Route::OAuthStatus => handlers::status(self, &query).await,
@@ -151,12 +155,12 @@ impl Surroundings<'_> {
         }
     }
 
-    fn unreachable(&self, account: &AccountId, failure: &Failure) -> Answer {
+    pub(crate) fn unreachable(&self, account: &AccountId, failure: &Failure) -> Answer {
         self.config.common.log.error("object_unreachable").account(account).failure(failure).emit();
         Answer::failure(failure)
     }
 
-    fn caller(&self, request: &Request) -> Caller {
+    pub(crate) fn caller(&self, request: &Request) -> Caller {
         let header = |name: &str| request.headers().get(name).ok().flatten();
         if is_internal(header(INTERNAL_TOKEN_HEADER).as_deref(), &self.config.common.internal_token) {
             Caller::Worker

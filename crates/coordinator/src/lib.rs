@@ -3,6 +3,7 @@
 pub mod account;
 mod database;
 pub mod entry;
+mod live;
 mod metered;
 pub mod metrics;
 pub mod oauth;

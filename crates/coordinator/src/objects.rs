@@ -1,6 +1,7 @@
 //! The three Durable Object classes: shells that hand over to [`ObjectState`], [`QuotaBook`] and [`Registry`].
 //!
-//! WebSocket methods are overridden because the SDK's own end the isolate; no socket is ever accepted here.
+//! Methods that nothing calls are overridden because the SDK's own end the isolate; only the account's object accepts sockets, for its live
+//! feed. The runtime answers a client's close by itself.
 
 #![expect(missing_docs, reason = "the macro writes public methods without documentation")]
 
@@ -8,22 +9,23 @@ use crate::account::ObjectState;
 use crate::quota::QuotaBook;
 use crate::registry::Registry;
 use worker::{
-    DurableObject, Env, Request, Response, Result, State, WebSocket, WebSocketIncomingMessage, durable_object,
+    DurableObject, Env, Request, Response, Result, Socket, State, WebSocket, WebSocketIncomingMessage,
+    durable_object,
 };
 
 /// The account's object.
-#[durable_object(alarm)]
+#[durable_object]
 pub struct SyncCoordinator {
     object: ObjectState,
 }
 
 impl DurableObject for SyncCoordinator {
     fn new(state: State, env: Env) -> Self {
-        Self { object: ObjectState::new(&state, env) }
+        Self { object: ObjectState::new(state, env) }
     }
 
     async fn fetch(&self, mut request: Request) -> Result<Response> {
-        self.object.answer(&mut request).await?.into_response()
+        self.object.respond(&mut request).await
     }
 
     async fn alarm(&self) -> Result<Response> {
@@ -31,15 +33,26 @@ impl DurableObject for SyncCoordinator {
         Response::empty()
     }
 
-    async fn websocket_message(&self, _: WebSocket, _: WebSocketIncomingMessage) -> Result<()> {
+    async fn connect(&self, _: Socket) -> Result<()> {
+        Err("the account's object takes no TCP connections".into())
+    }
+
+    async fn websocket_message(&self, socket: WebSocket, message: WebSocketIncomingMessage) -> Result<()> {
+        let text = match &message {
+            WebSocketIncomingMessage::String(text) => Some(text.as_str()),
+            WebSocketIncomingMessage::Binary(_) => None,
+        };
+        self.object.hear(&socket, text);
         Ok(())
     }
 
     async fn websocket_close(&self, _: WebSocket, _: usize, _: String, _: bool) -> Result<()> {
+        self.object.forget_socket();
         Ok(())
     }
 
     async fn websocket_error(&self, _: WebSocket, _: worker::Error) -> Result<()> {
+        self.object.forget_socket();
         Ok(())
     }
 }

@@ -66,13 +66,19 @@ pub enum AccountCall {
     Wake,
     /// `POST token`.
     Token,
+    /// `GET live`.
+    Live,
+    /// `POST live-ticket`.
+    LiveTicket,
+    /// `POST tell`.
+    Tell,
 }
 
 impl AccountCall {
     /// Whether only other workers may ask this; the admin may ask everything else too.
     #[must_use]
     pub fn is_internal_only(&self) -> bool {
-        matches!(self, Self::Events | Self::Unit | Self::Token)
+        matches!(self, Self::Events | Self::Unit | Self::Token | Self::Tell)
     }
 
     /// Finds the call. The error lists the methods that the path takes; none when there is no such path.
@@ -93,6 +99,9 @@ impl AccountCall {
             "units" => only(post, Self::Unit, "POST"),
             "wake" => only(post, Self::Wake, "POST"),
             "token" => only(post, Self::Token, "POST"),
+            "live" => only(get, Self::Live, "GET"),
+            "live-ticket" => only(post, Self::LiveTicket, "POST"),
+            "tell" => only(post, Self::Tell, "POST"),
             _ => {
                 let Some(run) = path.strip_prefix("runs/") else { return Err(None) };
                 let (id, action) = run.split_once('/').unwrap_or((run, ""));
@@ -164,6 +173,9 @@ mod tests {
             ("GET", "/coordinator/demo/events", Route::OtherMethod("POST")),
             ("GET", "/coordinator/DEMO/status", Route::InvalidAccount),
             ("GET", "/coordinator/demo/runs/../status", Route::Unknown),
+            ("GET", "/coordinator/demo/live", Route::Account(demo(), AccountCall::Live)),
+            ("GET", "/coordinator/demo/live/authorized", Route::Unknown),
+            ("GET", "/coordinator/demo/live-ticket", Route::OtherMethod("POST")),
             ("GET", "/coordinator/demo", Route::Unknown),
             ("GET", "/", Route::Unknown),
         ] {
@@ -176,6 +188,7 @@ mod tests {
     #[test]
     fn tokens_events_and_reports_are_between_workers() {
         assert!(AccountCall::Token.is_internal_only() && AccountCall::Unit.is_internal_only());
+        assert!(AccountCall::Tell.is_internal_only() && !AccountCall::Live.is_internal_only());
         assert!(AccountCall::Events.is_internal_only() && !AccountCall::Status.is_internal_only());
     }
 }

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod canonical;
 pub mod certificate;
 pub mod failure;
+pub mod feed;
 pub mod hook;
 pub mod ids;
 pub mod limits;

@@ -32,6 +32,15 @@ pub struct EventsResponse {
     pub not_synced: u64,
 }
 
+/// Sync worker to coordinator: a person settled a conflict; for the live feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictResolvedRequest {
+    /// The conflict, a UUID.
+    pub conflict_id: String,
+    /// How: `keap_wins`, `supabase_wins`, `merge` or `manual`.
+    pub strategy: String,
+}
+
 /// Sync worker to coordinator: start runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StartRunsRequest {

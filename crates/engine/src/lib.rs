@@ -8,6 +8,7 @@
 pub mod event_queue;
 #[cfg(test)]
 mod fakes;
+pub mod feed;
 pub mod foresight;
 pub mod guard;
 pub mod inbound;
@@ -21,6 +22,7 @@ pub mod simulation;
 pub mod token;
 pub mod undo;
 pub mod unit;
+pub mod watched;
 pub mod world;
 
 #[cfg(test)]

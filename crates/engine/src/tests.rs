@@ -1,6 +1,7 @@
 //! The engine against in-memory sides: each test is a short story with an ending that can be checked.
 
 mod conflict_cases;
+mod watched_cases;
 
 use crate::fakes::FakeClock;
 use crate::fakes::keap::{FakeKeap, Fault};

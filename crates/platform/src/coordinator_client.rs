@@ -5,7 +5,9 @@ use crate::service::Service;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::secret::Secret;
-use keapsync_domain::wire::{EventsRequest, EventsResponse, StartRunsRequest, StartRunsResponse, UnitReport};
+use keapsync_domain::wire::{
+    ConflictResolvedRequest, EventsRequest, EventsResponse, StartRunsRequest, StartRunsResponse, UnitReport,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::Env;
@@ -49,6 +51,15 @@ impl CoordinatorClient {
     /// Reports how a unit ended.
     pub async fn report_unit(&self, account: &AccountId, report: &UnitReport) -> Result<(), Failure> {
         self.service.post(&account_path(account, "units"), report).await
+    }
+
+    /// Lets those who watch the account know that a person settled a conflict.
+    pub async fn tell_resolved(
+        &self,
+        account: &AccountId,
+        resolved: &ConflictResolvedRequest,
+    ) -> Result<(), Failure> {
+        self.service.post(&account_path(account, "tell"), resolved).await
     }
 
     /// Makes the account look for work at once.

@@ -7,6 +7,7 @@ use crate::request::Query;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::ConflictResolvedRequest;
 use keapsync_platform::coordinator_client::CoordinatorClient;
 use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
 use keapsync_platform::respond::Answer;
@@ -77,8 +78,10 @@ pub(crate) async fn resolve(
     let outcome = Store::new(&client)
         .resolve_conflict(account, id, resolution, decision.values.as_ref(), decision.notes.as_deref())
         .await?;
-    // Only a hint: the outbox is polled anyway.
+    // Only hints: the outbox is polled anyway, and who watches sees the record change.
     let _ = coordinator.wake(account).await;
+    let resolved = ConflictResolvedRequest { conflict_id: id.to_owned(), strategy: decision.strategy };
+    let _ = coordinator.tell_resolved(account, &resolved).await;
     Ok(Answer::json(200, &outcome))
 }
 

@@ -139,6 +139,13 @@ impl AdminApi {
         self.call(Method::GET, &format!("{}/coordinator/{account}/status", self.coordinator_url), None).await
     }
 
+    /// A page of the account's live feed: what follows `since`, or the oldest that is kept.
+    pub async fn live_page(&self, account: &str, since: Option<u64>, limit: u32) -> Result<Value> {
+        let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+        let url = format!("{}/coordinator/{account}/live?limit={limit}{since}", self.coordinator_url);
+        self.call(Method::GET, &url, None).await
+    }
+
     /// Calls an endpoint and reads its JSON.
     pub async fn call(&self, method: Method, url: &str, body: Option<&Value>) -> Result<Value> {
         let mut request = self.client.request(method, url).bearer_auth(&self.token).timeout(CALL_LIMIT);

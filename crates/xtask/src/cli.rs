@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::bench::BenchArguments;
 use crate::chaos::ChaosArguments;
 use crate::dev::DevArguments;
+use crate::live::LiveArguments;
 use crate::send_hook::SendHookArguments;
 use crate::simulate::SimulateArguments;
 use crate::test_run::TestArguments;
@@ -58,6 +59,8 @@ pub enum Command {
     Chaos(ChaosArguments),
     /// Send a delivery as Keap makes it, to any deployment.
     SendHook(SendHookArguments),
+    /// Print what happens to an account as it happens, of any deployment.
+    Live(LiveArguments),
     /// Install the pinned tools and build everything that `dev` needs.
     Setup,
     /// Build workers to wasm, unless they are up to date. With `KEAPSYNC_QUICK_WORKERS=1`, here and in `dev`, builds are quick to

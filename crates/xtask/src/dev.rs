@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::activity;
 use crate::admin_api::{AdminApi, Run};
+use crate::live;
 use crate::process::{Lifetime, Service, StopSignal};
 use crate::progress::{detail, say};
 use crate::status;
@@ -57,9 +57,9 @@ pub async fn run(workspace: &Workspace, arguments: &DevArguments) -> Result<()> 
             return Ok(());
         }
         say("Showing its activity; Ctrl-C ends the showing and leaves the system running");
-        let (api, database_url) = recorded_access(&state_dir)?;
+        let api = recorded_access(&state_dir)?;
         return tokio::select! {
-            shown = activity::show(&api, &database_url, DEV_ACCOUNT) => shown,
+            shown = live::show(&api, DEV_ACCOUNT) => shown,
             interrupted = interruption() => interrupted,
         };
     }
@@ -109,7 +109,7 @@ async fn bring_up_and_stay(arguments: &DevArguments, state_dir: &Path) -> Result
             return Ok(());
         }
         say("Watching; change a contact on either side and see it here. Ctrl-C stops everything");
-        activity::show(&api, &urls.database, DEV_ACCOUNT).await
+        live::show(&api, DEV_ACCOUNT).await
     };
     tokio::select! {
         outcome = main_job => outcome,
@@ -158,12 +158,11 @@ async fn is_up(state_dir: &Path) -> Result<bool> {
     Ok(status::of(state_dir).await?.up)
 }
 
-fn recorded_access(state_dir: &Path) -> Result<(AdminApi, String)> {
+fn recorded_access(state_dir: &Path) -> Result<AdminApi> {
     let record =
         SystemRecord::read(state_dir)?.context("no system is recorded: start one with `cargo xtask dev`")?;
     let secrets = crate::secrets::Secrets::of(state_dir)?;
-    let api = AdminApi::new(&record.urls.coordinator, &record.urls.sync, &secrets.admin_api_token)?;
-    Ok((api, record.urls.database))
+    AdminApi::new(&record.urls.coordinator, &record.urls.sync, &secrets.admin_api_token)
 }
 
 /// The clock of a system that stays when this process ends.

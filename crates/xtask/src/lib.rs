@@ -10,7 +10,6 @@
 //!
 //! It does not deploy, and it never writes to a real Keap account on its own.
 
-pub mod activity;
 pub mod admin_api;
 pub mod artifacts;
 pub mod bench;
@@ -21,6 +20,7 @@ pub mod debian;
 pub mod dev;
 pub mod doctor;
 pub mod http;
+pub mod live;
 pub mod migrate;
 pub mod node_tools;
 pub mod one_workerd;

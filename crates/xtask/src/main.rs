@@ -10,7 +10,7 @@ use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
-    artifacts, bench, chaos, dev, doctor, migrate, schema_docs, send_hook, simulate, status, supervise,
+    artifacts, bench, chaos, dev, doctor, live, migrate, schema_docs, send_hook, simulate, status, supervise,
     system, test_run,
 };
 
@@ -71,6 +71,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             return Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::SendHook(arguments) => runtime.block_on(send_hook::run(&state_dir, &arguments))?,
+        Command::Live(arguments) => runtime.block_on(live::run(&state_dir, &arguments))?,
         Command::Setup => {
             artifacts::ensure(&workspace, &system::SystemOptions::for_dev(system::Lifetime::Detached))?;
             say("Everything that `cargo xtask dev` needs is installed and built");

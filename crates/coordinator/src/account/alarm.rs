@@ -258,7 +258,12 @@ impl Account<'_> {
         let before = self.parts()?;
         let mut parts = before.clone();
         parts.note(part, outcome, time_now(), random_u32()?);
-        if parts == before { Ok(()) } else { self.sql().put(values::PARTS, &parts) }
+        if parts == before {
+            return Ok(());
+        }
+        self.sql().put(values::PARTS, &parts)?;
+        self.tell_all(parts.told_since(&before, part));
+        Ok(())
     }
 
     /// Lets every part run at once: the account was connected anew, or somebody asks.

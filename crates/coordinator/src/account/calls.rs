@@ -51,6 +51,10 @@ impl Account<'_> {
             AccountCall::Unit => self.take_report(body).await,
             AccountCall::Wake => self.wake().await,
             AccountCall::Token => self.hand_out_token().await,
+            AccountCall::LiveTicket => self.live_ticket(),
+            AccountCall::Tell => Ok(self.tell_of_others(body)),
+            // The worker asks for the feed under other names, by which it says who may have it.
+            AccountCall::Live => Ok(Answer::not_found("there is nothing at this path")),
         }
     }
 

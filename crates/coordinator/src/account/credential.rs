@@ -3,10 +3,12 @@
 //! A refresh token is single-use. So the refresh is under a lock; who gets the lock looks again whether it is still needed;
 //! and the rotated token is stored, in the same step in which the answer arrives, before anything else happens.
 
+use super::setup::connection_word;
 use super::{Account, time_now};
 use crate::seal::{open, seal};
 use crate::storage::values;
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::feed::FeedEvent;
 use keapsync_domain::secret::Secret;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::quota::QuotaLimits;
@@ -59,7 +61,12 @@ impl Account<'_> {
     pub(super) fn save_token(&self, state: &TokenState) -> Result<(), Failure> {
         let text = crate::storage::to_json(state)?;
         let sealed = seal(self.config.encryption_key.bytes(), self.id, random_bytes()?, &text)?;
-        self.sql().put(values::TOKEN, &sealed)
+        let before = self.load_token().map(|known| known.state);
+        self.sql().put(values::TOKEN, &sealed)?;
+        if before.as_ref() != Ok(&state.state) {
+            self.tell(FeedEvent::ConnectionChanged { state: connection_word(state.state).to_owned() });
+        }
+        Ok(())
     }
 
     /// A credential that is valid now, refreshed when that is due.

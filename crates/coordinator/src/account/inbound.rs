@@ -5,14 +5,18 @@ use super::lease::{LeasedTransport, Want};
 use super::{Account, time_now};
 use crate::database::Database;
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::feed::{ChangedRecord, FeedEvent};
+use keapsync_domain::hook::Delivery;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{EVENT_CLAIM_MAX, EVENT_QUEUE_MAX};
+use keapsync_domain::run::Direction;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{EventsRequest, EventsResponse, LinkFields};
 use keapsync_engine::event_queue::{ClaimedEvent, Failed, failed};
 use keapsync_engine::inbound::{Refetched, refetch};
 use keapsync_engine::quota::Priority;
+use keapsync_engine::watched::{Watched, dead_letter};
 use keapsync_engine::world::World;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::{random_bytes, random_u32};
@@ -55,6 +59,7 @@ impl Account<'_> {
         if concerned.is_empty() {
             response.not_synced = delivery.object_ids.len() as u64;
             self.sql().count_not_synced(&delivery.event_key, count(delivery.object_ids.len()), now)?;
+            self.tell(received(&delivery, false));
             return Ok(Answer::json(200, &response));
         }
         let sequence = new_sequence()?;
@@ -68,6 +73,7 @@ impl Account<'_> {
             response.queued += u64::try_from(queued).unwrap_or(0);
             response.coalesced += ids.len() as u64 - u64::try_from(queued).unwrap_or(0);
         }
+        self.tell(received(&delivery, true));
         self.object.arm_for_events(now).await;
         Ok(Answer::json(200, &response))
     }
@@ -168,6 +174,7 @@ impl Drain<'_> {
         events: &[ClaimedEvent],
     ) -> Result<Refetched, Failure> {
         let store = Store::new(self.client);
+        let store = Watched::new(&store);
         let api = self.account.records(paced, self.credential, &self.link_fields);
         let world = World {
             keap: &api,
@@ -178,7 +185,9 @@ impl Drain<'_> {
             entropy: random_u32()?,
         };
         let ids: Vec<String> = events.iter().map(|event| event.keap_id.clone()).collect();
-        refetch(&world, entity, &ids).await
+        let refetched = refetch(&world, entity, &ids).await;
+        self.account.tell_all(store.take_events());
+        refetched
     }
 
     /// Ends what is done and notes what is not, in one step.
@@ -208,10 +217,25 @@ impl Drain<'_> {
             if matches!(outcome, Failed::Dead { .. }) {
                 let line = self.account.log().error("event_given_up").account(self.account.id);
                 line.id("keap_id", &event.keap_id).failure(failure).emit();
+                self.account.tell(given_up(entity, event, failure));
             }
         }
         Ok(done.len())
     }
+}
+
+fn received(delivery: &Delivery, synced: bool) -> FeedEvent {
+    FeedEvent::DeliveryReceived {
+        event_key: delivery.event_key.clone(),
+        deliveries: 1,
+        objects: delivery.object_ids.len() as u64,
+        synced,
+    }
+}
+
+fn given_up(entity: EntityType, event: &ClaimedEvent, failure: &Failure) -> FeedEvent {
+    let record = ChangedRecord { keap_id: Some(event.keap_id.clone()), ..ChangedRecord::default() };
+    dead_letter(entity, Direction::KeapToSupabase, record, failure)
 }
 
 /// Whether a failure of a whole batch says nothing about any of its records.

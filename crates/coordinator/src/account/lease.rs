@@ -5,6 +5,7 @@ use super::credential::Live;
 use crate::metered::MeteredTransport;
 use crate::quota::QuotaClient;
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_engine::feed::quota_throttled;
 use keapsync_engine::paced::PacedTransport;
 use keapsync_engine::quota::{Grant, Lease, LeaseRequest, Priority};
 use keapsync_platform::clock::WorkerClock;
@@ -46,11 +47,14 @@ impl Account<'_> {
         };
         match self.quota(credential).lease(request).await? {
             Grant::Granted(lease) => Ok(lease),
-            Grant::Refused { retry_after_ms } => Err(Failure::new(
-                FailureClass::RateLimited,
-                "the quota of calls to Keap is taken; the work goes on when some is free",
-            )
-            .with_retry_after_ms(Some(retry_after_ms))),
+            Grant::Refused { retry_after_ms } => {
+                self.tell(quota_throttled(want.priority, retry_after_ms));
+                Err(Failure::new(
+                    FailureClass::RateLimited,
+                    "the quota of calls to Keap is taken; the work goes on when some is free",
+                )
+                .with_retry_after_ms(Some(retry_after_ms)))
+            }
         }
     }
 

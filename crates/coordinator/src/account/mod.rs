@@ -14,6 +14,7 @@ mod credential;
 mod dead_letters;
 mod inbound;
 mod lease;
+mod live;
 mod outbox;
 mod parts;
 mod setup;
@@ -34,6 +35,7 @@ use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, CoordinatorConfig};
 use keapsync_platform::log::Log;
 use keapsync_platform::respond::Answer;
+use live::Feed;
 use signal::Signal;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -84,6 +86,8 @@ pub struct ObjectState {
     open_events: Cell<Option<i64>>,
     /// The outbox, when and how it was last seen.
     outbox: Cell<OutboxSeen>,
+    /// Those who watch.
+    feed: Rc<Feed>,
 }
 
 /// The outbox as it was last seen, and when to look again.
@@ -108,12 +112,13 @@ struct Account<'a> {
 impl ObjectState {
     /// Opens the object.
     #[must_use]
-    pub fn new(state: &State, env: Env) -> Self {
+    pub fn new(state: State, env: Env) -> Self {
         let storage = state.storage();
         let sql = Sql::new(storage.sql());
         let config = CoordinatorConfig::of_isolate(&env);
         // A failure shows at the next statement, which has a caller to tell it to.
         let _ = sql.exists().and_then(|exists| if exists { sql.migrate() } else { Ok(()) });
+        let feed = Rc::new(Feed::new(state, sql.clone()));
         Self {
             storage,
             sql,
@@ -128,6 +133,7 @@ impl ObjectState {
             is_known: Cell::new(false),
             open_events: Cell::new(None),
             outbox: Cell::new(OutboxSeen::default()),
+            feed,
         }
     }
 

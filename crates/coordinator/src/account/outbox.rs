@@ -15,6 +15,7 @@ use keapsync_engine::ports::proof::{GuardStore as _, Held};
 use keapsync_engine::ports::{OutboxDepth, OutboxStore as _};
 use keapsync_engine::quota::Priority;
 use keapsync_engine::runs::hold;
+use keapsync_engine::watched::Watched;
 use keapsync_engine::world::World;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::{random_u32, random_uuid};
@@ -69,6 +70,7 @@ impl Account<'_> {
         }
         let credential = self.credential().await?;
         let link_fields = self.link_fields()?;
+        let watched = Watched::new(&store);
         let is_held = Cell::new(false);
         // Between a look at what waits and a claim, more may come: never more than the guard would let through.
         let guard_max = usize::try_from(settings.blast_guard.records_max).unwrap_or(usize::MAX);
@@ -81,7 +83,7 @@ impl Account<'_> {
                 let clock = WorkerClock;
                 let world = World {
                     keap: &api,
-                    store: &store,
+                    store: &watched,
                     clock: &clock,
                     account: self.id,
                     settings: &settings,
@@ -90,7 +92,9 @@ impl Account<'_> {
                 let mut completed = 0;
                 loop {
                     let held = self.held_edits(&store, &settings).await?;
-                    let report = drain_unheld(&world, &owner, claim_max, &held).await?;
+                    let report = drain_unheld(&world, &owner, claim_max, &held).await;
+                    self.tell_all(watched.take_events());
+                    let report = report?;
                     is_held.set(!held.is_empty() && report.claimed == 0);
                     completed += report.completed;
                     if report.retried + report.failed > 0 {
@@ -155,7 +159,7 @@ impl Account<'_> {
                 known => hold(known, entity, &of_entity, &random_uuid()?, time_now()),
             };
             if let Some(next) = next {
-                self.sql().write_run(&next)?;
+                self.write_run(&next)?;
                 let line = self.log().warn("edits_held").account(self.id).run_id(&next.run.id);
                 line.count("classes", of_entity.len() as u64).emit();
             }

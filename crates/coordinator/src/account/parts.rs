@@ -2,6 +2,7 @@
 
 use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::feed::{FeedError, FeedEvent};
 use keapsync_domain::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,6 +98,26 @@ impl Parts {
         }
     }
 
+    /// What is told of a part since it was `before`: that it fails, once per cause, and that it works again.
+    #[must_use]
+    pub fn told_since(&self, before: &Self, part: Part) -> Vec<FeedEvent> {
+        let failing = |parts: &Self| parts.0.get(&part).filter(|state| state.failures > 0).cloned();
+        let class = |state: &PartState| state.error.as_ref().map(|error| error.class);
+        let (was, is) = (failing(before), failing(self));
+        let event = match (was, is) {
+            (Some(_), None) => Some(FeedEvent::PartRecovered { part: part.as_str().to_owned() }),
+            (was, Some(is)) if was.as_ref().and_then(class) != class(&is) => {
+                is.error.map(|failure| FeedEvent::PartFailed {
+                    part: part.as_str().to_owned(),
+                    error: FeedError { class: failure.class, message: failure.message },
+                    retry_at: is.retry_at,
+                })
+            }
+            _ => None,
+        };
+        event.into_iter().collect()
+    }
+
     /// Lets every part run at once: something changed that may end its failures.
     pub fn retry_all(&mut self) {
         for state in self.0.values_mut() {
@@ -145,6 +166,27 @@ mod tests {
         assert_eq!(parts.retry_at(Part::Runs), Some(Timestamp(40)));
         assert_eq!(parts.0[&Part::Runs].failures, 0);
         assert!(parts.0[&Part::Runs].error.is_none());
+    }
+
+    #[test]
+    fn a_failure_is_told_once_per_cause_and_so_is_its_end() {
+        let (mut parts, mut told) = (Parts::default(), Vec::new());
+        let away = || Err(Failure::new(FailureClass::Unavailable, "away"));
+        let refused = || Err(Failure::new(FailureClass::Unauthorized, "refused"));
+        for outcome in [Ok(()), away(), away(), refused(), refused(), Ok(()), Ok(()), away()] {
+            let before = parts.clone();
+            parts.note(Part::Events, &outcome, Timestamp(0), 0);
+            told.extend(parts.told_since(&before, Part::Events));
+        }
+        let words: Vec<&str> = told
+            .iter()
+            .map(|event| match event {
+                FeedEvent::PartFailed { error, .. } => error.message.as_str(),
+                FeedEvent::PartRecovered { .. } => "recovered",
+                _ => "other",
+            })
+            .collect();
+        assert_eq!(words, ["away", "refused", "recovered", "away"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use keapsync_domain::ids::EntityType;
 use keapsync_domain::run::{Batch, Direction, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{KeapGrant, StartRunsRequest, StartRunsResponse, UnitOrder, UnitReport};
+use keapsync_engine::feed::run_event;
 use keapsync_engine::ports::proof::GuardStore as _;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
@@ -74,7 +75,7 @@ impl Account<'_> {
                     run_ids.push(id);
                 }
                 Start::Started(tracked) => {
-                    self.sql().write_run(&tracked)?;
+                    self.write_run(&tracked)?;
                     // What was started now is what is asked about, also beside runs that were under way.
                     run_id = batch_id.clone().or_else(|| Some(tracked.run.id.clone()));
                     run_ids.push(tracked.run.id);
@@ -145,7 +146,7 @@ impl Account<'_> {
         }
         let mut cancelled = 0_u32;
         for next in runs.iter().filter_map(|tracked| tracked.cancelled(time_now())) {
-            self.sql().write_run(&next)?;
+            self.write_run(&next)?;
             self.log_run(&next, None);
             cancelled += 1;
         }
@@ -174,7 +175,7 @@ impl Account<'_> {
         let Some(next) = tracked.reported(&report, now, random_u32()?) else {
             return Ok(Answer::json(200, &json!({"accepted": false})));
         };
-        self.sql().write_run(&next)?;
+        self.write_run(&next)?;
         if let Some(watermark) = next.watermark() {
             let mut watermarks = self.watermarks()?;
             let known = watermarks.entry(next.run.entity).or_insert(watermark);
@@ -227,7 +228,7 @@ impl Account<'_> {
             let Some(tracked) = self.sql().read_run(&tracked.run.id)? else { continue };
             let tracked = match tracked.expired(time_now()) {
                 Some(expired) => {
-                    self.sql().write_run(&expired)?;
+                    self.write_run(&expired)?;
                     self.log_run(&expired, expired.run.error.as_ref());
                     expired
                 }
@@ -252,7 +253,7 @@ impl Account<'_> {
             .filter(|tracked| is_carrying(tracked) && tracked.run.started_at.is_some())
         {
             let done = tracked.drained(carried as u64, time_now());
-            self.sql().write_run(&done)?;
+            self.write_run(&done)?;
             self.log_run(&done, None);
         }
         Ok(())
@@ -322,8 +323,18 @@ impl Account<'_> {
             // The report may have come while the answer was on its way and got lost.
             if let Some(current) = self.sql().read_run(&ordered.run.id)?.filter(|current| *current == ordered)
             {
-                self.sql().write_run(&current.not_taken(&failure, time_now(), random_u32()?))?;
+                self.write_run(&current.not_taken(&failure, time_now(), random_u32()?))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes a run, and tells what became of it.
+    pub(super) fn write_run(&self, next: &TrackedRun) -> Result<(), Failure> {
+        let before = self.sql().read_run(&next.run.id)?;
+        self.sql().write_run(next)?;
+        if let Some(event) = run_event(before.as_ref().map(|before| &before.run), &next.run) {
+            self.tell(event);
         }
         Ok(())
     }
@@ -332,7 +343,7 @@ impl Account<'_> {
     pub(super) fn move_run(&self, from: &TrackedRun, next: &TrackedRun) -> Result<bool, Failure> {
         let is_current = self.sql().read_run(&from.run.id)?.is_some_and(|current| current == *from);
         if is_current {
-            self.sql().write_run(next)?;
+            self.write_run(next)?;
         }
         Ok(is_current)
     }
@@ -340,7 +351,7 @@ impl Account<'_> {
     /// Lets runs that wait after a failure go on at once.
     pub(super) fn retry_runs(&self) -> Result<(), Failure> {
         for tracked in self.sql().active_runs()? {
-            self.sql().write_run(&tracked.postponed(time_now()))?;
+            self.write_run(&tracked.postponed(time_now()))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! somebody with the right to do so: an object that was only asked about leaves no trace.
 
 pub mod events;
+pub mod feed;
 pub mod nonces;
 pub mod runs;
 pub mod values;
@@ -16,7 +17,8 @@ use worker::{SqlStorage, SqlStorageValue};
 
 /// Changes of the schema, in order; one that was shipped is never edited. Integers cross as JavaScript numbers (exact to
 /// 2^53), so ids are text.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE account_values (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE events (
         entity TEXT NOT NULL,
@@ -48,7 +50,18 @@ const MIGRATIONS: [&str; 1] = ["
         body TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX runs_requested ON runs (requested_at);
-"];
+",
+    "
+    CREATE TABLE feed (
+        slot INTEGER PRIMARY KEY,
+        number INTEGER NOT NULL,
+        first_sequence INTEGER NOT NULL,
+        last_sequence INTEGER NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE TABLE feed_tickets (hash TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
+",
+];
 
 /// The storage of one object.
 #[derive(Clone, Debug)]

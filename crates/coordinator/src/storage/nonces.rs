@@ -76,6 +76,7 @@ impl Sql {
     }
 }
 
-fn hash_of(secret: &str) -> String {
+/// What is kept of a secret.
+pub(super) fn hash_of(secret: &str) -> String {
     hex::encode(Sha256::digest(secret))
 }
