@@ -4,7 +4,7 @@
 //! makes of a write by itself: values that it derives or spells otherwise, and refusals that only it can tell.
 
 use crate::inbound::{
-    DELETED_AT, Outgoing, count_written, is_edited_in_keap, key_of, meet, names_of, newest_of_each,
+    DELETED_AT, Outgoing, Told, count_written, is_edited_in_keap, key_of, meet, names_of, newest_of_each,
     plan_delete, plan_page,
 };
 use crate::ports::proof::{LinkedRow, PlannedAction, PlannedChange, PlannedSide};
@@ -51,7 +51,7 @@ fn planned<T, S, C: Clock>(
     known: Vec<KnownRow>,
     carries: bool,
 ) -> Foreseen {
-    let plan = plan_page(remotes, known, world.clock.now(), &world.settings.policies, &[]);
+    let plan = plan_page(remotes, known, world.clock.now(), &world.settings.policies, &Told::default());
     let mut foreseen = Foreseen::default();
     foreseen.counts.unchanged = plan.unchanged;
     foreseen.counts.destroyed = plan.destroyed.len() as u64;
@@ -153,7 +153,7 @@ fn carried<T, S, C: Clock>(
         }
         return foreseen;
     }
-    let to_keap = meet(remote, &row, &world.settings.policies, &[]).merge.to_keap;
+    let to_keap = meet(remote, &row, &world.settings.policies, &Told::default()).merge.to_keap;
     let fields = names_of(entity, &to_keap);
     if !fields.is_empty() {
         let outgoing = Outgoing { row_id: row.id.clone(), keap_id: keap_id.to_owned(), fields };

@@ -14,7 +14,7 @@ use crate::ports::{
     WriteBatch, WriteSource,
 };
 use crate::world::World;
-use keapsync_domain::canonical::{canonical, record_hash, same};
+use keapsync_domain::canonical::{canonical, record_hash, same, set_elements};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{PAGE_RECORDS_MAX, REMERGE_MAX};
@@ -65,8 +65,17 @@ pub struct Origin {
     pub source: WriteSource,
     /// The run, when there is one.
     pub run_id: Option<String>,
-    /// Lines of the one order applied that our own update made just now.
+    /// What our own write just told of the one record applied.
+    pub told: Told,
+}
+
+/// What our own write told of a record, beyond the record itself.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Lines of the order that it made.
     pub made_lines: Vec<MadeLine>,
+    /// Tags that it was to put on the contact and that Keap has not got any more: they leave the row as well.
+    pub gone_tags: Vec<String>,
 }
 
 /// A line that our own update made in Keap.
@@ -112,7 +121,7 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
         let keys: Vec<RemoteKey> = open.iter().map(|remote| key_of(remote, origin.source)).collect();
         let known = world.store.read_known(world.account, entity, &keys).await?;
         let known = with_made(world, entity, &open, known).await?;
-        let plan = plan_page(&open, known, arrived_at, &world.settings.policies, &origin.made_lines);
+        let plan = plan_page(&open, known, arrived_at, &world.settings.policies, &origin.told);
         applied.counts.unchanged += plan.unchanged;
         applied.unsettled.extend(plan.unclear);
         if plan.rows.is_empty() {
@@ -154,7 +163,7 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
     entity: EntityType,
     ids: &[String],
 ) -> Result<Refetched, Failure> {
-    let origin = Origin { source: WriteSource::Hook, run_id: None, made_lines: Vec::new() };
+    let origin = Origin { source: WriteSource::Hook, run_id: None, told: Told::default() };
     let mut refetched = Refetched::default();
     for chunk in ids.chunks(PAGE_RECORDS_MAX) {
         let page = world.keap.list_ids(entity, chunk, world.clock.now()).await?;
@@ -370,7 +379,7 @@ pub(crate) fn plan_page(
     known: Vec<KnownRow>,
     arrived_at: Timestamp,
     policies: &Policies,
-    made_lines: &[MadeLine],
+    told: &Told,
 ) -> PagePlan {
     let mut known: HashMap<String, Option<LocalRow>> =
         known.into_iter().map(|row| (row.keap_id, row.row)).collect();
@@ -388,7 +397,7 @@ pub(crate) fn plan_page(
                     None
                 }
                 Age::Newer => {
-                    let meeting = meet(remote, &row, policies, made_lines);
+                    let meeting = meet(remote, &row, policies, told);
                     if may_hold_news(&row) && !meeting.merge.to_keap.is_empty() {
                         plan.pending.push(remote.keap_id.clone());
                         plan.outgoing.push(Outgoing {
@@ -524,22 +533,25 @@ pub fn base_of(row: &LocalRow) -> Record {
 pub struct Meeting {
     /// What both sides last agreed on.
     pub base: Record,
-    /// What the row holds, the lines of an order called as Keap calls them.
+    /// What the row holds, the lines of an order called as Keap calls them, and without tags that Keap has not got any more.
     pub row: Record,
+    /// Such tags, where the row held them.
+    pub gone_tags: Vec<String>,
     /// What comes of it.
     pub merge: Merge,
 }
 
-/// Merges a remote record with its row. `made_lines` are those of [`Origin`].
+/// Merges a remote record with its row. `told` is that of [`Origin`].
 #[must_use]
-pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, made_lines: &[MadeLine]) -> Meeting {
+pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, told: &Told) -> Meeting {
     let base = base_of(row);
-    let named = made_lines.iter().filter(|line| line.row_version == row.version);
+    let named = told.made_lines.iter().filter(|line| line.row_version == row.version);
     let sent: Vec<(String, String)> = named.map(|line| (line.name.clone(), line.id.clone())).collect();
-    let (base, record) = match aligned(&base, &row.record, &remote.record, &sent) {
+    let (base, mut record) = match aligned(&base, &row.record, &remote.record, &sent) {
         Some(lines) => (lines.base, lines.row),
         None => (base, row.record.clone()),
     };
+    let gone_tags = take_tags(&mut record, &told.gone_tags);
     let sides = Sides {
         base: &base,
         keap: &remote.record,
@@ -548,7 +560,20 @@ pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, made_lin
         supabase_changed_at: Some(row.updated_at),
     };
     let merge = reconcile(&sides, policies);
-    Meeting { base, row: record, merge }
+    Meeting { base, row: record, gone_tags, merge }
+}
+
+/// Takes tags off a contact, and tells which of them it had.
+fn take_tags(record: &mut Record, gone: &[String]) -> Vec<String> {
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let mut held = set_elements(record.get_by_name("tags"));
+    let taken: Vec<String> = gone.iter().filter(|tag| held.remove(*tag)).cloned().collect();
+    if !taken.is_empty() {
+        record.set_by_name("tags", held.into_iter().map(Value::from).collect());
+    }
+    taken
 }
 
 /// Whether somebody changed the record in Keap since the base. What equals the row does not count: our own write may have
@@ -593,7 +618,7 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
     if row.deleted_at.is_some() && !undeletes {
         return plan_tombstone(remote, row);
     }
-    let Meeting { row: held, merge, .. } = meeting;
+    let Meeting { row: held, merge, gone_tags, .. } = meeting;
     let after = merge.row_after(&held);
     let base = merge.base_after(&remote.record);
     let delta = base_delta(&base, &after);
@@ -625,7 +650,12 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
     if operation.is_none() && keap_unchanged && delta == row.base_delta && row.has_base {
         return None;
     }
-    let (state, sync_error) = state_of(&merge, &delta);
+    let (state, sync_error) = state_of(&merge, &delta, &gone_tags);
+    let mut audit_lost: Map<String, Value> =
+        merge.refused.iter().map(|edit| (edit.field.to_owned(), edit.value.clone())).collect();
+    if !gone_tags.is_empty() {
+        audit_lost.insert("tags".to_owned(), gone_tags.into());
+    }
     Some(RowWrite {
         id: Some(row.id.clone()),
         expected_version: row.version,
@@ -636,13 +666,13 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
         sync_error,
         audit_operation: operation,
         audit_old,
-        audit_lost: merge.refused.iter().map(|edit| (edit.field.to_owned(), edit.value.clone())).collect(),
+        audit_lost,
         conflicts,
         ..write_of(remote)
     })
 }
 
-fn state_of(merge: &Merge, delta: &Map<String, Value>) -> (RowState, Option<String>) {
+fn state_of(merge: &Merge, delta: &Map<String, Value>, gone_tags: &[String]) -> (RowState, Option<String>) {
     if merge.has_open_conflict() {
         let paths: Vec<&str> =
             merge.conflicts.iter().filter(|c| c.winner.is_none()).map(|c| c.path.as_str()).collect();
@@ -653,6 +683,13 @@ fn state_of(merge: &Merge, delta: &Map<String, Value>) -> (RowState, Option<Stri
             RowState::Error,
             Some(format!("read_only_field: {} was restored. {}", edit.field, edit.reason)),
         );
+    }
+    if !gone_tags.is_empty() {
+        let said = format!(
+            "gone_tag: Keap has no tag {} any more, so the contact does not carry it; choose a tag that there is",
+            gone_tags.join(", ")
+        );
+        return (RowState::Error, Some(said));
     }
     if delta.is_empty() { (RowState::Completed, None) } else { (RowState::Pending, None) }
 }

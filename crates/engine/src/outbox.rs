@@ -7,7 +7,9 @@
 //!
 //! Entities go one after the other, each behind those that its records refer to. Each record fails alone, with what hangs on it. An outage is no fault of a record: its items wait and the attempt does not count.
 
-use crate::inbound::{Applied, DELETED_AT, MadeLine, Origin, apply, apply_delete, is_edited_in_keap, meet};
+use crate::inbound::{
+    Applied, DELETED_AT, MadeLine, Origin, Told, apply, apply_delete, is_edited_in_keap, meet,
+};
 use crate::ports::proof::{GuardStore, Held};
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
@@ -263,8 +265,8 @@ async fn put_back<T, S: OutboxStore, C>(
     Ok(edit.item_ids.len())
 }
 
-fn origin(made_lines: Vec<MadeLine>) -> Origin {
-    Origin { source: WriteSource::Outbox, run_id: None, made_lines }
+fn origin(told: Told) -> Origin {
+    Origin { source: WriteSource::Outbox, run_id: None, told }
 }
 
 /// Brings Keap to what the row says, as far as the merge says so.
@@ -335,7 +337,7 @@ async fn deleted_there<T, S: MirrorStore, C: Clock>(
     deleted_here: bool,
 ) -> Result<(), Failure> {
     let entity = row.record.entity();
-    apply_delete(world, entity, &origin(Vec::new()), keap_id, observed_at).await?;
+    apply_delete(world, entity, &origin(Told::default()), keap_id, observed_at).await?;
     if deleted_here || row.deleted_at.is_some() {
         return Ok(());
     }
@@ -353,7 +355,8 @@ async fn create<T: Transport, S: MirrorStore, C: Clock>(
     row: &LocalRow,
 ) -> Result<(), Failure> {
     let made = world.keap.create(&row.id, &row.record, &|| world.clock.now()).await?;
-    finish(world, of_row(made, row), Vec::new()).await
+    let told = Told { made_lines: Vec::new(), gone_tags: made.gone_tags };
+    finish(world, of_row(made.remote, row), told).await
 }
 
 /// A record that was made of the row. Not every kind of record can carry the row's id, so it is said here: without it the record
@@ -370,15 +373,15 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     let mut row = row.clone();
     if row.keap_hash.as_deref() != Some(remote.content_hash.as_str()) {
         // Keap changed too. Merging it in first records what is in conflict while all three values are at hand.
-        merge_in(world, remote.clone(), Vec::new()).await?;
+        merge_in(world, remote.clone(), Told::default()).await?;
         match reread(world, &row).await? {
             Some(merged) => row = merged,
             None => return Ok(()),
         }
     }
-    let meeting = meet(&remote, &row, &world.settings.policies, &[]);
+    let meeting = meet(&remote, &row, &world.settings.policies, &Told::default());
     if meeting.merge.to_keap.is_empty() {
-        return finish(world, remote, Vec::new()).await;
+        return finish(world, remote, Told::default()).await;
     }
     let schema = fields(row.record.entity());
     let changed: Vec<&'static str> = meeting
@@ -394,18 +397,19 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
         remote: &remote,
         changed: &changed,
     };
-    let Written { remote, made_lines } = match world.keap.update(&change, &|| world.clock.now()).await {
-        Ok(written) => written,
-        Err(failure) => {
-            if !failure.class.is_transient() {
-                // Nothing will be written, and what Keap lets nobody write is put back even so.
-                merge_in(world, remote.clone(), Vec::new()).await?;
+    let Written { remote, made_lines, gone_tags } =
+        match world.keap.update(&change, &|| world.clock.now()).await {
+            Ok(written) => written,
+            Err(failure) => {
+                if !failure.class.is_transient() {
+                    // Nothing will be written, and what Keap lets nobody write is put back even so.
+                    merge_in(world, remote.clone(), Told::default()).await?;
+                }
+                return Err(failure);
             }
-            return Err(failure);
-        }
-    };
+        };
     let made_lines = named_as_in(&row, change.wanted, made_lines);
-    finish(world, remote, made_lines).await
+    finish(world, remote, Told { made_lines, gone_tags }).await
 }
 
 /// The made lines by the names that the row's list has for them: what was sent is in the order of the merge, not of the row.
@@ -440,9 +444,9 @@ async fn reread<T, S: MirrorStore, C>(
 async fn finish<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
-    made_lines: Vec<MadeLine>,
+    told: Told,
 ) -> Result<(), Failure> {
-    let applied = merge_in(world, remote, made_lines).await?;
+    let applied = merge_in(world, remote, told).await?;
     if applied.pending.is_empty() {
         return Ok(());
     }
@@ -456,10 +460,10 @@ async fn finish<T, S: MirrorStore, C: Clock>(
 async fn merge_in<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
-    made_lines: Vec<MadeLine>,
+    told: Told,
 ) -> Result<Applied, Failure> {
     let entity = remote.record.entity();
-    let applied = apply(world, entity, &origin(made_lines), vec![remote], Vec::new()).await?;
+    let applied = apply(world, entity, &origin(told), vec![remote], Vec::new()).await?;
     if applied.counts.rejected > 0 {
         // Going on would overwrite in Keap what no conflict could record.
         return Err(Failure::new(
@@ -488,7 +492,7 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
     if is_edited_in_keap(&remote.record, row) {
         // A delete against an edit: the edit survives, and the apply records the conflict. What was edited here before the
         // delete is still on its way.
-        merge_in(world, remote.clone(), Vec::new()).await?;
+        merge_in(world, remote.clone(), Told::default()).await?;
         return match reread(world, row).await? {
             Some(row) if row.deleted_at.is_none() => update(world, &row, remote.clone()).await,
             _ => Ok(()),
@@ -503,5 +507,7 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
         return if row.base_delta.len() > 1 { update(world, row, remote.clone()).await } else { Ok(()) };
     }
     world.keap.delete(entity, &remote.keap_id).await?;
-    apply_delete(world, entity, &origin(Vec::new()), &remote.keap_id, world.clock.now()).await.map(|_| ())
+    apply_delete(world, entity, &origin(Told::default()), &remote.keap_id, world.clock.now())
+        .await
+        .map(|_| ())
 }

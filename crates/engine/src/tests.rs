@@ -6,7 +6,7 @@ mod watched_cases;
 use crate::fakes::FakeClock;
 use crate::fakes::keap::{FakeKeap, Fault};
 use crate::fakes::mirror::FakeMirror;
-use crate::inbound::{DELETED_AT, Origin, apply, refetch};
+use crate::inbound::{DELETED_AT, Origin, Told, apply, refetch};
 use crate::outbox::{DrainReport, drain};
 use crate::paced::PacedTransport;
 use crate::ports::{Clock as _, RowState, WriteSource};
@@ -227,7 +227,7 @@ fn old_news_does_not_overwrite_newer_state() {
         });
         stage.mirror.edit(&row, "first_name", &json!("Anna"));
         stage.drain();
-        let origin = Origin { source: WriteSource::FullSync, run_id: None, made_lines: Vec::new() };
+        let origin = Origin { source: WriteSource::FullSync, run_id: None, told: Told::default() };
         stage.in_world(async |world| {
             apply(world, EntityType::Contact, &origin, old.records, Vec::new()).await.unwrap()
         });
@@ -250,7 +250,7 @@ fn a_reading_that_was_on_its_way_while_a_newer_one_arrived_is_read_again() {
         stage.drain();
         // Keap tells times by the second, and both readings are of the same.
         old.updated_at = stage.mirror.linked(id).row.keap_updated_at;
-        let origin = Origin { source: WriteSource::Hook, run_id: None, made_lines: Vec::new() };
+        let origin = Origin { source: WriteSource::Hook, run_id: None, told: Told::default() };
         let applied = stage.in_world(async |world| {
             apply(world, EntityType::Contact, &origin, vec![old], Vec::new()).await.unwrap()
         });
@@ -269,7 +269,7 @@ fn a_reading_from_before_a_delete_revives_nothing_however_new_it_was() {
         });
         stage.keap.contacts.borrow_mut().clear();
         stage.hook(&[id]);
-        let origin = Origin { source: WriteSource::FullSync, run_id: None, made_lines: Vec::new() };
+        let origin = Origin { source: WriteSource::FullSync, run_id: None, told: Told::default() };
         stage.in_world(async |world| {
             apply(world, EntityType::Contact, &origin, unseen.records, Vec::new()).await.unwrap()
         });
@@ -358,6 +358,31 @@ fn a_poison_record_becomes_a_dead_letter() {
         assert_eq!(stage.mirror.count("failed"), 1);
         assert_eq!(stage.mirror.items.borrow()[0].error.as_ref().unwrap().class, FailureClass::Unexpected);
     });
+}
+
+#[test]
+fn a_tag_that_keap_has_not_got_any_more_leaves_the_row_and_nothing_becomes_a_dead_letter() {
+    for is_new in [false, true] {
+        on_stage(|stage| {
+            let contact = json!({"given_name": "Ann", "tag_ids": ["1"]});
+            let row = if is_new {
+                stage.mirror.insert(&json!({"first_name": "Ann", "email": "a@x.io"}))
+            } else {
+                stage.linked(&contact).1
+            };
+            stage.mirror.edit(&row, "first_name", &json!("Anna"));
+            stage.mirror.edit(&row, "tags", &json!(["1", "7", "2"]));
+            stage.keap.gone_tags.borrow_mut().push("7".to_owned());
+            let report = stage.drain();
+            assert_eq!((report.failed, report.retried), (0, 0));
+            let id = *stage.keap.contacts.borrow().keys().next().unwrap();
+            assert_eq!(stage.row_value(id, "tags"), json!(["1", "2"]));
+            assert_eq!(stage.keap.value(id, "tag_ids"), json!(["1", "2"]), "it holds back no other tag");
+            assert_eq!(stage.keap.value(id, "given_name"), "Anna");
+            assert_eq!(stage.mirror.linked(id).state, RowState::Error);
+            stage.assert_silent(&[id]);
+        });
+    }
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct FakeKeap<'a> {
     pub writes: Cell<u32>,
     /// The last update mask that was sent.
     pub last_mask: RefCell<Vec<String>>,
+    /// Tags that a person in Keap has deleted; all others exist.
+    pub gone_tags: RefCell<Vec<String>>,
 }
 
 impl<'a> FakeKeap<'a> {
@@ -43,6 +45,7 @@ impl<'a> FakeKeap<'a> {
             write_faults: RefCell::default(),
             writes: Cell::new(0),
             last_mask: RefCell::default(),
+            gone_tags: RefCell::default(),
         }
     }
 
@@ -84,7 +87,7 @@ impl<'a> FakeKeap<'a> {
     fn single(&self, id: u64) -> Response {
         match self.contacts.borrow().get(&id) {
             Some(contact) => answer(200, &Self::wire(id, contact)),
-            None => answer(404, &json!({"code": 404, "message": "no such contact"})),
+            None => no_such("contact"),
         }
     }
 
@@ -109,6 +112,10 @@ impl<'a> FakeKeap<'a> {
         answer(200, &json!({"contacts": found}))
     }
 
+    fn is_gone(&self, tag: &str) -> bool {
+        self.gone_tags.borrow().iter().any(|gone| gone == tag)
+    }
+
     fn change(&self, request: &Request, path: &str) -> Response {
         let body: Value = match &request.body {
             Body::Json(text) => serde_json::from_str(text).unwrap(),
@@ -116,6 +123,9 @@ impl<'a> FakeKeap<'a> {
         };
         if let Some((tag, action)) = path.strip_prefix("tags/").and_then(|rest| rest.split_once("/contacts:"))
         {
+            if self.is_gone(tag) {
+                return no_such("tag");
+            }
             let id: u64 = body["contact_ids"][0].as_str().unwrap().parse().unwrap();
             let mut tags: Vec<String> = serde_json::from_value(self.value(id, "tag_ids")).unwrap_or_default();
             tags.retain(|held| held != tag);
@@ -164,6 +174,10 @@ impl Transport for FakeKeap<'_> {
             if let Some(id) = path.strip_prefix("contacts/") {
                 return Ok(self.single(id.parse().unwrap_or(0)));
             }
+            if let Some(id) = path.strip_prefix("tags/") {
+                let tag = json!({"id": id, "name": format!("Tag {id}")});
+                return Ok(if self.is_gone(id) { no_such("tag") } else { answer(200, &tag) });
+            }
             let filter = query.split('&').find_map(|part| part.strip_prefix("filter=")).unwrap_or_default();
             let filter =
                 filter.replace("%3D", "=").replace("%3E", ">").replace("%2C", ",").replace("%3A", ":");
@@ -184,6 +198,10 @@ impl Transport for FakeKeap<'_> {
         let response = self.change(&request, &path);
         if fault == Some(Fault::LostAnswer) { Err(no_answer()) } else { Ok(response) }
     }
+}
+
+fn no_such(what: &str) -> Response {
+    answer(404, &json!({"code": 404, "message": format!("no such {what}")}))
 }
 
 fn answer(status: u16, body: &Value) -> Response {

@@ -18,20 +18,14 @@ pub(super) fn check_convergence(stage: &Stage) -> Result<(), Violation> {
     let (keap, mirror) = (stage.keap.borrow(), stage.mirror.borrow());
     for entity in EntityType::ALL {
         for (id, record) in keap.records(entity) {
-            check_record(stage, &keap, &mirror, *id, record)?;
+            check_record(stage, &mirror, *id, record)?;
         }
         check_rows(&keap, &mirror, entity)?;
     }
     Ok(())
 }
 
-fn check_record(
-    stage: &Stage,
-    keap: &KeapSide,
-    mirror: &MirrorSide,
-    id: u64,
-    record: &KeapRecord,
-) -> Result<(), Violation> {
+fn check_record(stage: &Stage, mirror: &MirrorSide, id: u64, record: &KeapRecord) -> Result<(), Violation> {
     let entity = record.cells.entity;
     let what = format!("{} {id}", entity.as_str());
     if record.cells.is_poisoned() && mirror.rejected.contains(&(entity, id.to_string())) {
@@ -54,7 +48,7 @@ fn check_record(
         }
         return Ok(());
     }
-    check_equal(keap, mirror, &what, row, &record.cells)?;
+    check_equal(mirror, &what, row, &record.cells)?;
     let has_open = mirror.open_conflicts.iter().any(|(of, _)| *of == row.row.id);
     let is_explained = row.state == RowState::Pending && is_refused(mirror, row);
     if row.state == RowState::Pending && !is_explained || (row.state == RowState::Completed && has_open) {
@@ -68,13 +62,7 @@ fn is_refused(mirror: &MirrorSide, row: &MirrorRow) -> bool {
     mirror.dead_letter_of(&row.row.id).is_some()
 }
 
-fn check_equal(
-    keap: &KeapSide,
-    mirror: &MirrorSide,
-    what: &str,
-    row: &MirrorRow,
-    there: &Cells,
-) -> Result<(), Violation> {
+fn check_equal(mirror: &MirrorSide, what: &str, row: &MirrorRow, there: &Cells) -> Result<(), Violation> {
     let here = Cells::of_record(&row.row.record);
     let is_open = |name: &str| mirror.open_conflicts.contains(&(row.row.id.clone(), name.to_owned()));
     for cell in 0..CELLS {
@@ -92,11 +80,7 @@ fn check_equal(
         return Err(diverged(format!("{what} is of {} in Keap, of {} here", there.contact, here.contact)));
     }
     let name = shape(there.entity).flags_name;
-    // A tag that is no more can be put on nobody. That holds up what else is to become of the contact's tags, and the row says so.
-    let is_explained = there.entity == EntityType::Contact
-        && is_refused(mirror, row)
-        && (here.flags & !there.flags) & gone_tags(keap) != 0;
-    if here.flags != there.flags && !is_explained && !is_open(name) {
+    if here.flags != there.flags && !is_open(name) {
         return Err(diverged(format!("{name} of {what}: {:b} in Keap, {:b} here", there.flags, here.flags)));
     }
     let (ours, theirs) = (here.lines.sorted(), there.lines.sorted());

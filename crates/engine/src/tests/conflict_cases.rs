@@ -2,7 +2,7 @@
 //! whichever pass comes first; what comes from Keap is the same for every kind of record, and is applied to each.
 
 use super::{Stage, on_stage};
-use crate::inbound::{DELETED_AT, Origin, apply, apply_delete};
+use crate::inbound::{DELETED_AT, Origin, Told, apply, apply_delete};
 use crate::ports::{Clock as _, LocalRow, WriteSource};
 use keapsync_domain::canonical::{content_hash, same};
 use keapsync_domain::ids::EntityType;
@@ -125,7 +125,7 @@ fn play_both_ways(stage: &Stage<'_>, line: &Line, keap_first: bool, hook_first: 
 
 /// What Keap tells of a record of any kind, applied to its row.
 fn play_inbound(stage: &Stage<'_>, line: &Line) {
-    let origin = Origin { source: WriteSource::Hook, run_id: None, made_lines: Vec::new() };
+    let origin = Origin { source: WriteSource::Hook, run_id: None, told: Told::default() };
     let told = |values: &Value| {
         let observed_at = stage.clock.tick();
         RemoteRecord {

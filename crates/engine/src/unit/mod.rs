@@ -13,7 +13,7 @@ mod verification;
 mod tests;
 
 use crate::guard::Allowance;
-use crate::inbound::Origin;
+use crate::inbound::{Origin, Told};
 use crate::paced::PacedTransport;
 use crate::ports::proof::ProofStore;
 use crate::ports::{Clock, MirrorStore, RowLists, WriteSource};
@@ -96,7 +96,7 @@ async fn begin<'a, 'w, T: Transport, S: UnitStore, C: Clock>(
     Ok(Unit {
         world,
         order,
-        origin: Origin { source, run_id: Some(order.run_id.clone()), made_lines: Vec::new() },
+        origin: Origin { source, run_id: Some(order.run_id.clone()), told: Told::default() },
         allowance,
         started_at: world.clock.now(),
         newest_id: Cell::new(None),

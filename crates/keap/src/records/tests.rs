@@ -163,7 +163,7 @@ fn creates_carry_all_that_the_row_says() {
         async |api| api.create(ROW, &contact, &now).await,
     );
     // Tag 7 came on by Keap's own doing, and stays.
-    assert_eq!(made.unwrap().record.get_by_name("tags"), &json!(["7", "8", "9"]));
+    assert_eq!(made.unwrap().remote.record.get_by_name("tags"), &json!(["7", "8", "9"]));
     let short: Vec<&str> = asked.iter().map(|asked| asked.split(['?']).next().unwrap()).collect();
     assert_eq!(
         short,
@@ -231,6 +231,25 @@ fn nothing_is_posted_that_keap_would_refuse_or_that_could_not_be_found_again() {
     assert_eq!(at_once(api.create(ROW, &order, &now)).unwrap_err().class, FailureClass::Unavailable);
     assert_eq!(at_once(api.find_created(ROW, &order, NOW)).unwrap_err().class, FailureClass::Unavailable);
     assert!(transport.asked().is_empty());
+}
+
+#[test]
+fn only_a_404_for_the_tag_itself_says_that_it_is_gone() {
+    let (held, wanted) = (json!({"tags": ["1"]}), json!({"tags": ["7"]}));
+    let no = || (404, json!({"message": "not found"}));
+    let contact = || (200, json!({"id": "5"}));
+    // Tag 7 can not be put on, and tag 1 is taken off already.
+    let answers = [no(), no(), no(), no(), contact()];
+    let (written, asked) = update(EntityType::Contact, &held, &wanted, &["tags"], answers);
+    assert_eq!(written.unwrap().gone_tags, ["7"]);
+    assert_eq!(asked.len(), 5);
+    let answers = [no(), (200, json!({"id": "7", "name": "VIP"}))];
+    let (written, _) = update(EntityType::Contact, &held, &wanted, &["tags"], answers);
+    assert_eq!(
+        written.unwrap_err().class,
+        FailureClass::Conflict,
+        "the contact is gone, so it is read again"
+    );
 }
 
 fn remote(entity: EntityType, object: &Value) -> RemoteRecord {

@@ -33,7 +33,7 @@ pub struct Change<'a> {
     pub changed: &'a [&'static str],
 }
 
-/// What an update did.
+/// What a write did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
     /// What Keap holds now.
@@ -41,6 +41,14 @@ pub struct Written {
     /// Lines that were made: the row's name of each (`#2` by position), and Keap's id. For
     /// [`aligned`](line_steps::aligned), before `remote` is merged into the row.
     pub made_lines: Vec<(String, String)>,
+    /// Tags that were to be put on the contact and that Keap has not got any more.
+    pub gone_tags: Vec<String>,
+}
+
+impl From<RemoteRecord> for Written {
+    fn from(remote: RemoteRecord) -> Self {
+        Self { remote, made_lines: Vec::new(), gone_tags: Vec::new() }
+    }
 }
 
 impl<T: Transport> RecordsApi<'_, T> {
@@ -50,7 +58,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         row_id: &str,
         record: &Record,
         now: &impl Fn() -> Timestamp,
-    ) -> Result<RemoteRecord, Failure> {
+    ) -> Result<Written, Failure> {
         let entity = record.entity();
         before_create(record, now())?;
         let link = self.link(entity, row_id);
@@ -64,13 +72,13 @@ impl<T: Transport> RecordsApi<'_, T> {
                 ),
             ));
         }
-        match entity {
+        let made = match entity {
             EntityType::Contact => {
                 check_tags(record)?;
                 let body = contacts::convert::create_body(record, link);
                 let made = self.contacts().create(body, now()).await?;
                 let none = Record::empty(EntityType::Contact);
-                self.carry_tags(record, &none, made, now).await
+                return self.carry_tags(record, &none, made, now).await;
             }
             EntityType::Order => {
                 self.orders().create(orders::convert::create_body(record, link)?, now()).await
@@ -83,11 +91,12 @@ impl<T: Transport> RecordsApi<'_, T> {
                 let rest = subscriptions::convert::write_body(record, record, &properties)?;
                 let made = self.subscriptions().create(body, now()).await?;
                 if properties.is_empty() {
-                    return Ok(made);
+                    return Ok(made.into());
                 }
                 self.subscriptions().update(&made.keap_id, &properties, rest, now()).await
             }
-        }
+        };
+        made.map(Written::from)
     }
 
     /// Changes a record. `now` is asked before each call whose answer is a record.
@@ -119,7 +128,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         if calls.sub_resources.contains(&SubResource::TagApplications) {
             check_tags(change.wanted)?;
         }
-        let mut remote = change.remote.clone();
+        let (mut remote, mut gone_tags) = (change.remote.clone(), Vec::new());
         if !properties.is_empty() {
             remote = self.patch(change, &properties, now()).await?;
         }
@@ -135,12 +144,13 @@ impl<T: Transport> RecordsApi<'_, T> {
             is_stale = true;
         }
         if calls.sub_resources.contains(&SubResource::TagApplications) {
-            remote = self.carry_tags(change.wanted, &change.remote.record, remote, now).await?;
+            Written { remote, gone_tags, .. } =
+                self.carry_tags(change.wanted, &change.remote.record, remote, now).await?;
         }
         if is_stale {
             remote = self.read_again(&remote, entity, now()).await?;
         }
-        Ok(Written { remote, made_lines })
+        Ok(Written { remote, made_lines, gone_tags })
     }
 
     async fn patch(
@@ -174,14 +184,14 @@ impl<T: Transport> RecordsApi<'_, T> {
     }
 
     /// Applies and removes the tags in which `wanted` differs from `merged`, which it was merged with. What somebody applied to Keap's
-    /// contact after that is not among them, and stays.
+    /// contact after that is not among them, and stays. Nor does a tag that is gone keep the others back: Keap took it off everybody.
     async fn carry_tags(
         &self,
         wanted: &Record,
         merged: &Record,
         remote: RemoteRecord,
         now: &impl Fn() -> Timestamp,
-    ) -> Result<RemoteRecord, Failure> {
+    ) -> Result<Written, Failure> {
         let tags_of = |record: &Record| set_elements(record.get_by_name("tags"));
         let (wanted, merged, held) = (tags_of(wanted), tags_of(merged), tags_of(&remote.record));
         let added = wanted.difference(&merged).filter(|id| !held.contains(*id));
@@ -189,24 +199,26 @@ impl<T: Transport> RecordsApi<'_, T> {
         let changes: Vec<(&String, TagChange)> =
             added.map(|id| (id, TagChange::Apply)).chain(taken.map(|id| (id, TagChange::Remove))).collect();
         if changes.is_empty() {
-            return Ok(remote);
+            return Ok(remote.into());
         }
-        let mut gone: Option<&String> = None;
+        let mut gone_tags: Vec<String> = Vec::new();
         for (tag_id, change) in changes {
             let Caller { transport, base_url, access_token } = self.caller;
             match change_tag(transport, base_url, access_token, tag_id, &remote.keap_id, change).await {
-                // One tag that is gone keeps no other back.
-                Err(failure) if failure.class == FailureClass::NotFound => gone = Some(tag_id),
+                Err(failure) if failure.class == FailureClass::NotFound => {
+                    // It may be the contact that is gone: only a 404 for the tag itself says so of the tag.
+                    if self.get(EntityType::Tag, tag_id, now()).await?.is_some() {
+                        return Err(Failure { class: FailureClass::Conflict, ..failure });
+                    }
+                    if change == TagChange::Apply {
+                        gone_tags.push(tag_id.clone());
+                    }
+                }
                 outcome => outcome?,
             }
         }
-        if let Some(tag_id) = gone {
-            return Err(Failure::new(
-                FailureClass::Invalid,
-                format!("Keap has no tag {tag_id} any more: remove it from the row's tags"),
-            ));
-        }
-        self.read_again(&remote, EntityType::Contact, now()).await
+        let remote = self.read_again(&remote, EntityType::Contact, now()).await?;
+        Ok(Written { gone_tags, ..remote.into() })
     }
 
     async fn read_again(
