@@ -3,6 +3,7 @@
 //! It asks for pages of events by plain HTTP: what comes between two questions is kept, so nothing is missed by asking once a
 //! second. Events name records by id and fields by name, and hold no value of anybody's data.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,18 +44,25 @@ pub struct LiveArguments {
     pub token: Option<String>,
 }
 
-/// Prints events until it is interrupted.
+/// Prints events until it is interrupted, or nobody reads them any more.
 pub async fn run(state_dir: &Path, arguments: &LiveArguments) -> Result<()> {
     let (url, token) = target(state_dir, arguments)?;
     let api = AdminApi::new(&url, "", &token)?;
-    let print =
-        |event: &Value| println!("{}", if arguments.json { event.to_string() } else { line_of(event) });
+    let print = |event: &Value| {
+        let line = if arguments.json { event.to_string() } else { line_of(event) };
+        // Nobody reads on: the end, and no fault.
+        writeln!(std::io::stdout(), "{line}").is_ok()
+    };
     watch(&api, &arguments.account, arguments.since, print).await
 }
 
 /// Shows what happens from now on, as `dev` does, until the future is dropped.
 pub async fn show(api: &AdminApi, account: &str) -> Result<()> {
-    watch(api, account, None, |event| detail(line_of(event))).await
+    watch(api, account, None, |event| {
+        detail(line_of(event));
+        true
+    })
+    .await
 }
 
 fn target(state_dir: &Path, arguments: &LiveArguments) -> Result<(String, String)> {
@@ -75,7 +83,7 @@ async fn watch(
     api: &AdminApi,
     account: &str,
     since: Option<u64>,
-    mut print: impl FnMut(&Value),
+    mut print: impl FnMut(&Value) -> bool,
 ) -> Result<()> {
     let mut last = match since {
         Some(since) => since,
@@ -95,7 +103,9 @@ async fn watch(
                 let events =
                     page.get("events").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
                 for event in events {
-                    print(event);
+                    if !print(event) {
+                        return Ok(());
+                    }
                     last = number(event, "sequence").unwrap_or(last);
                 }
                 if last < newest(&page)? && !events.is_empty() {

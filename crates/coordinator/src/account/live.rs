@@ -209,10 +209,8 @@ impl Feed {
         let first_kept = self.sql.feed_first_kept()?;
         let since = since.or_else(|| first_kept.map(|first| first.saturating_sub(1))).or(Some(0));
         let CatchUp { greeting, after } = self.plan(since)?;
-        let (reset, extent) = match greeting {
-            FeedGreeting::Hello(extent) => (false, extent),
-            FeedGreeting::Reset(extent) => (true, extent),
-        };
+        let reset = matches!(greeting, FeedGreeting::Reset(_));
+        let (FeedGreeting::Hello(extent) | FeedGreeting::Reset(extent)) = greeting;
         let FeedExtent { version, first_kept, newest } = extent;
         let mut events = String::new();
         let mut left = limit;
@@ -227,6 +225,12 @@ impl Feed {
         Ok(format!(
             "{{\"version\":{version},\"first_kept\":{first_kept},\"newest\":{newest},\"reset\":{reset},\"events\":[{events}]}}"
         ))
+    }
+
+    /// Which events there are; a client that has read the status goes on behind the newest.
+    pub(super) fn extent(&self) -> Result<FeedExtent, Failure> {
+        let (FeedGreeting::Hello(extent) | FeedGreeting::Reset(extent)) = self.plan(None)?.greeting;
+        Ok(extent)
     }
 
     fn hear(&self, socket: &WebSocket, text: &str, now: Timestamp) -> Result<(), Failure> {

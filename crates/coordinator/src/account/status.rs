@@ -56,6 +56,7 @@ impl Account<'_> {
                 "setup_open": self.setup()?.open,
                 "quota_left": quota,
                 "errors": self.parts()?,
+                "feed": self.object.feed.extent()?,
                 "settings": self.settings()?,
             })),
         ))
