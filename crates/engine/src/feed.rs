@@ -20,8 +20,8 @@ use keapsync_domain::feed::{
 };
 use keapsync_domain::timestamp::Timestamp;
 
-/// Flushes that are kept. At the usual few hundred bytes each this is a few hundred kilobytes, and at most 512 × 16 events of
-/// 3 kB, which is 24 MB.
+/// Flushes that are kept: some hundred kilobytes, as one is usually some hundred bytes; at most 512 of 256 kB. They are read 64 at
+/// a time.
 pub const FLUSHES_KEPT: u64 = 512;
 
 /// Events in one flush: with more, what gathers is flushed at once.
