@@ -66,10 +66,15 @@ impl Tenant {
         }
     }
 
+    /// A new service key.
+    pub async fn service_key(&self) -> Result<String> {
+        let key = self.call(Method::POST, "/service-keys", None).await?;
+        key["key"].as_str().map(str::to_owned).context("the simulator gave no service key")
+    }
+
     /// The id of a text field among the tenant's custom fields of a kind (`contacts`, `orders`, `subscriptions`).
     pub async fn text_field(&self, kind: &str) -> Result<String> {
-        let key = self.call(Method::POST, "/service-keys", None).await?;
-        let key = key["key"].as_str().context("the simulator gave no service key")?;
+        let key = self.service_key().await?;
         let origin = self.base.split("/sim/").next().unwrap_or_default();
         let request = self.http.get(format!("{origin}/crm/rest/v2/{kind}/model")).bearer_auth(key);
         let model: Value = request.send().await?.error_for_status()?.json().await?;
@@ -143,6 +148,13 @@ impl Tenant {
     /// Sets faults.
     pub async fn faults(&self, faults: &Value) -> Result<()> {
         self.call(Method::POST, "/faults", Some(faults)).await.map(drop)
+    }
+
+    /// How often the faults that are set have happened, all together.
+    pub async fn faults_happened(&self) -> Result<u64> {
+        let faults = self.call(Method::GET, "/faults", None).await?;
+        let faults = faults["faults"].as_array().context("the simulator lists no faults")?;
+        Ok(faults.iter().filter_map(|fault| fault["happened"].as_u64()).sum())
     }
 
     /// Clears all faults.

@@ -85,17 +85,15 @@ impl Account<'_> {
 
     async fn do_parts(&self, database: &Database, deadline: Timestamp) -> Result<(), Failure> {
         if self.is_due(Part::Token)? && self.token_due_at()?.is_some_and(|due_at| due_at <= time_now()) {
-            let outcome = self.credential().await.map(|_| ());
+            let outcome = self.renew_credential().await;
             self.note(Part::Token, &outcome)?;
         }
-        if !self.is_connected() {
-            return Ok(());
-        }
-        if self.is_due(Part::Setup)? && !self.setup()?.open.is_empty() {
+        // Also what is not connected tells the registry and the mirror so.
+        if self.is_due(Part::Setup)? && !self.open_steps()?.is_empty() {
             let outcome = self.run_setup(database).await;
             self.note(Part::Setup, &outcome)?;
         }
-        if self.can_write_rows()? {
+        if self.is_connected() && self.can_write_rows()? {
             let busy = Cell::new(0);
             let (events, work) = (&self.object.events_arrived, &self.object.work_arrived);
             let (events, outbox, runs) = join3(
@@ -198,11 +196,11 @@ impl Account<'_> {
             at.map(|at| parts.retry_at(part).map_or(at, |retry_at| at.max(retry_at)))
         };
         let token = after_wait(Part::Token, self.token_due_at()?);
-        if !self.is_connected() {
-            return Ok(token);
-        }
-        let setup = after_wait(Part::Setup, (!self.setup()?.open.is_empty()).then_some(now));
+        let setup = after_wait(Part::Setup, (!self.open_steps()?.is_empty()).then_some(now));
         let mut due = vec![token, setup];
+        if !self.is_connected() {
+            return Ok(due.into_iter().flatten().min());
+        }
         if self.can_write_rows()? {
             due.push(after_wait(Part::Events, self.sql().next_event_at()?));
             due.push(after_wait(Part::Runs, self.next_run_at()?));
@@ -214,13 +212,21 @@ impl Account<'_> {
         Ok(due.into_iter().flatten().min())
     }
 
-    /// When the alarm refreshes the token.
+    /// When the alarm refreshes the token, or tries the service key.
     fn token_due_at(&self) -> Result<Option<Timestamp>, Failure> {
-        Ok(self.load_token()?.next_refresh_at())
+        let token = self.load_token()?;
+        Ok(token.next_refresh_at().or_else(|| token.key_check_at()))
+    }
+
+    async fn renew_credential(&self) -> Result<(), Failure> {
+        if self.load_token()?.key_check_at().is_some() {
+            return self.check_key().await;
+        }
+        self.credential().await.map(|_| ())
     }
 
     /// Whether there is a credential. One that cannot be decrypted is none; status says why.
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.load_token().is_ok_and(|token| token.state == ConnectionState::Connected)
     }
 

@@ -4,6 +4,7 @@
 
 use super::credential::Live;
 use super::lease::Want;
+use super::status::application_of;
 use super::{Account, time_now};
 use crate::database::Database;
 use crate::registry::{self, AccountEntry};
@@ -104,9 +105,18 @@ impl Account<'_> {
         self.sql().put(values::SETUP, &setup)
     }
 
+    /// What is still to be done and can be: without a connection Keap cannot be asked.
+    pub(super) fn open_steps(&self) -> Result<BTreeSet<Step>, Failure> {
+        let mut open = self.setup()?.open;
+        if !self.is_connected() {
+            open.retain(|step| matches!(step, Step::Registry | Step::AccountRow));
+        }
+        Ok(open)
+    }
+
     /// Does what is open. Each step stands alone; the first failure is reported after all were tried.
     pub(super) async fn run_setup(&self, database: &Database) -> Result<(), Failure> {
-        let open = self.setup()?.open;
+        let open = self.open_steps()?;
         let mut outcome = Ok(());
         for step in open {
             let done = match step {
@@ -129,12 +139,14 @@ impl Account<'_> {
     }
 
     async fn tell_registry(&self) -> Result<(), Failure> {
-        let now = time_now();
+        let (now, token) = (time_now(), self.load_token()?);
         let entry = AccountEntry {
             account_id: self.id.clone(),
-            state: connection_word(self.load_token()?.state).to_owned(),
+            state: connection_word(token.state).to_owned(),
             created_at: now,
             updated_at: now,
+            application: token.scope.as_deref().map(application_of).map(str::to_owned),
+            sealed_with: self.sealing_key()?.map(|(name, _)| name),
         };
         registry::register(&self.object.env, entry.clone()).await?;
         // The cache serves only speed: a failure of KV is no reason to try all of this again.

@@ -85,7 +85,8 @@ pub(super) async fn credential(stage: &Rc<Stage>, refreshing: &Refreshing) -> Re
 
 async fn refresh(stage: &Rc<Stage>) {
     let (generation, refresh_token) = {
-        let storage = stage.storage.borrow();
+        let mut storage = stage.storage.borrow_mut();
+        storage.token = storage.token.refresh_begun();
         (storage.token.generation, storage.token.refresh_token.clone())
     };
     stage.pause().await;
