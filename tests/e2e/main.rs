@@ -18,6 +18,7 @@ mod live;
 mod outages;
 mod outbound;
 mod pooler;
+mod quota;
 mod runs;
 mod tokens;
 mod upkeep;
@@ -83,6 +84,9 @@ fn all_tests() -> Vec<Test> {
         tokens::a_crowd_around_expiry_refreshes_once,
         tokens::a_revoked_account_says_so_and_keeps_everything,
         tokens::a_service_key_that_keap_withdraws_calls_for_a_person,
+        quota::status_shows_who_used_what,
+        quota::keaps_lower_limits_count,
+        quota::one_keap_application_under_two_names_is_warned_of,
         live::only_with_a_token_or_a_ticket,
         live::a_ticket_dies_unused,
         live::what_happens_is_told,

@@ -162,6 +162,13 @@ impl Tenant {
         self.call(Method::DELETE, "/faults", None).await.map(drop)
     }
 
+    /// Gives the tenant's credentials limits of their own.
+    pub async fn quota(&self, per_second: u32, per_minute: u32, per_day: u32) -> Result<()> {
+        let limits =
+            json!({"calls_per_second": per_second, "calls_per_minute": per_minute, "calls_per_day": per_day});
+        self.call(Method::POST, "/quota", Some(&limits)).await.map(drop)
+    }
+
     /// Changes how long access tokens live, also of those that were granted before.
     pub async fn token_ttl(&self, seconds: u64) -> Result<()> {
         self.call(Method::POST, "/token-ttl", Some(&json!({"seconds": seconds}))).await.map(drop)

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod foresight;
 pub mod guard;
 pub mod inbound;
+pub mod metered;
 pub mod outbox;
 pub mod paced;
 pub mod ports;

@@ -6,6 +6,7 @@ use super::{Account, time_now};
 use crate::registry;
 use crate::storage::values;
 use keapsync_domain::failure::Failure;
+use keapsync_domain::run::RunKind;
 use keapsync_engine::token::{Cause, ConnectionState, CredentialKind};
 use keapsync_platform::respond::Answer;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ impl Account<'_> {
         let now = time_now();
         let events = self.sql().event_depth()?;
         let seen = self.object.outbox.get();
-        let runs: Vec<_> =
+        let mut runs: Vec<_> =
             self.sql().list_runs(RUNS_SHOWN_MAX)?.into_iter().map(|tracked| tracked.run).collect();
         let watermarks: serde_json::Map<String, Value> = self
             .watermarks()?
@@ -31,9 +32,16 @@ impl Account<'_> {
             .collect();
         let hooks = self.sql().get::<Vec<HookSeen>>(values::HOOKS)?.unwrap_or_default();
         let quota = match self.credential_at_hand() {
-            Ok(credential) => self.quota(&credential).left().await.ok(),
+            Ok(credential) => self.quota(&credential).view().await.ok().flatten(),
             Err(_) => None,
         };
+        if let Some(quota) = &quota {
+            // A run's own word for its end knows nothing of a day's calls that run out before.
+            let full = runs.iter_mut().filter(|run| run.kind == RunKind::Full && run.finished_at.is_none());
+            for progress in full.filter_map(|run| run.progress.as_mut()) {
+                progress.done_at = progress.done_at.map(|at| quota.forecast.backfill_done_at(at));
+            }
+        }
         let outbox = seen.depth.map(|depth| {
             json!({"open": depth.open, "failed": depth.failed, "oldest_at": depth.oldest_at, "looked_at": seen.looked_at})
         });
@@ -56,7 +64,7 @@ impl Account<'_> {
                 "link_fields": self.link_fields()?,
                 "setup_open": self.setup()?.open,
                 "warnings": self.warnings().await,
-                "quota_left": quota,
+                "quota": quota,
                 "errors": self.parts()?,
                 "feed": self.object.feed.extent()?,
                 "settings": self.settings()?,
