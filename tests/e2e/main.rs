@@ -21,6 +21,7 @@ mod outbound;
 mod pause;
 mod pooler;
 mod queue;
+mod quota;
 mod runs;
 mod tokens;
 mod upkeep;
@@ -85,6 +86,10 @@ fn all_tests() -> Vec<Test> {
         echo::after_quiescence_there_is_silence,
         tokens::a_crowd_around_expiry_refreshes_once,
         tokens::a_revoked_account_says_so_and_keeps_everything,
+        tokens::a_service_key_that_keap_withdraws_calls_for_a_person,
+        quota::status_shows_who_used_what,
+        quota::keaps_lower_limits_count,
+        quota::one_keap_application_under_two_names_is_warned_of,
         live::only_with_a_token_or_a_ticket,
         live::a_ticket_dies_unused,
         live::what_happens_is_told,
@@ -111,6 +116,7 @@ fn all_tests() -> Vec<Test> {
         pooler::workers_share_few_connections_of_the_pooler,
     ];
     let disturbing = tests![true;
+        tokens::the_coordinator_dies_while_it_refreshes,
         outages::a_hook_while_postgres_is_down_is_kept_and_applied,
         outages::a_run_survives_the_death_of_the_sync_worker,
         pooler::the_pooler_keeps_no_session,

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use futures_util::future::join_all;
-use keapsync_e2e::account::Account;
+use keapsync_e2e::account::{Account, journey};
 use keapsync_e2e::stage::Stage;
 use keapsync_e2e::wait::until;
+use keapsync_xtask::worker_build::Worker;
 use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -63,9 +64,106 @@ pub async fn a_revoked_account_says_so_and_keeps_everything(stage: &Stage) -> Re
         Ok((status["token"]["state"] == "needs_reauthorization").then_some(()))
     })
     .await?;
-    let again = keapsync_e2e::account::journey(stage, &account.name, &account.name).await?;
+    let again = journey(stage, &account.name, &account.name).await?;
     ensure!(again.answer.status == 200, "{}", again.answer.status);
     account.wait_for_keap(&id, "the edit that waited", |contact| contact["given_name"] == "Anna").await?;
+    Ok(())
+}
+
+/// How long Keap's token endpoint holds back an answer that never comes, in milliseconds: longer than the test waits for it.
+const HOLD_MS: u64 = 60_000;
+
+/// How long the token lives that is to be renewed soon, in seconds.
+const SHORT_LIFE_S: u64 = 12;
+
+/// Gives the account a token that is due by itself before long; the one after it lives as long as Keap's.
+async fn let_grow_old(account: &Account<'_>) -> Result<()> {
+    account.keap.token_ttl(SHORT_LIFE_S).await?;
+    let answer = account.refresh().await?;
+    ensure!(answer.status == 200, "a refresh answered {}: {}", answer.status, answer.text);
+    account.keap.token_ttl(86_400).await
+}
+
+/// Keap's token endpoint is asked by three accounts at once and holds its answers back; meanwhile the coordinator is killed.
+/// Whose token was not used up is connected afterwards; whose was says why it is not, and nothing of it is lost.
+pub async fn the_coordinator_dies_while_it_refreshes(stage: &Stage) -> Result<()> {
+    let unheard = Account::connect(stage, "unheard").await?;
+    let lost = Account::connect(stage, "lost-token").await?;
+    let refused = Account::connect(stage, "refused").await?;
+    let made = json!({"given_name": "Ann", "email_addresses": [{"field": "EMAIL1", "email": "a@x.example"}]});
+    let id = lost.keap.add(&made).await?;
+    lost.wait_for_row(&id, "the row", |row| row["first_name"] == "Ann").await?;
+    for account in [&unheard, &lost, &refused] {
+        account.wait_for_quiet().await?;
+    }
+    let before = [json!({"kind": "timeout_before", "operation": "token", "ms": HOLD_MS, "times": 1})];
+    let after = [json!({"kind": "token_refresh_lost", "ms": HOLD_MS, "times": 1})];
+    for (account, fault) in [(&unheard, &before), (&lost, &after)] {
+        let_grow_old(account).await?;
+        account.keap.faults(&json!(fault)).await?;
+    }
+    let generation = unheard.status().await?["token"]["generation"].as_u64();
+    let_grow_old(&refused).await?;
+    refused.keap.revoke().await?;
+    for account in [&unheard, &lost] {
+        until("a refresh that waits for its answer", async || {
+            Ok((account.keap.faults_happened().await? == 1).then_some(()))
+        })
+        .await?;
+    }
+    stage.system.lock().await.crash_worker(Worker::Coordinator).await?;
+    until("a refresh in place of the one that was never heard", async || {
+        let token = unheard.status().await?["token"].clone();
+        Ok((token["state"] == "connected" && token["generation"].as_u64() > generation).then_some(()))
+    })
+    .await?;
+    for (account, because) in [(&lost, "answer_lost"), (&refused, "withdrawn")] {
+        until("the call for a person", async || {
+            let token = account.status().await?["token"].clone();
+            ensure!(token["state"] == "needs_reauthorization" && token["because"] == because, "{token}");
+            Ok(Some(()))
+        })
+        .await?;
+        let listed = format!("{}/accounts", stage.access.coordinator);
+        until("the registry's word for it", async || {
+            let listed = stage.admin(Method::GET, &listed, None).await?.json();
+            let all = listed["accounts"].as_array().cloned().unwrap_or_default();
+            let entry = all.iter().find(|entry| entry["account_id"] == account.name.as_str());
+            Ok(entry.filter(|entry| entry["state"] == "needs_reauthorization").map(drop))
+        })
+        .await?;
+    }
+    // What the status says to do is what helps; what was edited meanwhile was kept.
+    let edit = "update sync_contacts set first_name = 'Anna' where account_id = $1 and keap_id = $2";
+    lost.mirror.execute(edit, &[&id]).await?;
+    let way = lost.status().await?["token"]["connect"].clone();
+    ensure!(way["url"] == format!("{}/oauth/initiate", stage.access.coordinator), "{way}");
+    let again = journey(stage, &lost.name, &lost.name).await?;
+    ensure!(again.answer.status == 200, "{}", again.answer.status);
+    lost.wait_for_keap(&id, "the edit that waited", |contact| contact["given_name"] == "Anna").await?;
+    Ok(())
+}
+
+/// A service key is a credential like another, until Keap refuses it.
+pub async fn a_service_key_that_keap_withdraws_calls_for_a_person(stage: &Stage) -> Result<()> {
+    let account = Account::connect(stage, "key").await?;
+    account.wait_for_quiet().await?;
+    account.use_service_key().await?;
+    let status = account.status().await?;
+    ensure!(status["token"]["kind"] == "service_key", "{status}");
+    account.wait_for_quiet().await?;
+    account.keap.revoke().await?;
+    let made = json!({"given_name": "Ann", "email_addresses": [{"field": "EMAIL1", "email": "k@x.example"}]});
+    let id = account.keap.add(&made).await?;
+    until("the call for a person", async || {
+        let token = account.status().await?["token"].clone();
+        ensure!(token["state"] == "needs_reauthorization" && token["because"] == "key_refused", "{token}");
+        Ok(Some(()))
+    })
+    .await?;
+    let again = journey(stage, &account.name, &account.name).await?;
+    ensure!(again.answer.status == 200, "{}", again.answer.status);
+    account.wait_for_row(&id, "the contact that waited", |row| row["first_name"] == "Ann").await?;
     Ok(())
 }
 

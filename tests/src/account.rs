@@ -121,6 +121,15 @@ impl<'a> Account<'a> {
         Ok(answer.json())
     }
 
+    /// Connects the account with a service key of its tenant in place of OAuth.
+    pub async fn use_service_key(&self) -> Result<()> {
+        let url = format!("{}/oauth/service-key", self.stage.access.coordinator);
+        let request = json!({"keap_account_id": self.name, "service_key": self.keap.service_key().await?});
+        let answer = self.stage.admin(Method::POST, &url, Some(&request)).await?;
+        ensure!(answer.status == 200, "service-key answered {}: {}", answer.status, answer.text);
+        Ok(())
+    }
+
     /// Asks for a refresh of the account's token.
     pub async fn refresh(&self) -> Result<Answer> {
         let url = format!("{}/oauth/refresh", self.stage.access.coordinator);

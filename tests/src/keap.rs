@@ -66,10 +66,15 @@ impl Tenant {
         }
     }
 
+    /// A new service key.
+    pub async fn service_key(&self) -> Result<String> {
+        let key = self.call(Method::POST, "/service-keys", None).await?;
+        key["key"].as_str().map(str::to_owned).context("the simulator gave no service key")
+    }
+
     /// The id of a text field among the tenant's custom fields of a kind (`contacts`, `orders`, `subscriptions`).
     pub async fn text_field(&self, kind: &str) -> Result<String> {
-        let key = self.call(Method::POST, "/service-keys", None).await?;
-        let key = key["key"].as_str().context("the simulator gave no service key")?;
+        let key = self.service_key().await?;
         let origin = self.base.split("/sim/").next().unwrap_or_default();
         let request = self.http.get(format!("{origin}/crm/rest/v2/{kind}/model")).bearer_auth(key);
         let model: Value = request.send().await?.error_for_status()?.json().await?;
@@ -178,9 +183,23 @@ impl Tenant {
         self.call(Method::POST, "/faults", Some(faults)).await.map(drop)
     }
 
+    /// How often the faults that are set have happened, all together.
+    pub async fn faults_happened(&self) -> Result<u64> {
+        let faults = self.call(Method::GET, "/faults", None).await?;
+        let faults = faults["faults"].as_array().context("the simulator lists no faults")?;
+        Ok(faults.iter().filter_map(|fault| fault["happened"].as_u64()).sum())
+    }
+
     /// Clears all faults.
     pub async fn clear_faults(&self) -> Result<()> {
         self.call(Method::DELETE, "/faults", None).await.map(drop)
+    }
+
+    /// Gives the tenant's credentials limits of their own.
+    pub async fn quota(&self, per_second: u32, per_minute: u32, per_day: u32) -> Result<()> {
+        let limits =
+            json!({"calls_per_second": per_second, "calls_per_minute": per_minute, "calls_per_day": per_day});
+        self.call(Method::POST, "/quota", Some(&limits)).await.map(drop)
     }
 
     /// Changes how long access tokens live, also of those that were granted before.

@@ -4,7 +4,6 @@ pub mod account;
 mod database;
 pub mod entry;
 mod live;
-mod metered;
 pub mod metrics;
 pub mod oauth;
 pub mod object_call;

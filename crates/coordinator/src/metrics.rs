@@ -9,9 +9,9 @@ const GAUGES: [(&str, &str, &str); 8] = [
     ("keapsync_events_dead", "Hook events that were given up.", "/events/dead"),
     ("keapsync_outbox_open", "Edits that wait for Keap, as last seen.", "/outbox/open"),
     ("keapsync_outbox_failed", "Edits and records that failed, as last seen.", "/outbox/failed"),
-    ("keapsync_quota_left_minute", "Calls to Keap left this minute.", "/quota_left/minute"),
-    ("keapsync_quota_left_day", "Calls to Keap left today.", "/quota_left/day"),
-    ("keapsync_quota_leases", "Quota leases that live.", "/quota_left/leases"),
+    ("keapsync_quota_left_minute", "Calls to Keap left this minute.", "/quota/minute/left"),
+    ("keapsync_quota_left_day", "Calls to Keap left today.", "/quota/day/left"),
+    ("keapsync_quota_leases", "Quota leases that live.", "/quota/leases"),
     ("keapsync_token_generation", "Generation of the credential.", "/token/generation"),
 ];
 

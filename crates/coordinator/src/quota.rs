@@ -6,9 +6,9 @@
 use crate::object_call::post;
 use crate::storage::to_json;
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::quota::QuotaReading;
 use keapsync_engine::ports::Clock as _;
-use keapsync_engine::quota::{Grant, LeaseRequest, QuotaLeft, QuotaLimits, QuotaState};
-use keapsync_keap::quota::QuotaReading;
+use keapsync_engine::quota::{Grant, LeaseRequest, QuotaLimits, QuotaState, QuotaView};
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::respond::Answer;
 use serde::{Deserialize, Serialize};
@@ -23,16 +23,22 @@ enum Call {
     /// For a lease.
     Lease(LeaseRequest),
     /// To end one.
-    Release {
-        /// The lease.
-        id: String,
-        /// Calls made under it.
-        used: u32,
-        /// What Keap said last.
-        reading: QuotaReading,
-    },
-    /// For what is left.
-    Left,
+    Release(LeaseEnd),
+    /// For what status shows.
+    View,
+}
+
+/// How a lease ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LeaseEnd {
+    /// The lease.
+    pub id: String,
+    /// Whose it was.
+    pub account: String,
+    /// Calls made under it.
+    pub used: u32,
+    /// What Keap said about its quotas.
+    pub reading: QuotaReading,
 }
 
 /// A call, and the limits it is to be judged by.
@@ -43,10 +49,10 @@ struct LimitedCall {
 }
 
 /// The answer to every call.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct CallAnswer {
     grant: Option<Grant>,
-    left: QuotaLeft,
+    view: Option<QuotaView>,
 }
 
 /// The windows of one credential, in their object's storage.
@@ -83,19 +89,19 @@ impl QuotaBook {
         let before = self.load()?;
         let mut state = before.clone();
         state.advance(now);
-        let grant = match call {
-            Call::Lease(request) => Some(state.request(&limits, &request, now)),
-            Call::Release { id, used, reading } => {
-                state.release(&id, used, now);
-                state.observe(&limits, &reading, now);
-                None
+        let mut answer = CallAnswer::default();
+        match call {
+            Call::Lease(request) => answer.grant = Some(state.request(&limits, &request, now)),
+            Call::Release(end) => {
+                state.release(&end.id, end.used, now);
+                state.observe(&limits, &end.account, &end.reading, now);
             }
-            Call::Left => None,
-        };
+            Call::View => answer.view = Some(state.view(&limits, now)),
+        }
         if state != before {
             self.store(&state)?;
         }
-        Ok(CallAnswer { grant, left: state.left(&limits) })
+        Ok(answer)
     }
 
     fn load(&self) -> Result<QuotaState, Failure> {
@@ -147,13 +153,13 @@ impl QuotaClient {
     }
 
     /// Ends a lease.
-    pub async fn release(&self, id: &str, used: u32, reading: QuotaReading) -> Result<(), Failure> {
-        self.call(Call::Release { id: id.to_owned(), used, reading }).await.map(|_| ())
+    pub async fn release(&self, end: LeaseEnd) -> Result<(), Failure> {
+        self.call(Call::Release(end)).await.map(|_| ())
     }
 
-    /// What is left.
-    pub async fn left(&self) -> Result<QuotaLeft, Failure> {
-        Ok(self.call(Call::Left).await?.left)
+    /// What status shows.
+    pub async fn view(&self) -> Result<Option<QuotaView>, Failure> {
+        Ok(self.call(Call::View).await?.view)
     }
 
     async fn call(&self, call: Call) -> Result<CallAnswer, Failure> {

@@ -28,6 +28,24 @@ pub struct AccountEntry {
     pub created_at: Timestamp,
     /// When this entry last changed.
     pub updated_at: Timestamp,
+    /// The Keap application behind it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// The name of the key that its credential is sealed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_with: Option<String>,
+}
+
+/// Accounts other than `account` that hold a connection to the same Keap application. They share its tenant quota, its hooks
+/// fire for each of them, and an edit made in one mirror comes back through the other.
+#[must_use]
+pub fn twins<'a>(accounts: &'a [AccountEntry], account: &AccountId, application: &str) -> Vec<&'a AccountId> {
+    accounts
+        .iter()
+        .filter(|entry| entry.state == "connected" && entry.account_id != *account)
+        .filter(|entry| entry.application.as_deref() == Some(application))
+        .map(|entry| &entry.account_id)
+        .collect()
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,6 +88,10 @@ impl Registry {
             "CREATE TABLE IF NOT EXISTS accounts (account_id TEXT PRIMARY KEY, state TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) WITHOUT ROWID",
             vec![],
         )?;
+        self.rows(
+            "CREATE TABLE IF NOT EXISTS account_details (account_id TEXT PRIMARY KEY, application TEXT, sealed_with TEXT) WITHOUT ROWID",
+            vec![],
+        )?;
         match call {
             Call::Register(entry) => {
                 self.rows(
@@ -82,11 +104,20 @@ impl Registry {
                         entry.updated_at.0.into(),
                     ],
                 )?;
+                self.rows(
+                    "INSERT OR REPLACE INTO account_details (account_id, application, sealed_with) VALUES (?, ?, ?)",
+                    vec![
+                        entry.account_id.as_str().into(),
+                        entry.application.map_or(SqlStorageValue::Null, Into::into),
+                        entry.sealed_with.map_or(SqlStorageValue::Null, Into::into),
+                    ],
+                )?;
                 Ok(ListAnswer { accounts: Vec::new() })
             }
             Call::List => Ok(ListAnswer {
                 accounts: self.rows(
-                    "SELECT account_id, state, created_at, updated_at FROM accounts ORDER BY account_id LIMIT ?",
+                    "SELECT account_id, state, created_at, updated_at, application, sealed_with
+                     FROM accounts LEFT JOIN account_details USING (account_id) ORDER BY account_id LIMIT ?",
                     vec![ACCOUNTS_MAX.into()],
                 )?,
             }),
@@ -110,4 +141,34 @@ pub async fn register(env: &Env, entry: AccountEntry) -> Result<(), Failure> {
 pub async fn list(env: &Env) -> Result<Vec<AccountEntry>, Failure> {
     let answer: ListAnswer = post(env, REGISTRY_BINDING, OBJECT_NAME, "/", &Call::List).await?;
     Ok(answer.accounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_of_one_keap_application_are_found_while_they_are_connected() {
+        let entry = |name: &str, state: &str, application: Option<&str>| AccountEntry {
+            account_id: AccountId::parse(name).unwrap(),
+            state: state.to_owned(),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            application: application.map(str::to_owned),
+            sealed_with: None,
+        };
+        let accounts = [
+            entry("a", "connected", Some("x.infusionsoft.com")),
+            entry("b", "connected", Some("x.infusionsoft.com")),
+            entry("c", "revoked", Some("x.infusionsoft.com")),
+            entry("d", "connected", Some("y.infusionsoft.com")),
+            entry("e", "connected", None),
+        ];
+        let of = |name: &str| {
+            let found = twins(&accounts, &AccountId::parse(name).unwrap(), "x.infusionsoft.com");
+            found.into_iter().map(AccountId::as_str).collect::<Vec<_>>()
+        };
+        assert_eq!(of("a"), ["b"]);
+        assert_eq!(of("c"), ["a", "b"]);
+    }
 }

@@ -68,8 +68,15 @@ pub fn open(keys: &[&[u8; 32]], account: &AccountId, sealed: &str) -> Result<Str
     String::from_utf8(plain).map_err(|_| unreadable())
 }
 
+/// The name of the key that sealed a text.
+#[must_use]
+pub fn sealed_with(sealed: &str) -> Option<&str> {
+    sealed.strip_prefix(VERSION)?.strip_prefix('.')?.split('.').next()
+}
+
 /// Names a key without telling anything about it.
-fn key_id(key: &[u8; 32]) -> String {
+#[must_use]
+pub fn key_id(key: &[u8; 32]) -> String {
     let digest = Sha256::new().chain_update("keapsync-key-id").chain_update(key).finalize();
     hex::encode(digest.get(..4).unwrap_or_default())
 }
@@ -99,6 +106,9 @@ mod tests {
         assert!(!sealed.contains("secret"));
         assert_eq!(open(&[&OLD], &account("a"), &sealed).unwrap(), "secret");
         assert_eq!(open(&[&NEW, &OLD], &account("a"), &sealed).unwrap(), "secret");
+        assert_eq!(sealed_with(&sealed), Some(key_id(&OLD).as_str()));
+        assert_ne!(key_id(&OLD), key_id(&NEW));
+        assert_eq!(sealed_with("v2.ab.c.d"), None);
         let failure = open(&[&NEW], &account("a"), &sealed).unwrap_err();
         assert!(failure.message.contains("TOKEN_ENCRYPTION_KEY_PREVIOUS"));
     }

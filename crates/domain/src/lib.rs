@@ -13,6 +13,7 @@ pub mod ids;
 pub mod limits;
 pub mod merge;
 pub mod policy;
+pub mod quota;
 pub mod record;
 pub mod remote;
 pub mod run;

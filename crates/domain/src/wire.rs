@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::hook::Delivery;
 use crate::ids::{AccountId, EntityType};
+use crate::quota::QuotaReading;
 use crate::run::{Counts, Cursor, Direction, RunKind};
 use crate::secret::Secret;
 use crate::settings::AccountSettings;
@@ -166,6 +167,7 @@ impl UnitReport {
             newest_id: None,
             failure: None,
             calls: 0,
+            quota: QuotaReading::default(),
         }
     }
 }
@@ -193,4 +195,7 @@ pub struct UnitReport {
     pub failure: Option<Failure>,
     /// Calls made to Keap.
     pub calls: u32,
+    /// What Keap said about its quotas.
+    #[serde(default)]
+    pub quota: QuotaReading,
 }

@@ -15,6 +15,7 @@ pub mod foresight;
 pub mod guard;
 pub mod hook_life;
 pub mod inbound;
+pub mod metered;
 pub mod outbox;
 pub mod paced;
 pub mod ports;

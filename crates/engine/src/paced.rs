@@ -1,5 +1,7 @@
 //! A transport that keeps within a quota lease: never more calls than granted, never more in any one second, none after its end.
 //!
+//! A call that Keap refuses for its quota ends it too: the quota has to hear of that before anybody calls again.
+//!
 //! Counting happens before a call is sent, so that a call whose answer is lost counts too.
 
 use crate::ports::Clock;
@@ -12,6 +14,9 @@ use std::collections::VecDeque;
 /// The window of the per-second limit, in milliseconds.
 const WINDOW_MS: i64 = 1_000;
 
+/// Keap's refusal for quota.
+const TOO_MANY_REQUESTS: u16 = 429;
+
 /// A transport within a lease.
 pub struct PacedTransport<'a, T, C> {
     inner: &'a T,
@@ -21,6 +26,7 @@ pub struct PacedTransport<'a, T, C> {
     /// When the lease ends; `None` for as long as the transport lives.
     expires_at: Option<Timestamp>,
     calls: Cell<u32>,
+    is_refused: Cell<bool>,
     recent: RefCell<VecDeque<Timestamp>>,
 }
 
@@ -34,6 +40,7 @@ impl<'a, T: Transport, C: Clock> PacedTransport<'a, T, C> {
             calls_per_second_max: calls_per_second_max.max(1) as usize,
             expires_at: None,
             calls: Cell::new(0),
+            is_refused: Cell::new(false),
             recent: RefCell::new(VecDeque::new()),
         }
     }
@@ -55,7 +62,7 @@ impl<'a, T: Transport, C: Clock> PacedTransport<'a, T, C> {
 
     /// Calls that the lease still holds.
     pub fn calls_left(&self) -> u32 {
-        if self.is_expired() {
+        if self.is_refused.get() || self.is_expired() {
             return 0;
         }
         self.calls_max.saturating_sub(self.calls.get())
@@ -91,7 +98,11 @@ impl<T: Transport, C: Clock> Transport for PacedTransport<'_, T, C> {
                 return Err(used_up());
             }
         }
-        self.inner.send(request).await
+        let response = self.inner.send(request).await?;
+        if response.status == TOO_MANY_REQUESTS {
+            self.is_refused.set(true);
+        }
+        Ok(response)
     }
 }
 
@@ -115,6 +126,32 @@ mod tests {
         async fn sleep_ms(&self, delay_ms: i64) {
             self.0.set(self.0.get() + delay_ms);
         }
+    }
+
+    /// Refuses whatever it is asked.
+    struct Refuser(Cell<u32>);
+
+    impl Transport for Refuser {
+        async fn send(&self, _: Request) -> Result<Response, Failure> {
+            self.0.set(self.0.get() + 1);
+            Ok(Response { status: TOO_MANY_REQUESTS, headers: Vec::new(), body: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_quota_ends_the_lease() {
+        let (clock, refuser) = (ManualClock(Cell::new(0)), Refuser(Cell::new(0)));
+        let paced = PacedTransport::new(&refuser, &clock, 12, 5);
+        let request = Request {
+            method: Method::Get,
+            url: String::new(),
+            credential: Credential::Bearer(Secret::new("t")),
+            body: Body::Empty,
+        };
+        let send = || futures_util::FutureExt::now_or_never(paced.send(request.clone())).unwrap();
+        assert_eq!(send().unwrap().status, TOO_MANY_REQUESTS);
+        assert_eq!(send().unwrap_err().class, FailureClass::RateLimited);
+        assert_eq!((refuser.0.get(), paced.calls(), paced.calls_left()), (1, 1, 0));
     }
 
     struct Recorder<'a>(&'a ManualClock, RefCell<Vec<i64>>);

@@ -455,6 +455,7 @@ pub fn incremental_due_at(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keapsync_domain::quota::QuotaReading;
     use proptest::prelude::*;
 
     fn request(kind: RunKind) -> RunRequest {
@@ -486,6 +487,7 @@ mod tests {
             newest_id: None,
             failure: None,
             calls: 1,
+            quota: QuotaReading::default(),
         }
     }
 

@@ -71,7 +71,7 @@ pub fn malformed(what: &str, reason: &serde_json::Error) -> Failure {
     )
 }
 
-fn retry_after_ms(response: &Response) -> Option<i64> {
+pub(crate) fn retry_after_ms(response: &Response) -> Option<i64> {
     let seconds: f64 = response.header("retry-after")?.trim().parse().ok()?;
     // Dates are allowed by HTTP but not sent by Keap; absurd values are cut by the backoff.
     #[expect(clippy::cast_possible_truncation, reason = "the value is clamped to an hour before the cast")]

@@ -3,12 +3,13 @@
 //! Refresh tokens are single-use: every refresh returns a new one and the old one dies at once. An access token lives
 //! 24 hours, a refresh token 45 days.
 
-use crate::failure::{failure_of, malformed};
+use crate::failure::{clarified, failure_of, malformed};
 use crate::query::{Url, form};
 use crate::transport::{Body, Credential, Method, Request, Response};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::secret::Secret;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The OAuth application and its addresses.
 #[derive(Clone, Debug)]
@@ -89,17 +90,53 @@ impl Application {
 }
 
 /// Reads the token endpoint's answer. A refusal of the grant itself is [`FailureClass::Unauthorized`]: only a person can
-/// connect again; anything else may pass.
+/// connect again. Anything else may pass, and must not cost the grant: least of all a wrong client secret, which would
+/// disconnect every account at once.
 pub fn parse_token(response: &Response) -> Result<TokenResponse, Failure> {
     if response.status == 200 {
         return serde_json::from_slice(&response.body).map_err(|error| malformed("a token request", &error));
     }
-    let mut failure = failure_of(response, "a token request");
-    if response.status == 400 {
-        // `invalid_grant`, and `invalid_request` for the same cause, both with 400.
-        failure.class = FailureClass::Unauthorized;
+    let failure = failure_of(response, "a token request");
+    if !matches!(response.status, 400 | 401 | 403) {
+        return Err(failure);
     }
-    Err(failure)
+    Err(match refused_part(&response.body) {
+        Some(Part::Grant) => Failure { class: FailureClass::Unauthorized, ..failure },
+        Some(Part::Client) => clarified(
+            Failure { class: FailureClass::Invalid, ..failure },
+            "Keap does not accept KEAP_CLIENT_ID with KEAP_CLIENT_SECRET: set both as the Keap application has them",
+        ),
+        None => Failure { class: FailureClass::Invalid, ..failure },
+    })
+}
+
+/// What the token endpoint refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The code or refresh token.
+    Grant,
+    /// The application's id or secret.
+    Client,
+}
+
+/// Reads OAuth's `error`, its description, and the gateway's `fault`: `invalid_grant`; `invalid_request` with "Invalid
+/// Refresh Token"; `invalid_client`; and the gateway's words for the same.
+fn refused_part(body: &[u8]) -> Option<Part> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let said: Vec<String> =
+        ["/error", "/error_description", "/fault/faultstring", "/fault/detail/errorcode", "/message"]
+            .iter()
+            .filter_map(|place| value.pointer(place).and_then(Value::as_str))
+            .map(|text| text.to_lowercase().replace(['_', ' ', '-'], ""))
+            .collect();
+    let says = |words: &[&str]| said.iter().any(|text| words.iter().any(|word| text.contains(word)));
+    if says(&["invalidgrant", "refreshtoken", "authorizationcode", "invalidcode"]) {
+        Some(Part::Grant)
+    } else if says(&["client"]) {
+        Some(Part::Client)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -138,8 +175,40 @@ mod tests {
                 .unwrap_err()
                 .class
         };
-        assert_eq!(answer(400, r#"{"error":"invalid_grant"}"#), FailureClass::Unauthorized);
+        for refusal in [
+            r#"{"error":"invalid_grant"}"#,
+            r#"{"error":"invalid_grant","error_description":"Invalid refresh token"}"#,
+            r#"{"error":"invalid_request","error_description":"Invalid Refresh Token"}"#,
+            r#"{"fault":{"faultstring":"Invalid Refresh Token","detail":{"errorcode":"oauth.v2.InvalidRefreshToken"}}}"#,
+        ] {
+            assert_eq!(answer(400, refusal), FailureClass::Unauthorized, "{refusal}");
+            assert_eq!(answer(401, refusal), FailureClass::Unauthorized, "{refusal}");
+        }
         assert_eq!(answer(503, ""), FailureClass::Unavailable);
         assert_eq!(answer(429, ""), FailureClass::RateLimited);
+    }
+
+    #[test]
+    fn a_refusal_of_anything_but_the_grant_does_not_cost_the_grant() {
+        let answer = |status: u16, body: &str| {
+            parse_token(&Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() })
+                .unwrap_err()
+        };
+        for (status, body) in [
+            (401, r#"{"error":"invalid_client","error_description":"Client credentials are invalid"}"#),
+            (
+                400,
+                r#"{"fault":{"faultstring":"x","detail":{"errorcode":"oauth.v2.InvalidClientIdentifier"}}}"#,
+            ),
+        ] {
+            let failure = answer(status, body);
+            assert_eq!(failure.class, FailureClass::Invalid);
+            assert!(failure.message.contains("KEAP_CLIENT_SECRET"), "{failure}");
+        }
+        for (status, body) in
+            [(400, "<html>"), (401, ""), (403, "{}"), (400, r#"{"error":"unsupported_grant_type"}"#)]
+        {
+            assert_eq!(answer(status, body).class, FailureClass::Invalid, "{status} {body}");
+        }
     }
 }

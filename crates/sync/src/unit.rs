@@ -3,6 +3,7 @@
 use keapsync_domain::failure::Failure;
 use keapsync_domain::run::RunKind;
 use keapsync_domain::wire::{UnitOrder, UnitReport};
+use keapsync_engine::metered::MeteredTransport;
 use keapsync_engine::paced::PacedTransport;
 use keapsync_engine::ports::Clock as _;
 use keapsync_engine::undo::run_reversal;
@@ -52,7 +53,7 @@ async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<Un
     if order.kind == RunKind::Revert {
         return Ok(run_reversal(&store.writes, &WorkerClock, order).await);
     }
-    let (clock, transport) = (WorkerClock, KeapTransport);
+    let (clock, transport) = (WorkerClock, MeteredTransport::new(KeapTransport));
     let paced =
         PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max)
             .until(order.grant.expires_at);
@@ -70,5 +71,6 @@ async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<Un
         settings: &order.settings,
         entropy: random_u32()?,
     };
-    Ok(run_unit(&world, order).await)
+    let report = run_unit(&world, order).await;
+    Ok(UnitReport { quota: transport.told(), ..report })
 }

@@ -1,16 +1,20 @@
 //! `cargo xtask doctor`: looks at the local set-up and names a fix for each thing that is wrong.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use tokio_postgres::Client;
 
+use crate::admin_api::AdminApi;
 use crate::node_tools;
 use crate::ports::{PortNumbers, is_free};
 use crate::rust_tools::{self, WORKER_BUILD_VERSION, locked_version};
+use crate::secrets::Secrets;
 use crate::status;
 use crate::subprocess::{find_program, output_of};
 use crate::system::SystemRecord;
@@ -173,6 +177,7 @@ async fn system_findings(
         }
         Err(error) => findings.push(Finding { subject: "postgres version", outcome: Err(error) }),
     }
+    findings.push(Finding { subject: "accounts", outcome: accounts(state_dir, record).await });
     let worker_clock = worker_clock(&record.urls.coordinator).await;
     findings.push(Finding { subject: "workers' clock", outcome: worker_clock });
     Ok(findings)
@@ -215,6 +220,41 @@ async fn postgres_clock(client: &Client) -> Result<String> {
     clock_skew(seconds)
 }
 
+async fn accounts(state_dir: &Path, record: &SystemRecord) -> Result<String> {
+    let secrets = Secrets::of(state_dir)?;
+    let api = AdminApi::new(&record.urls.coordinator, &record.urls.sync, &secrets.admin_api_token)?;
+    let url = format!("{}/accounts", record.urls.coordinator);
+    let listed = api.call(reqwest::Method::GET, &url, None).await?;
+    account_problems(listed.get("accounts").and_then(Value::as_array).context("/accounts lists nothing")?)
+}
+
+/// What is wrong with the connections, of all accounts as the coordinator lists them.
+fn account_problems(accounts: &[Value]) -> Result<String> {
+    let word = |account: &Value, name: &str| account.get(name).and_then(Value::as_str).map(str::to_owned);
+    let with_state = |state: &str| -> Vec<String> {
+        let with_it = accounts.iter().filter(|account| word(account, "state").as_deref() == Some(state));
+        with_it.filter_map(|account| word(account, "account_id")).collect()
+    };
+    let lost = with_state("needs_reauthorization");
+    ensure!(
+        lost.is_empty(),
+        "to be connected again: {}. `GET /oauth/status?keap_account_id=…` says why and how",
+        lost.join(", ")
+    );
+    let connected = with_state("connected");
+    let keys: BTreeSet<String> = accounts.iter().filter_map(|account| word(account, "sealed_with")).collect();
+    let keys: Vec<String> = keys.into_iter().collect();
+    Ok(match keys.as_slice() {
+        [] => format!("{} connected", connected.len()),
+        [key] => format!("{} connected, sealed with key {key}", connected.len()),
+        _ => format!(
+            "{} connected, sealed with keys {}: keep TOKEN_ENCRYPTION_KEY_PREVIOUS until one is left",
+            connected.len(),
+            keys.join(", ")
+        ),
+    })
+}
+
 async fn worker_clock(coordinator_url: &str) -> Result<String> {
     let response =
         http::client()?.get(format!("{coordinator_url}/health")).timeout(HEALTH_LIMIT).send().await.context(
@@ -239,6 +279,18 @@ fn clock_skew(other_seconds: i64) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn accounts_that_lost_their_connection_are_a_problem() {
+        let account = |name: &str, state: &str, key: &str| json!({"account_id": name, "state": state, "sealed_with": key});
+        let well = [account("a", "connected", "k1"), account("b", "revoked", "k1")];
+        assert_eq!(account_problems(&well).unwrap(), "1 connected, sealed with key k1");
+        let changing = [account("a", "connected", "k1"), account("b", "connected", "k2")];
+        assert!(account_problems(&changing).unwrap().contains("TOKEN_ENCRYPTION_KEY_PREVIOUS"));
+        let lost = [account("a", "connected", "k1"), account("c", "needs_reauthorization", "k1")];
+        assert!(account_problems(&lost).unwrap_err().to_string().contains("connected again: c"));
+    }
 
     #[test]
     fn a_clock_that_is_minutes_away_is_a_problem() {

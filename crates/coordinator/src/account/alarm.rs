@@ -86,17 +86,18 @@ impl Account<'_> {
 
     async fn do_parts(&self, database: &Database, deadline: Timestamp) -> Result<(), Failure> {
         if self.is_due(Part::Token)? && self.token_due_at()?.is_some_and(|due_at| due_at <= time_now()) {
-            let outcome = self.credential().await.map(|_| ());
+            let outcome = self.renew_credential().await;
             self.note(Part::Token, &outcome)?;
+        }
+        // Also what is not connected tells the registry and the mirror so.
+        if self.is_due(Part::Setup)? && self.has_setup_open()? {
+            let outcome = self.run_setup(database).await;
+            self.note(Part::Setup, &outcome)?;
         }
         if !self.is_connected() {
             return Ok(());
         }
         self.note_pulse()?;
-        if self.is_due(Part::Setup)? && self.has_setup_open()? {
-            let outcome = self.run_setup(database).await;
-            self.note(Part::Setup, &outcome)?;
-        }
         let busy = Cell::new(0);
         let (events, work) = (&self.object.events_arrived, &self.object.work_arrived);
         // Boxed: it is seldom at work, and would make the future of every alarm larger.
@@ -221,10 +222,10 @@ impl Account<'_> {
             at.map(|at| parts.retry_at(part).map_or(at, |retry_at| at.max(retry_at)))
         };
         let token = after_wait(Part::Token, self.token_due_at()?);
-        if !self.is_connected() {
-            return Ok(token);
-        }
         let setup = after_wait(Part::Setup, self.has_setup_open()?.then_some(now));
+        if !self.is_connected() {
+            return Ok([token, setup].into_iter().flatten().min());
+        }
         let hooks = after_wait(Part::Hooks, Some(self.next_hooks_at()?));
         let mut due = vec![token, setup, hooks, self.object.tally.due_at()];
         if self.can_write_rows()? {
@@ -240,9 +241,17 @@ impl Account<'_> {
         Ok(due.into_iter().flatten().min())
     }
 
-    /// When the alarm refreshes the token.
+    /// When the alarm refreshes the token, or tries the service key.
     fn token_due_at(&self) -> Result<Option<Timestamp>, Failure> {
-        Ok(self.load_token()?.next_refresh_at())
+        let token = self.load_token()?;
+        Ok(token.next_refresh_at().or_else(|| token.key_check_at()))
+    }
+
+    async fn renew_credential(&self) -> Result<(), Failure> {
+        if self.load_token()?.key_check_at().is_some() {
+            return self.check_key().await;
+        }
+        self.credential().await.map(|_| ())
     }
 
     /// Whether there is a credential. One that cannot be decrypted is none; status says why.

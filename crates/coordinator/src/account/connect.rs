@@ -25,10 +25,11 @@ use serde_json::json;
 /// What the key that signs states is derived for.
 const STATE_KEY_PURPOSE: &str = "keapsync-oauth-state-key";
 
-/// The key that signs states.
+/// The keys that states are verified with; the first one signs.
 #[must_use]
-pub fn state_key(config: &CoordinatorConfig) -> Vec<u8> {
-    derived_key(config.encryption_key.bytes(), STATE_KEY_PURPOSE)
+pub fn state_keys(config: &CoordinatorConfig) -> Vec<Vec<u8>> {
+    let keys = std::iter::once(&config.encryption_key).chain(&config.encryption_key_previous);
+    keys.map(|key| derived_key(key.bytes(), STATE_KEY_PURPOSE)).collect()
 }
 
 impl Account<'_> {
@@ -167,11 +168,12 @@ impl Account<'_> {
 
     fn auth_url(&self, nonce: String, expires_at: Timestamp) -> String {
         let state = State { account: self.id.clone(), nonce, expires_at };
-        self.config.application.authorize_address(&state.sign(&state_key(self.config)))
+        let key = derived_key(self.config.encryption_key.bytes(), STATE_KEY_PURPOSE);
+        self.config.application.authorize_address(&state.sign(&key))
     }
 
     /// Our own address, as Keap and browsers know it.
-    fn own_origin(&self) -> &str {
+    pub(super) fn own_origin(&self) -> &str {
         let redirect = self.config.application.redirect_uri.as_str();
         let host = redirect.find("://").map_or(0, |position| position + 3);
         let end = redirect

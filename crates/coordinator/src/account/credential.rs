@@ -1,19 +1,20 @@
 //! The account's credential: decrypted, refreshed when due, by one at a time.
 //!
-//! A refresh token is single-use. So the refresh is under a lock; who gets the lock looks again whether it is still needed;
-//! and the rotated token is stored, in the same step in which the answer arrives, before anything else happens.
+//! A refresh token is single-use: what is written when is [`refresh`]'s to say; here are its ports. What the previous key
+//! sealed is sealed anew, with the present one, as soon as it is read.
 
-use super::setup::connection_word;
+use super::setup::{Step, connection_word};
 use super::{Account, time_now};
-use crate::seal::{open, seal};
+use crate::seal::{key_id, open, seal, sealed_with};
 use crate::storage::values;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::feed::FeedEvent;
 use keapsync_domain::secret::Secret;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::quota::QuotaLimits;
-use keapsync_engine::token::{CredentialKind, Decision, TokenState};
-use keapsync_keap::oauth::parse_token;
+use keapsync_engine::token::refresh::{RefreshPorts, refresh};
+use keapsync_engine::token::{Cause, ConnectionState, CredentialKind, Decision, TokenState};
+use keapsync_keap::oauth::{TokenResponse, parse_token};
 use keapsync_keap::transport::Transport as _;
 use keapsync_platform::clock::sleep_ms;
 use keapsync_platform::config::EncryptionKey;
@@ -43,12 +44,20 @@ pub(super) struct Live {
 }
 
 impl Account<'_> {
-    /// The stored credential.
+    /// The stored credential. One that the previous key sealed is sealed anew.
     pub(super) fn load_token(&self) -> Result<TokenState, Failure> {
         let Some(sealed) = self.sql().get::<String>(values::TOKEN)? else { return Ok(TokenState::default()) };
+        let state = self.unsealed(&sealed)?;
+        if sealed_with(&sealed) != Some(key_id(self.config.encryption_key.bytes()).as_str()) {
+            self.seal_anew(&state);
+        }
+        Ok(state)
+    }
+
+    fn unsealed(&self, sealed: &str) -> Result<TokenState, Failure> {
         let mut keys = vec![self.config.encryption_key.bytes()];
         keys.extend(self.config.encryption_key_previous.as_ref().map(EncryptionKey::bytes));
-        let text = open(&keys, self.id, &sealed)?;
+        let text = open(&keys, self.id, sealed)?;
         serde_json::from_str(&text).map_err(|_| {
             Failure::new(
                 FailureClass::Unauthorized,
@@ -57,13 +66,34 @@ impl Account<'_> {
         })
     }
 
+    /// Writes the credential once more, with the present key. A failure costs nothing: whoever reads it next tries again.
+    fn seal_anew(&self, state: &TokenState) {
+        match self.save_token(state).and_then(|()| self.reopen(&[Step::Registry])) {
+            Ok(()) => self.log().info("credential_sealed_anew").account(self.id).emit(),
+            Err(failure) => {
+                self.log().warn("credential_not_sealed_anew").account(self.id).failure(&failure).emit();
+            }
+        }
+    }
+
+    /// The name of the key that the stored credential is sealed with, and whether it is the present one.
+    pub(super) fn sealing_key(&self) -> Result<Option<(String, bool)>, Failure> {
+        let sealed = self.sql().get::<String>(values::TOKEN)?;
+        let name = sealed.as_deref().and_then(sealed_with).map(str::to_owned);
+        Ok(name.map(|name| {
+            let is_present = name == key_id(self.config.encryption_key.bytes());
+            (name, is_present)
+        }))
+    }
+
     /// Stores the credential, encrypted.
     pub(super) fn save_token(&self, state: &TokenState) -> Result<(), Failure> {
         let text = crate::storage::to_json(state)?;
         let sealed = seal(self.config.encryption_key.bytes(), self.id, random_bytes()?, &text)?;
-        let before = self.load_token().map(|known| known.state);
+        // Read as it is: loading it would write it, when the key has changed.
+        let before = self.sql().get::<String>(values::TOKEN)?.and_then(|known| self.unsealed(&known).ok());
         self.sql().put(values::TOKEN, &sealed)?;
-        if before.as_ref() != Ok(&state.state) {
+        if before.map(|known| known.state) != Some(state.state) {
             self.tell(FeedEvent::ConnectionChanged { state: connection_word(state.state).to_owned() });
         }
         Ok(())
@@ -130,33 +160,76 @@ impl Account<'_> {
         }
     }
 
-    /// Waits for the lock, looks again, and refreshes unless `is_done` says that nothing is left to do.
+    /// Tries the service key when calls with it were refused.
+    pub(super) async fn check_key(&self) -> Result<(), Failure> {
+        let state = self.load_token()?;
+        let credential = live(&state)?;
+        let answer = self.check_service_key(&credential.token, &credential).await;
+        self.settle_token(&self.load_token()?.service_key_checked(state.generation, &answer))?;
+        answer
+    }
+
+    /// Waits for its turn, looks again, and refreshes unless `is_done` says that nothing is left to do.
     async fn refresh_unless(
         &self,
         is_done: impl Fn(&TokenState, Timestamp) -> bool,
     ) -> Result<TokenState, Failure> {
-        let _guard = self.object.refresh_lock.lock().await;
-        let state = self.load_token()?;
-        if is_done(&state, time_now()) {
-            return Ok(state);
+        refresh(self, &self.object.refresh_lock, random_u32()?, is_done).await
+    }
+
+    /// Writes what became of the credential. When a person is needed, everybody is told by the same step.
+    fn settle_token(&self, next: &TokenState) -> Result<(), Failure> {
+        let before = self.load_token()?;
+        self.save_token(next)?;
+        if next.state == ConnectionState::NeedsReauthorization && before.state != next.state {
+            self.reopen(&[Step::Registry, Step::AccountRow])?;
+            let because = next.cause.map_or("unknown", Cause::as_str);
+            self.log().error("needs_reauthorization").account(self.id).word("because", because).emit();
         }
-        let Some(refresh_token) = &state.refresh_token else { return Ok(state) };
+        Ok(())
+    }
+}
+
+impl RefreshPorts for Account<'_> {
+    fn load(&self) -> Result<TokenState, Failure> {
+        self.load_token()
+    }
+
+    fn save(&self, state: &TokenState) -> Result<(), Failure> {
+        self.settle_token(state)
+    }
+
+    async fn confirm(&self) -> Result<(), Failure> {
+        self.object.storage.sync().await.map_err(|_| {
+            Failure::new(
+                FailureClass::Unavailable,
+                "the account's storage did not confirm a write; it is tried again",
+            )
+        })
+    }
+
+    async fn ask(&self, refresh_token: &Secret) -> Result<TokenResponse, Failure> {
         let answer = KeapTransport.send(self.config.application.refresh(refresh_token)).await;
-        let answer = answer.and_then(|response| parse_token(&response));
-        let (now, entropy) = (time_now(), random_u32()?);
-        // The account may have been connected anew meanwhile: then the answer belongs to an older generation.
-        let next = self.load_token()?.settle_refresh(state.generation, answer, now, entropy);
-        self.save_token(&next)?;
+        answer.and_then(|response| parse_token(&response))
+    }
+
+    fn report(&self, next: &TokenState) {
         match &next.error {
-            None => self
-                .log()
-                .info("token_refreshed")
-                .account(self.id)
-                .count("generation", next.generation)
-                .emit(),
-            Some(failure) => self.log().warn("token_refresh_failed").account(self.id).failure(failure).emit(),
+            None => {
+                let line = self.log().info("token_refreshed").account(self.id);
+                line.count("generation", next.generation).emit();
+            }
+            Some(failure) => {
+                self.log().warn("token_refresh_failed").account(self.id).failure(failure).emit();
+            }
         }
-        Ok(next)
+        for warning in next.warnings(time_now()) {
+            self.log().warn("connection_at_risk").account(self.id).word("because", warning.code).emit();
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        time_now()
     }
 }
 

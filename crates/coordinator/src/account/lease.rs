@@ -2,21 +2,23 @@
 
 use super::Account;
 use super::credential::Live;
-use crate::metered::MeteredTransport;
-use crate::quota::QuotaClient;
+use crate::quota::{LeaseEnd, QuotaClient};
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::quota::{QuotaReading, ThrottleKind};
 use keapsync_engine::feed::quota_throttled;
+use keapsync_engine::metered::MeteredTransport;
 use keapsync_engine::paced::PacedTransport;
 use keapsync_engine::quota::{Grant, Lease, LeaseRequest, Priority};
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::random_uuid;
+use keapsync_platform::keap_transport::KeapTransport;
 
 /// How long a live lease lives unless released, in milliseconds: the alarm works 20 s at most, and its last call may wait
 /// as long as Keap's timeout.
 const LIVE_LEASE_MS: i64 = 60_000;
 
 /// The transport that live work uses.
-pub(super) type LeasedTransport<'a> = PacedTransport<'a, MeteredTransport, WorkerClock>;
+pub(super) type LeasedTransport<'a> = PacedTransport<'a, MeteredTransport<KeapTransport>, WorkerClock>;
 
 /// How much live work asks for.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,7 @@ impl Account<'_> {
     pub(super) async fn take_lease(&self, credential: &Live, id: &str, want: Want) -> Result<Lease, Failure> {
         let request = LeaseRequest {
             id: id.to_owned(),
+            account: self.id.to_string(),
             priority: want.priority,
             permits_max: want.calls_max,
             calls_per_second_max: want.calls_per_second_max,
@@ -66,15 +69,33 @@ impl Account<'_> {
         work: impl AsyncFnOnce(&LeasedTransport<'_>) -> R,
     ) -> Result<R, Failure> {
         let lease = self.take_lease(credential, &random_uuid()?, want).await?;
-        let (metered, clock) = (MeteredTransport::default(), WorkerClock);
+        let (metered, clock) = (MeteredTransport::new(KeapTransport), WorkerClock);
         let paced = PacedTransport::new(&metered, &clock, lease.permits, lease.calls_per_second_max)
             .until(lease.expires_at);
         let outcome = work(&paced).await;
+        self.release_lease(credential, &lease.id, paced.calls(), metered.told()).await;
+        Ok(outcome)
+    }
+
+    /// Gives a lease back and tells what Keap said about its quotas under it.
+    pub(super) async fn release_lease(&self, credential: &Live, id: &str, calls: u32, told: QuotaReading) {
+        if let Some(throttle) = told.throttle {
+            let line =
+                self.log().warn("keap_throttled").account(self.id).word("kind", throttle_word(throttle.kind));
+            line.count("retry_after_ms", throttle.retry_after_ms.unwrap_or(0).unsigned_abs()).emit();
+        }
+        let ended = LeaseEnd { id: id.to_owned(), account: self.id.to_string(), used: calls, reading: told };
         // A release that is lost costs only time: the lease ends by itself.
-        if let Err(failure) = self.quota(credential).release(&lease.id, paced.calls(), metered.lowest()).await
-        {
+        if let Err(failure) = self.quota(credential).release(ended).await {
             self.log().warn("lease_not_released").account(self.id).failure(&failure).emit();
         }
-        Ok(outcome)
+    }
+}
+
+fn throttle_word(kind: ThrottleKind) -> &'static str {
+    match kind {
+        ThrottleKind::Spike => "spike",
+        ThrottleKind::Quota => "quota",
+        ThrottleKind::Tenant => "tenant",
     }
 }

@@ -4,6 +4,7 @@
 
 use super::credential::Live;
 use super::lease::Want;
+use super::status::application_of;
 use super::{Account, time_now};
 use crate::database::Database;
 use crate::registry::{self, AccountEntry};
@@ -70,11 +71,16 @@ impl Account<'_> {
         self.sql().put(values::SETUP, &setup)
     }
 
-    /// The open steps that are done here: the hooks are a part of their own, and a paused account writes nothing to Keap.
+    /// The open steps that can be done here: the hooks are a part of their own, a paused account writes nothing to Keap, and
+    /// without a connection Keap cannot be asked.
     pub(super) fn steps_to_do(&self) -> Result<Vec<Step>, Failure> {
-        let is_paused = self.is_paused()?;
-        let waits = |step: &Step| *step == Step::Hooks || (is_paused && *step == Step::LinkFields);
-        Ok(self.setup()?.open.into_iter().filter(|step| !waits(step)).collect())
+        let can_ask_keap = self.is_connected() && !self.is_paused()?;
+        let is_doable = |step: &Step| match step {
+            Step::Registry | Step::AccountRow => true,
+            Step::LinkFields => can_ask_keap,
+            Step::Hooks => false,
+        };
+        Ok(self.setup()?.open.into_iter().filter(is_doable).collect())
     }
 
     /// Does what is open. Each step stands alone; the first failure is reported after all were tried.
@@ -107,12 +113,14 @@ impl Account<'_> {
     }
 
     async fn tell_registry(&self) -> Result<(), Failure> {
-        let now = time_now();
+        let (now, token) = (time_now(), self.load_token()?);
         let entry = AccountEntry {
             account_id: self.id.clone(),
-            state: connection_word(self.load_token()?.state).to_owned(),
+            state: connection_word(token.state).to_owned(),
             created_at: now,
             updated_at: now,
+            application: token.scope.as_deref().map(application_of).map(str::to_owned),
+            sealed_with: self.sealing_key()?.map(|(name, _)| name),
         };
         registry::register(&self.object.env, entry.clone()).await?;
         // The cache serves only speed: a failure of KV is no reason to try all of this again.

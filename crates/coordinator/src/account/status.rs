@@ -3,9 +3,11 @@
 use super::setup::{Step, connection_word};
 use super::times::shown;
 use super::{Account, time_now};
+use crate::registry;
 use crate::storage::values;
 use keapsync_domain::failure::Failure;
-use keapsync_engine::token::CredentialKind;
+use keapsync_domain::run::RunKind;
+use keapsync_engine::token::{Cause, ConnectionState, CredentialKind};
 use keapsync_platform::respond::Answer;
 use serde_json::{Value, json};
 
@@ -21,7 +23,7 @@ impl Account<'_> {
         let now = time_now();
         let events = self.sql().event_depth()?;
         let seen = self.object.outbox.get();
-        let runs: Vec<_> =
+        let mut runs: Vec<_> =
             self.sql().list_runs(RUNS_SHOWN_MAX)?.into_iter().map(|tracked| tracked.run).collect();
         let watermarks: serde_json::Map<String, Value> = self
             .watermarks()?
@@ -29,9 +31,16 @@ impl Account<'_> {
             .map(|(entity, at)| (entity.as_str().to_owned(), at.to_rfc3339().into()))
             .collect();
         let quota = match self.credential_at_hand() {
-            Ok(credential) => self.quota(&credential).left().await.ok(),
+            Ok(credential) => self.quota(&credential).view().await.ok().flatten(),
             Err(_) => None,
         };
+        if let Some(quota) = &quota {
+            // A run's own word for its end knows nothing of a day's calls that run out before.
+            let full = runs.iter_mut().filter(|run| run.kind == RunKind::Full && run.finished_at.is_none());
+            for progress in full.filter_map(|run| run.progress.as_mut()) {
+                progress.done_at = progress.done_at.map(|at| quota.forecast.backfill_done_at(at));
+            }
+        }
         let outbox = seen.depth.map(|depth| {
             json!({"open": depth.open, "failed": depth.failed, "oldest_at": depth.oldest_at, "looked_at": seen.looked_at})
         });
@@ -56,7 +65,8 @@ impl Account<'_> {
                 "hook_watch": self.hook_watch_status()?,
                 "link_fields": self.link_fields()?,
                 "setup_open": self.setup()?.open,
-                "quota_left": quota,
+                "warnings": self.warnings().await,
+                "quota": quota,
                 "errors": self.parts()?,
                 "feed": self.object.feed.extent()?,
                 "settings": self.settings()?,
@@ -64,24 +74,63 @@ impl Account<'_> {
         ))
     }
 
+    /// What is amiss with the account as a whole.
+    async fn warnings(&self) -> Vec<Value> {
+        let application = self.load_token().ok().and_then(|token| token.scope);
+        let Some(application) = application.as_deref().map(application_of) else { return Vec::new() };
+        let Ok(accounts) = registry::list(&self.object.env).await else { return Vec::new() };
+        let twins = registry::twins(&accounts, self.id, application);
+        if twins.is_empty() {
+            return Vec::new();
+        }
+        vec![json!({
+            "code": "keap_application_connected_twice",
+            "message": "the same Keap application is connected under other names too: they share its quota, and a change made through one comes to the others as one made in Keap. Keep one, and revoke the others with POST /oauth/revoke",
+            "accounts": twins,
+        })]
+    }
+
     /// The credential's state, without the credential.
     pub(super) fn token_status(&self) -> Value {
+        let (key, is_present) = self.sealing_key().ok().flatten().unzip();
         match self.load_token() {
             Ok(token) => shown(&json!({
                 "keap_account_id": self.id,
                 "state": connection_word(token.state),
+                "because": token.cause.map(Cause::as_str),
+                "connect": (token.state != ConnectionState::Connected).then(|| self.way_to_connect()),
+                "warnings": token.warnings(time_now()),
                 "kind": match token.kind { CredentialKind::OAuth => "oauth", CredentialKind::ServiceKey => "service_key" },
                 "application": token.scope.as_deref().map(application_of),
                 "generation": token.generation,
                 "expires_at": token.expires_at,
                 "refreshed_at": token.refreshed_at,
                 "next_refresh_at": token.next_refresh_at(),
+                "refresh_token_expires_at": token.refresh_token_expires_at(),
+                "sealed_with": key,
+                "sealed_with_present_key": is_present,
                 "error": token.error,
             })),
-            Err(failure) => {
-                json!({"keap_account_id": self.id, "state": "needs_reauthorization", "error": failure})
-            }
+            Err(failure) => json!({
+                "keap_account_id": self.id,
+                "state": "needs_reauthorization",
+                "because": "unreadable",
+                "connect": self.way_to_connect(),
+                "sealed_with": key,
+                "sealed_with_present_key": is_present,
+                "error": failure,
+            }),
         }
+    }
+
+    /// What to do about an account that is not connected. Events and edits wait meanwhile.
+    fn way_to_connect(&self) -> Value {
+        json!({
+            "message": "send this request with the admin token and open the connect_url that it answers with; events and edits wait meanwhile, and nothing is lost",
+            "method": "POST",
+            "url": format!("{}/oauth/initiate", self.own_origin()),
+            "body": {"keap_account_id": self.id},
+        })
     }
 
     /// The credential's state, for `GET /oauth/status`.
@@ -108,6 +157,6 @@ impl Account<'_> {
 }
 
 /// `full|app.infusionsoft.com` names the application after the bar.
-fn application_of(scope: &str) -> &str {
+pub(super) fn application_of(scope: &str) -> &str {
     scope.split_once('|').map_or(scope, |(_, application)| application)
 }

@@ -6,8 +6,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Names of times that do not end in `_at`.
-const OTHER_NAMES: [&str; 7] =
-    ["at", "gap_since", "leased_until", "not_before", "since", "until", "watermark"];
+const OTHER_NAMES: [&str; 9] = [
+    "at",
+    "gap_since",
+    "leased_until",
+    "not_before",
+    "since",
+    "slowed_until",
+    "throttled_until",
+    "until",
+    "watermark",
+];
 
 /// The value as JSON, with its times in RFC 3339.
 #[must_use]

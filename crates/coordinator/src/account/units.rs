@@ -17,7 +17,6 @@ use keapsync_engine::feed::run_event;
 use keapsync_engine::ports::proof::GuardStore as _;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
-use keapsync_keap::quota::QuotaReading;
 use keapsync_platform::entropy::{random_u32, random_uuid};
 use keapsync_platform::respond::Answer;
 use keapsync_platform::sync_client::SyncClient;
@@ -204,12 +203,7 @@ impl Account<'_> {
                 self.note_rejection(credential.generation)?;
             }
             if let Some(lease_id) = &tracked.lease_id {
-                // Lost, it costs only time: the lease ends by itself.
-                let released =
-                    self.quota(&credential).release(lease_id, report.calls, QuotaReading::default()).await;
-                if let Err(failure) = released {
-                    self.log().warn("lease_not_released").account(self.id).failure(&failure).emit();
-                }
+                self.release_lease(&credential, lease_id, report.calls, report.quota).await;
             }
         }
         self.object.arm(now).await;

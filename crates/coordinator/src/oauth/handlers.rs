@@ -1,6 +1,6 @@
 //! The worker's side of connecting: reads what browsers and admins send, asks the account's object, writes pages.
 
-use crate::account::connect::state_key;
+use crate::account::connect::state_keys;
 use crate::account::wire::{AccountRequest, CompleteRequest, OpenRequest, OpenResponse, ServiceKeyRequest};
 use crate::account::{ACCOUNT_BINDING, object_path};
 use crate::entry::Surroundings;
@@ -69,15 +69,18 @@ async fn finish(
     cookies: Option<&str>,
 ) -> Result<AccountId, Failure> {
     let signed = parameter(query, "state").unwrap_or_default();
-    let state =
-        State::verify(&state_key(around.config), signed, WorkerClock.now()).map_err(|why| match why {
-            InvalidState::Forged => {
-                invalid("this address was not made by keapsync: begin again with a new link")
-            }
-            InvalidState::Expired => {
-                invalid("connecting took longer than ten minutes: begin again with a new link")
-            }
-        })?;
+    // Also a state that the previous key signed, so that a change of keys interrupts nobody.
+    let verified = state_keys(around.config)
+        .iter()
+        .map(|key| State::verify(key, signed, WorkerClock.now()))
+        .find(|verified| *verified != Err(InvalidState::Forged))
+        .unwrap_or(Err(InvalidState::Forged));
+    let state = verified.map_err(|why| match why {
+        InvalidState::Forged => invalid("this address was not made by keapsync: begin again with a new link"),
+        InvalidState::Expired => {
+            invalid("connecting took longer than ten minutes: begin again with a new link")
+        }
+    })?;
     if let Some(error) = parameter(query, "error") {
         return Err(match error {
             "access_denied" => invalid("access was not granted in Keap: nothing was changed"),

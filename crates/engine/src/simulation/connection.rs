@@ -85,7 +85,8 @@ pub(super) async fn credential(stage: &Rc<Stage>, refreshing: &Refreshing) -> Re
 
 async fn refresh(stage: &Rc<Stage>) {
     let (generation, refresh_token) = {
-        let storage = stage.storage.borrow();
+        let mut storage = stage.storage.borrow_mut();
+        storage.token = storage.token.refresh_begun();
         (storage.token.generation, storage.token.refresh_token.clone())
     };
     stage.pause().await;
@@ -124,7 +125,9 @@ pub(super) async fn take_lease(
     id: Option<String>,
 ) -> Result<Lease, Failure> {
     let id = id.unwrap_or_else(|| format!("lease-{}", entropy(stage)));
-    let request = LeaseRequest { id, priority, permits_max, calls_per_second_max, ttl_ms: LIVE_LEASE_MS };
+    let account = stage.account.to_string();
+    let request =
+        LeaseRequest { id, account, priority, permits_max, calls_per_second_max, ttl_ms: LIVE_LEASE_MS };
     stage.pause().await;
     stage.step(11, u64::from(permits_max));
     let grant = stage.quota.borrow_mut().request(&stage.limits, &request, stage.object_now());

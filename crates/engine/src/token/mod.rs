@@ -1,10 +1,18 @@
 //! The life of an account's credential: when it is usable, when to refresh it, and what a refresh's answer means.
 //!
 //! Invariants. A grant makes a new generation; an answer to a question asked in an older generation changes nothing. A
-//! refresh token is used once: the caller persists the state that [`TokenState::settle_refresh`] returns before it does
-//! anything else with it. An outage never disconnects an account: only Keap's refusal of the refresh token does.
+//! refresh token is used once: the caller persists that an attempt begins before it asks Keap, and the state that
+//! [`TokenState::settle_refresh`] returns before it does anything else with it; [`refresh::refresh`] is that order of things.
+//! An outage never disconnects an account, nor does a wrong client secret: only Keap's refusal of the refresh token does.
 //!
-//! Nothing here asks Keap or stores anything; the caller holds the lock that makes a refresh single.
+//! Nothing in this file asks Keap or stores anything.
+
+pub mod refresh;
+#[cfg(test)]
+mod tests;
+mod warning;
+
+pub use warning::TokenWarning;
 
 use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
@@ -20,6 +28,9 @@ pub const REFRESH_AFTER_EIGHTHS: i64 = 7;
 /// Shortest age at which an access token is replaced because of its age, in milliseconds: one that Keap grants for next to no
 /// time must not lead to one refresh after the other.
 const REFRESH_AGE_MIN_MS: i64 = 1_000;
+
+/// How long a refresh token lives that nobody uses, in milliseconds: 45 days, says Keap.
+pub const REFRESH_TOKEN_LIFE_MS: i64 = 45 * 86_400_000;
 
 /// Longest wait between two attempts to refresh, in milliseconds: the end of an outage should be noticed soon.
 const REFRESH_RETRY_MAX_MS: i64 = 60_000;
@@ -55,6 +66,52 @@ pub enum CredentialKind {
     ServiceKey,
 }
 
+/// Why somebody must connect the account again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Keap refused the refresh token, and nothing explains it but that access was withdrawn there.
+    Withdrawn,
+    /// Keap refused the refresh token after an attempt whose answer never came: that attempt used the token up, and the new
+    /// one got lost with the answer.
+    AnswerLost,
+    /// The refresh token was not used for as long as it lives.
+    Unused,
+    /// Keap refused the service key.
+    KeyRefused,
+}
+
+impl Cause {
+    /// The name in status and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Withdrawn => "withdrawn",
+            Self::AnswerLost => "answer_lost",
+            Self::Unused => "unused",
+            Self::KeyRefused => "key_refused",
+        }
+    }
+
+    /// What happened and what to do.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Withdrawn => {
+                "Keap refused to renew the account's access, as it does when the access was withdrawn there: connect the account again"
+            }
+            Self::AnswerLost => {
+                "Keap's answer to an earlier renewal of the account's access got lost, and with it the new token: connect the account again"
+            }
+            Self::Unused => {
+                "the account's access was not renewed for 45 days, which ended it: connect the account again"
+            }
+            Self::KeyRefused => {
+                "Keap no longer accepts the account's service key: connect the account again, with a new key or by OAuth"
+            }
+        }
+    }
+}
+
 /// An account's credential and what is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -85,6 +142,11 @@ pub struct TokenState {
     pub rejections: u32,
     /// What went wrong last; cleared by a grant.
     pub error: Option<Failure>,
+    /// Attempts with the refresh token at hand of which nobody knows whether Keap carried them out, the one under way among
+    /// them. Written before an attempt, so that it outlives the death of whoever made it.
+    pub unanswered: u32,
+    /// Why somebody must connect again, while somebody must.
+    pub cause: Option<Cause>,
 }
 
 /// What to do about the credential now.
@@ -124,17 +186,20 @@ impl TokenState {
             access_token: Some(key),
             refreshed_at: Some(now),
             generation: self.generation + 1,
+            scope: self.scope.clone(),
             ..Self::default()
         }
     }
 
-    /// The state after the connection was given up: no secret is kept.
+    /// The state after the connection was given up: no secret is kept, but which Keap application it was, so that the rows of
+    /// one are never mixed with another's.
     #[must_use]
     pub fn revoked(&self) -> Self {
         Self {
             state: ConnectionState::Revoked,
             kind: self.kind,
             generation: self.generation + 1,
+            scope: self.scope.clone(),
             ..Self::default()
         }
     }
@@ -172,7 +237,7 @@ impl TokenState {
         match self.state {
             ConnectionState::Connected => {}
             ConnectionState::NeedsReauthorization => {
-                return refuse("Keap refused to renew the account's access: connect the account again");
+                return refuse(self.cause.unwrap_or(Cause::Withdrawn).advice());
             }
             ConnectionState::Revoked | ConnectionState::Disconnected => {
                 return refuse("the account is not connected to Keap: connect it with POST /oauth/initiate");
@@ -194,6 +259,19 @@ impl TokenState {
         )
     }
 
+    /// When the refresh token dies unless it is used before.
+    #[must_use]
+    pub fn refresh_token_expires_at(&self) -> Option<Timestamp> {
+        self.refresh_token.as_ref()?;
+        self.refreshed_at.map(|at| at.plus_ms(REFRESH_TOKEN_LIFE_MS))
+    }
+
+    /// The state to be written before Keap is asked to refresh.
+    #[must_use]
+    pub fn refresh_begun(&self) -> Self {
+        Self { unanswered: self.unanswered.saturating_add(1), ..self.clone() }
+    }
+
     /// The state after a refresh that was begun in `generation`. An answer that comes too late changes nothing.
     #[must_use]
     pub fn settle_refresh(
@@ -212,176 +290,79 @@ impl TokenState {
                 let rejections = if self.rejected_at.is_some() { self.rejections } else { 0 };
                 Self { scope, rejections, ..self.connected(grant, now) }
             }
-            Err(failure) if failure.class == FailureClass::Unauthorized => Self {
-                state: ConnectionState::NeedsReauthorization,
-                access_token: None,
-                refresh_token: None,
-                error: Some(failure),
-                ..self.clone()
-            },
+            Err(failure) if failure.class == FailureClass::Unauthorized => {
+                let is_past_life = self.refresh_token_expires_at().is_some_and(|end| end <= now);
+                self.given_up(match self.unanswered {
+                    _ if is_past_life => Cause::Unused,
+                    0 | 1 => Cause::Withdrawn,
+                    _ => Cause::AnswerLost,
+                })
+            }
             Err(failure) => {
                 let attempts = self.attempts.saturating_add(1);
                 let wait_ms = delay_ms(attempts, entropy, REFRESH_RETRY_MAX_MS, failure.retry_after_ms);
-                Self { attempts, retry_at: Some(now.plus_ms(wait_ms)), error: Some(failure), ..self.clone() }
+                // These answers say that nothing was done; after any other the token may have been used up.
+                let is_known = matches!(failure.class, FailureClass::RateLimited | FailureClass::Invalid);
+                Self {
+                    attempts,
+                    retry_at: Some(now.plus_ms(wait_ms)),
+                    error: Some(failure),
+                    unanswered: self.unanswered.saturating_sub(u32::from(is_known)),
+                    ..self.clone()
+                }
             }
         }
     }
 
-    /// The state after Keap refused the access token in `generation`: it is refreshed at once, unless it is fresh.
+    /// When the service key is to be tried, because Keap refused a call with it; `None` when nothing is in doubt.
+    #[must_use]
+    pub fn key_check_at(&self) -> Option<Timestamp> {
+        let is_key = self.state == ConnectionState::Connected && self.kind == CredentialKind::ServiceKey;
+        if is_key { self.rejected_at } else { None }
+    }
+
+    /// The state after Keap was asked about nothing but the service key of `generation`.
+    #[must_use]
+    pub fn service_key_checked(&self, generation: u64, answer: &Result<(), Failure>) -> Self {
+        if generation != self.generation || self.key_check_at().is_none() {
+            return self.clone();
+        }
+        match answer {
+            Ok(()) => Self { rejected_at: None, ..self.clone() },
+            Err(failure) if failure.class == FailureClass::Unauthorized => self.given_up(Cause::KeyRefused),
+            Err(_) => self.clone(),
+        }
+    }
+
+    /// Only a person can go on from here. No secret is kept.
+    fn given_up(&self, cause: Cause) -> Self {
+        Self {
+            state: ConnectionState::NeedsReauthorization,
+            access_token: None,
+            refresh_token: None,
+            cause: Some(cause),
+            error: Some(Failure::new(FailureClass::Unauthorized, cause.advice())),
+            retry_at: None,
+            rejected_at: None,
+            ..self.clone()
+        }
+    }
+
+    /// The state after Keap refused the access token in `generation`: it is refreshed at once, or the service key tried,
+    /// unless it is fresh.
     #[must_use]
     pub fn access_token_rejected(&self, generation: u64, now: Timestamp) -> Self {
         let interval_ms =
             (REJECTION_INTERVAL_MS << (2 * self.rejections.min(8))).min(REJECTION_INTERVAL_MAX_MS);
         let is_fresh = self.refreshed_at.is_some_and(|at| now.since_ms(at) < interval_ms);
         let is_noted = self.rejected_at.is_some() || generation != self.generation;
-        if is_noted || is_fresh || self.kind == CredentialKind::ServiceKey {
+        if is_noted || is_fresh {
             return self.clone();
         }
-        Self { rejected_at: Some(now), rejections: self.rejections + 1, ..self.clone() }
+        Self { rejected_at: Some(now), rejections: self.rejections.saturating_add(1), ..self.clone() }
     }
 }
 
 fn refuse(message: &str) -> Decision {
     Decision::Refuse(Failure::new(FailureClass::Unauthorized, message))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const HOUR_MS: i64 = 3_600_000;
-
-    fn grant(name: &str, expires_in: i64) -> TokenResponse {
-        TokenResponse {
-            access_token: Secret::new(format!("a-{name}")),
-            refresh_token: Secret::new(format!("r-{name}")),
-            expires_in,
-            scope: Some("full|app.infusionsoft.com".to_owned()),
-        }
-    }
-
-    fn connected() -> TokenState {
-        TokenState::default().connected(grant("1", 86_400), Timestamp(0))
-    }
-
-    #[test]
-    fn refreshes_after_seven_eighths_of_the_granted_life() {
-        let state = connected();
-        assert_eq!(state.decide(Timestamp(21 * HOUR_MS - 1)), Decision::Use);
-        assert_eq!(state.decide(Timestamp(21 * HOUR_MS)), Decision::Refresh);
-        for (life_s, due_ms) in [(7_200, 6_300_000), (60, 52_500), (24, 21_000), (2, 1_750)] {
-            let state = TokenState::default().connected(grant("1", life_s), Timestamp(0));
-            assert_eq!(state.decide(Timestamp(due_ms - 1)), Decision::Use, "{life_s} s");
-            assert_eq!(state.decide(Timestamp(due_ms)), Decision::Refresh, "{life_s} s");
-        }
-    }
-
-    #[test]
-    fn a_token_granted_for_next_to_no_time_is_not_refreshed_over_and_over() {
-        for life_s in [i64::MIN, -1, 0, 1] {
-            let state = TokenState::default().connected(grant("1", life_s), Timestamp(0));
-            assert_eq!(state.next_refresh_at(), Some(Timestamp(1_000)), "{life_s} s");
-            match state.decide(Timestamp(0)) {
-                Decision::Refuse(failure) => assert_eq!(failure.retry_after_ms, Some(1_000)),
-                decision => assert_eq!((decision, life_s), (Decision::Use, 1)),
-            }
-        }
-        let endless = TokenState::default().connected(grant("1", i64::MAX), Timestamp(0));
-        assert_eq!(endless.decide(Timestamp(0)), Decision::Use);
-    }
-
-    #[test]
-    fn an_outage_leaves_the_old_token_usable_until_it_expires() {
-        let now = Timestamp(21 * HOUR_MS);
-        let outage = Failure::new(FailureClass::Unavailable, "away");
-        let state = connected().settle_refresh(1, Err(outage), now, 1023);
-        assert_eq!(state.decide(now), Decision::Use);
-        assert_eq!(state.next_refresh_at(), Some(now.plus_ms(1_000)));
-        assert_eq!(state.decide(now.plus_ms(1_000)), Decision::Refresh);
-        let dead = TokenState { retry_at: Some(Timestamp(24 * HOUR_MS + 5_000)), ..state };
-        match dead.decide(Timestamp(24 * HOUR_MS)) {
-            Decision::Refuse(failure) => {
-                assert_eq!(failure.class, FailureClass::Unavailable);
-                assert_eq!(failure.retry_after_ms, Some(5_000));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_refusal_needs_a_person_and_keeps_no_secret() {
-        let refusal = Failure::new(FailureClass::Unauthorized, "invalid_grant");
-        let state = connected().settle_refresh(1, Err(refusal), Timestamp(5), 0);
-        assert_eq!(state.state, ConnectionState::NeedsReauthorization);
-        assert!(state.access_token.is_none() && state.refresh_token.is_none());
-        assert!(matches!(state.decide(Timestamp(6)), Decision::Refuse(_)));
-        assert_eq!(state.next_refresh_at(), None);
-        let again = state.connected(grant("2", 86_400), Timestamp(7));
-        assert_eq!((again.decide(Timestamp(7)), again.generation), (Decision::Use, 2));
-    }
-
-    #[test]
-    fn a_late_answer_changes_nothing() {
-        let newer = connected().connected(grant("2", 86_400), Timestamp(1));
-        assert_eq!(newer.settle_refresh(1, Ok(grant("x", 86_400)), Timestamp(2), 0), newer);
-        let refusal = Failure::new(FailureClass::Unauthorized, "invalid_grant");
-        assert_eq!(newer.settle_refresh(1, Err(refusal), Timestamp(2), 0), newer);
-        let gone = newer.revoked();
-        assert_eq!(gone.settle_refresh(2, Ok(grant("x", 86_400)), Timestamp(2), 0), gone);
-        assert!(gone.access_token.is_none() && gone.refresh_token.is_none());
-    }
-
-    #[test]
-    fn a_refused_access_token_is_refreshed_once_not_in_a_loop() {
-        let later = Timestamp(HOUR_MS);
-        let state = connected().access_token_rejected(1, later);
-        assert_eq!(state.decide(later), Decision::Refresh);
-        let fresh = state.settle_refresh(1, Ok(grant("2", 86_400)), later, 0);
-        let refused_again = fresh.access_token_rejected(2, later.plus_ms(1_000));
-        assert_eq!(refused_again.decide(later.plus_ms(1_000)), Decision::Use);
-        let (mut state, mut refreshes) = (fresh, 0);
-        for second in 0..3_600 {
-            let now = later.plus_ms(second * 1_000);
-            state = state.access_token_rejected(state.generation, now);
-            if state.decide(now) == Decision::Refresh {
-                refreshes += 1;
-                state = state.settle_refresh(state.generation, Ok(grant("n", 86_400)), now, 0);
-            }
-        }
-        assert!((1..=6).contains(&refreshes), "{refreshes} refreshes in an hour of refusals");
-        let by_key = TokenState::default().connected_by_key(Secret::new("k"), Timestamp(0));
-        assert_eq!(by_key.access_token_rejected(1, later).decide(later), Decision::Use);
-        assert_eq!(by_key.next_refresh_at(), None);
-    }
-
-    proptest! {
-        /// Whatever Keap answers and when: a state never says `Use` for a token that is dead or absent, and a generation
-        /// never goes back.
-        #[test]
-        fn never_uses_a_dead_token(steps in prop::collection::vec((0_i64..30 * HOUR_MS, 0_u8..5, any::<u32>(), 0_i64..100_000), 1..40)) {
-            let mut now = Timestamp(0);
-            let mut state = connected();
-            for (wait_ms, what, entropy, expires_in) in steps {
-                now = now.plus_ms(wait_ms);
-                let generation = state.generation;
-                state = match what {
-                    0 => state.settle_refresh(generation, Ok(grant("n", expires_in)), now, entropy),
-                    1 => state.settle_refresh(generation, Err(Failure::new(FailureClass::Unavailable, "x")), now, entropy),
-                    2 => state.settle_refresh(generation, Err(Failure::new(FailureClass::Unauthorized, "x")), now, entropy),
-                    3 => state.access_token_rejected(generation, now),
-                    _ => state.connected(grant("m", expires_in), now),
-                };
-                prop_assert!(state.generation >= generation);
-                if state.decide(now) == Decision::Use {
-                    prop_assert!(state.access_token.is_some());
-                    prop_assert!(state.expires_at.is_none_or(|end| end > now));
-                }
-                if let Some(due_at) = state.next_refresh_at() {
-                    let latest = state.expires_at.unwrap().max(state.refreshed_at.unwrap().plus_ms(REFRESH_AGE_MIN_MS));
-                    prop_assert!(due_at <= latest.max(state.retry_at.unwrap_or_default()));
-                }
-            }
-        }
-    }
 }
