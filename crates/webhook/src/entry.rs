@@ -9,6 +9,7 @@ use keapsync_domain::limits::WEBHOOK_BODY_BYTES_MAX;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{EventsRequest, EventsResponse};
 use keapsync_engine::ports::Clock as _;
+use keapsync_platform::address_limit::{self, ADDRESS_HEADER, PAGE_COST, WRONG_CREDENTIAL_COST};
 use keapsync_platform::body::{BodyError, read_body};
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, WebhookConfig};
@@ -57,6 +58,11 @@ async fn answer(request: &mut Request, env: &Env, config: Result<Rc<WebhookConfi
             };
         }
     };
+    if !matches!(route, Route::ByToken { .. } | Route::Signed)
+        && let Err(answer) = Received(request).charge(PAGE_COST)
+    {
+        return answer;
+    }
     match route {
         Route::ByToken { account, token } => {
             let inbox = CoordinatorClient::new(env, &config.common.internal_token);
@@ -109,6 +115,12 @@ impl<'a> Received<'a> {
     }
 }
 
+impl Received<'_> {
+    fn charge(&self, cost: u32) -> Result<(), Answer> {
+        address_limit::take(self.header(ADDRESS_HEADER).as_deref(), cost, WorkerClock.now())
+    }
+}
+
 impl Incoming for Received<'_> {
     fn header(&self, name: &str) -> Option<String> {
         self.request.headers().get(name).ok().flatten()
@@ -118,6 +130,10 @@ impl Incoming for Received<'_> {
         let declared = self.header("content-length").and_then(|length| length.parse().ok());
         self.share = INTAKE.with(|intake| intake.admit(declared, is_proven, self.now));
         self.share.is_some()
+    }
+
+    fn charge_wrong_credential(&self) -> Result<(), Answer> {
+        self.charge(WRONG_CREDENTIAL_COST)
     }
 
     async fn body(&mut self) -> Result<Vec<u8>, BodyError> {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
+#![expect(async_fn_in_trait, reason = "the workers run on one thread: no future here needs to be Send")]
 
-mod delivery;
+pub mod delivery;
 mod entry;
 mod intake;
-mod route;
+pub mod route;
