@@ -565,7 +565,7 @@ mod tests {
                 follows,
                 "{follower:?}"
             );
-            assert_eq!(follower.follows_contacts(&[out.clone()]), follows, "{follower:?}");
+            assert_eq!(follower.follows_contacts(std::slice::from_ref(&out)), follows, "{follower:?}");
         }
         let failure = Failure::new(FailureClass::Unavailable, "down");
         let failed = UnitReport { failure: Some(failure.clone()), ..report(1, "5") };
@@ -577,7 +577,7 @@ mod tests {
             out.not_taken(&failure, Timestamp(2), 0),
             out.cancelled(Timestamp(2)).unwrap(),
         ] {
-            assert!(!order.follows_contacts(&[ended.clone()]), "{ended:?}");
+            assert!(!order.follows_contacts(std::slice::from_ref(&ended)), "{ended:?}");
         }
     }
 
