@@ -36,10 +36,10 @@ pub async fn foresee_page<T, S: MirrorStore, C: Clock>(
     remotes: Vec<RemoteRecord>,
     carries: bool,
 ) -> Result<Foreseen, Failure> {
-    let remotes = newest_of_each(remotes);
+    let mut remotes = newest_of_each(remotes);
     let keys: Vec<RemoteKey> = remotes.iter().map(|remote| key_of(remote, WriteSource::FullSync)).collect();
     let known = world.store.read_known(world.account, entity, &keys).await?;
-    let mut foreseen = planned(world, entity, &remotes, known, carries);
+    let mut foreseen = planned(world, entity, &mut remotes, known, carries);
     foreseen.counts.read = remotes.len() as u64;
     Ok(foreseen)
 }
@@ -47,7 +47,7 @@ pub async fn foresee_page<T, S: MirrorStore, C: Clock>(
 fn planned<T, S, C: Clock>(
     world: &World<'_, T, S, C>,
     entity: EntityType,
-    remotes: &[RemoteRecord],
+    remotes: &mut [RemoteRecord],
     known: Vec<KnownRow>,
     carries: bool,
 ) -> Foreseen {
@@ -105,7 +105,7 @@ pub async fn foresee_outgoing<T: Transport, S: MirrorStore, C: Clock>(
         };
         match remote {
             None => foreseen.add_lost(&row, entity, world.clock.now()),
-            Some(remote) => foreseen.add(carried(world, entity, row, &keap_id, &remote)),
+            Some(mut remote) => foreseen.add(carried(world, entity, row, &keap_id, &mut remote)),
         }
     }
     Ok(foreseen)
@@ -135,7 +135,7 @@ fn carried<T, S, C: Clock>(
     entity: EntityType,
     row: LocalRow,
     keap_id: &str,
-    remote: &RemoteRecord,
+    remote: &mut RemoteRecord,
 ) -> Foreseen {
     let deleted_here = row.deleted_at.is_some() && row.base_delta.contains_key(DELETED_AT);
     let is_revived = deleted_here && is_edited_in_keap(&remote.record, &row);
@@ -160,7 +160,7 @@ fn carried<T, S, C: Clock>(
         foreseen.changes.push(keap_update(entity, outgoing));
     }
     let known = vec![KnownRow { keap_id: keap_id.to_owned(), row: Some(row) }];
-    foreseen.add(planned(world, entity, std::slice::from_ref(remote), known, false));
+    foreseen.add(planned(world, entity, std::slice::from_mut(remote), known, false));
     foreseen
 }
 

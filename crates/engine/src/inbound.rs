@@ -121,7 +121,7 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
         let keys: Vec<RemoteKey> = open.iter().map(|remote| key_of(remote, origin.source)).collect();
         let known = world.store.read_known(world.account, entity, &keys).await?;
         let known = with_made(world, entity, &open, known).await?;
-        let plan = plan_page(&open, known, arrived_at, &world.settings.policies, &origin.told);
+        let plan = plan_page(&mut open, known, arrived_at, &world.settings.policies, &origin.told);
         applied.counts.unchanged += plan.unchanged;
         applied.unsettled.extend(plan.unclear);
         if plan.rows.is_empty() {
@@ -148,6 +148,7 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
         let skipped: HashSet<String> = outcome.skipped.into_iter().collect();
         applied.pending.extend(plan.pending.into_iter().filter(|id| !skipped.contains(id)));
         open.retain(|remote| skipped.contains(&remote.keap_id));
+        give_back(&mut open, batch.rows);
     }
     applied.unsettled.extend(open.into_iter().map(|remote| remote.keap_id));
     applied.counts.rejected = refused.len() as u64;
@@ -374,8 +375,9 @@ pub(crate) struct Outgoing {
     pub(crate) fields: Vec<String>,
 }
 
+/// Plans a page. What is new is not copied but moved into its write: [`give_back`] undoes that for what was skipped.
 pub(crate) fn plan_page(
-    remotes: &[RemoteRecord],
+    remotes: &mut [RemoteRecord],
     known: Vec<KnownRow>,
     arrived_at: Timestamp,
     policies: &Policies,
@@ -441,16 +443,39 @@ fn may_hold_news(row: &LocalRow) -> bool {
     row.deleted_at.is_none() && (!row.base_delta.is_empty() || !row.has_base)
 }
 
-fn plan_insert(remote: &RemoteRecord) -> RowWrite {
+fn plan_insert(remote: &mut RemoteRecord) -> RowWrite {
+    let nothing = Record::empty(remote.record.entity());
+    let record = std::mem::replace(&mut remote.record, nothing);
+    let extra = std::mem::take(&mut remote.extra);
     RowWrite {
         id: None,
         expected_version: 0,
-        record: Some(remote.record.clone()),
-        base_hash: record_hash(&remote.record),
+        record: Some(record),
+        extra,
         state: RowState::Completed,
         audit_operation: Some("create"),
         ..write_of(remote)
     }
+}
+
+/// Gives records that were to be inserted, and were not, what their writes took from them.
+fn give_back(remotes: &mut [RemoteRecord], rows: Vec<RowWrite>) {
+    if remotes.is_empty() {
+        return;
+    }
+    let inserts = rows.into_iter().filter(|row| row.id.is_none());
+    let mut taken: HashMap<String, RowWrite> = inserts.map(|row| (row.keap_id.clone(), row)).collect();
+    for remote in remotes {
+        if let Some(RowWrite { record: Some(record), extra, .. }) = taken.remove(&remote.keap_id) {
+            remote.record = record;
+            remote.extra = extra;
+        }
+    }
+}
+
+/// The hash that is kept of a base which is no longer its row: otherwise the row says all of it.
+fn base_hash(base: &Record, delta: &Map<String, Value>) -> String {
+    if delta.is_empty() { String::new() } else { record_hash(base) }
 }
 
 /// A write that carries what is known of the remote record, and changes nothing else.
@@ -599,7 +624,7 @@ fn plan_tombstone(remote: &RemoteRecord, row: &LocalRow) -> Option<RowWrite> {
     (!keap_unchanged || delta != row.base_delta).then(|| RowWrite {
         id: Some(row.id.clone()),
         expected_version: row.version,
-        base_hash: record_hash(&remote.record),
+        base_hash: base_hash(&remote.record, &delta),
         base_delta: delta,
         deleted_at: row.deleted_at,
         ..write_of(remote)
@@ -660,7 +685,7 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
         id: Some(row.id.clone()),
         expected_version: row.version,
         record: operation.is_some().then_some(after),
-        base_hash: record_hash(&base),
+        base_hash: base_hash(&base, &delta),
         base_delta: delta,
         state,
         sync_error,
@@ -710,7 +735,7 @@ pub(crate) fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp)
         keap_updated_at: row.keap_updated_at,
         keap_observed_at: observed_at,
         keap_hash: row.keap_hash.clone().unwrap_or_default(),
-        base_hash: record_hash(&base_of(row)),
+        base_hash: base_hash(&base_of(row), &row.base_delta),
         base_delta: row.base_delta.clone(),
         state: RowState::Completed,
         sync_error: None,

@@ -255,6 +255,34 @@ impl TrackedRun {
         Some(leased_until.max(self.run.not_before.unwrap_or_default()))
     }
 
+    /// Whether a full run leaves the beginning to the contacts that its records are of, as long as these are at their first unit and
+    /// nothing has gone wrong with it.
+    ///
+    /// A record that comes before its contact is written twice, the second time when it is linked. Most accounts' contacts are
+    /// there within one unit, and where they are not, or Keap is slow, it is all that the others wait.
+    #[must_use]
+    pub fn follows_contacts(&self, active: &[Self]) -> bool {
+        let is_of_contacts = matches!(self.run.entity, EntityType::Order | EntityType::Subscription);
+        is_of_contacts
+            && self.is_at_first_unit()
+            && active.iter().any(|other| {
+                other.run.entity == EntityType::Contact
+                    && other.run.batch_id.is_some()
+                    && other.run.batch_id == self.run.batch_id
+                    && other.is_at_first_unit()
+            })
+    }
+
+    /// Whether it is to read everything into rows, and no unit of it has ended yet, in whatever way.
+    fn is_at_first_unit(&self) -> bool {
+        self.run.kind == RunKind::Full
+            && self.run.direction != Direction::SupabaseToKeap
+            && !self.run.dry_run
+            && !self.run.state.is_final()
+            && !self.awaits_approval()
+            && (self.run.units, self.run.attempts) == (0, 0)
+    }
+
     /// Notes that the unit that is out has vanished, when its lease is over. Too many of them end the run.
     #[must_use]
     pub fn expired(&self, now: Timestamp) -> Option<Self> {
@@ -505,6 +533,54 @@ mod tests {
         let over = over.reported(&UnitReport { finished: true, ..report(1, "9") }, Timestamp(3), 0).unwrap();
         let next = start(&[over], &request(RunKind::Full), "r2", None, Timestamp(4));
         assert!(matches!(next, Start::Started(run) if run.run.id == "r2"));
+    }
+
+    #[test]
+    fn records_of_contacts_follow_them_by_one_unit_at_the_most() {
+        let run = |entity: EntityType, batch: Option<&str>| {
+            let batch_id = batch.map(str::to_owned);
+            match start(
+                &[],
+                &RunRequest { entity, batch_id, ..request(RunKind::Full) },
+                "r1",
+                None,
+                Timestamp(0),
+            ) {
+                Start::Started(run) => *run,
+                Start::Joined(id) => panic!("joined {id}"),
+            }
+        };
+        let contacts = run(EntityType::Contact, Some("b"));
+        let order = run(EntityType::Order, Some("b"));
+        let out = contacts.ordered(Timestamp(1), None).unwrap();
+        for (follower, follows) in [
+            (order.clone(), true),
+            (run(EntityType::Subscription, Some("b")), true),
+            (run(EntityType::Tag, Some("b")), false),
+            (run(EntityType::Order, Some("another")), false),
+            (run(EntityType::Order, None), false),
+            (TrackedRun { run: Run { dry_run: true, ..order.run.clone() }, ..order.clone() }, false),
+            (contacts.clone(), false),
+        ] {
+            assert_eq!(
+                follower.follows_contacts(&[follower.clone(), contacts.clone()]),
+                follows,
+                "{follower:?}"
+            );
+            assert_eq!(follower.follows_contacts(std::slice::from_ref(&out)), follows, "{follower:?}");
+        }
+        let failure = Failure::new(FailureClass::Unavailable, "down");
+        let failed = UnitReport { failure: Some(failure.clone()), ..report(1, "5") };
+        for ended in [
+            out.reported(&report(1, "5"), Timestamp(2), 0).unwrap(),
+            out.reported(&failed, Timestamp(2), 0).unwrap(),
+            out.reported(&UnitReport { held: true, ..report(1, "5") }, Timestamp(2), 0).unwrap(),
+            out.expired(Timestamp(1).plus_ms(UNIT_LEASE_MS)).unwrap(),
+            out.not_taken(&failure, Timestamp(2), 0),
+            out.cancelled(Timestamp(2)).unwrap(),
+        ] {
+            assert!(!order.follows_contacts(std::slice::from_ref(&ended)), "{ended:?}");
+        }
     }
 
     #[test]

@@ -57,16 +57,38 @@ impl<'a> Reading<'a> {
 }
 
 #[derive(Deserialize)]
-struct ListResponse<'a> {
-    #[serde(borrow, default, alias = "contacts", alias = "orders", alias = "tags", alias = "subscriptions")]
-    items: Vec<&'a RawValue>,
+struct ListResponse<T> {
+    #[serde(
+        default = "Vec::new",
+        alias = "contacts",
+        alias = "orders",
+        alias = "tags",
+        alias = "subscriptions"
+    )]
+    items: Vec<T>,
     #[serde(default)]
     next_page_token: Option<String>,
 }
 
 /// Reads a list; fails only when the list itself is broken.
 pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPage, serde_json::Error> {
-    let list: ListResponse<'_> = serde_json::from_slice(body)?;
+    // Nearly every list is read in one go. One that is not, or may hold what Postgres cannot store, is cut into its records, so that
+    // only those are refused which cannot be read.
+    if !may_hold_nul(body)
+        && let Ok(list) = serde_json::from_slice::<ListResponse<Value>>(body)
+    {
+        return Ok(page_of(list, |value| read_record(value, false, reading)));
+    }
+    let list: ListResponse<&RawValue> = serde_json::from_slice(body)?;
+    Ok(page_of(list, |raw| parse_record(raw.get(), reading)))
+}
+
+/// Whether a text of the JSON is written with a NUL character, `\u0000`, whatever stands before it.
+fn may_hold_nul(body: &[u8]) -> bool {
+    body.split(|byte| *byte == b'\\').skip(1).any(|rest| rest.starts_with(b"u0000"))
+}
+
+fn page_of<T>(list: ListResponse<T>, read: impl Fn(T) -> Result<RemoteRecord, RejectedRecord>) -> RecordPage {
     let mut page = RecordPage {
         length: list.items.len(),
         next_page_token: list.next_page_token.filter(|token| !token.is_empty()),
@@ -74,8 +96,8 @@ pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPag
         ..RecordPage::default()
     };
     let mut last_id: Option<u64> = None;
-    for raw in list.items {
-        let id = match parse_record(raw.get(), reading) {
+    for item in list.items {
+        let id = match read(item) {
             Ok(record) => {
                 let id = record.keap_id.parse().ok();
                 page.records.push(record);
@@ -90,7 +112,7 @@ pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPag
         last_id = last_id.max(id);
     }
     page.last_id = last_id.map(|id| id.to_string());
-    Ok(page)
+    page
 }
 
 /// Reads the only record of an answer.
@@ -110,14 +132,25 @@ pub(crate) fn parse_record(text: &str, reading: &Reading<'_>) -> Result<RemoteRe
         keap_id: None,
         reason: format!("the {name} is not valid JSON (line {}, column {})", error.line(), error.column()),
     })?;
+    // The search of the text spares the walk in all but the rarest case.
+    read_record(value, text.contains("\\u0000"), reading)
+}
+
+/// Reads one record; `is_doubtful` when some text of it may hold a NUL character.
+fn read_record(
+    value: Value,
+    is_doubtful: bool,
+    reading: &Reading<'_>,
+) -> Result<RemoteRecord, RejectedRecord> {
+    let name = reading.entity.as_str();
     let keap_id = match value.get("id") {
         Some(Value::String(id)) if is_keap_id(id) => Some(id.clone()),
         Some(Value::Number(id)) if is_keap_id(&id.to_string()) => Some(id.to_string()),
         _ => None,
     };
     let rejected = |reason: String| RejectedRecord { keap_id: keap_id.clone(), reason };
-    // Postgres stores no NUL; the search of the text spares the walk in all but the rarest case.
-    if text.contains("\\u0000") && holds_nul(&value) {
+    // Postgres stores no NUL.
+    if is_doubtful && holds_nul(&value) {
         return Err(rejected(
             "a text holds a NUL character, which Postgres cannot store: remove it in Keap".to_owned(),
         ));

@@ -213,8 +213,11 @@ impl Account<'_> {
     /// When there is something to do about runs.
     pub(super) fn next_run_at(&self) -> Result<Option<Timestamp>, Failure> {
         let active = self.sql().active_runs()?;
-        let orders =
-            active.iter().filter(|tracked| tracked.has_units()).filter_map(TrackedRun::next_order_at).min();
+        let orders = active
+            .iter()
+            .filter(|tracked| tracked.has_units() && !tracked.follows_contacts(&active))
+            .filter_map(TrackedRun::next_order_at)
+            .min();
         let incremental = self.incremental_due_at(&active)?;
         Ok([orders, incremental, self.next_catch_up_at()?].into_iter().flatten().min())
     }
@@ -234,7 +237,11 @@ impl Account<'_> {
             self.begin_runs(&request, now)?;
         }
         let mut outcome = Ok(());
-        for tracked in self.sql().active_runs()? {
+        let active = self.sql().active_runs()?;
+        for tracked in &active {
+            if tracked.follows_contacts(&active) {
+                continue;
+            }
             // Units before this one took their time to order.
             let Some(tracked) = self.sql().read_run(&tracked.run.id)? else { continue };
             let tracked = match tracked.expired(time_now()) {

@@ -125,7 +125,7 @@ pub fn record_hash(record: &Record) -> String {
 #[must_use]
 pub fn content_hash(value: &Value) -> String {
     let mut digest = Sha256::new();
-    digest.update(value.to_string().as_bytes());
+    digest.update(json_of(value));
     finish(digest)
 }
 
@@ -137,9 +137,14 @@ fn hash_field(digest: &mut Sha256, field: &Field, value: &Value) {
     if !form.is_null() {
         digest.update(field.name.as_bytes());
         digest.update([0]);
-        digest.update(form.to_string().as_bytes());
+        digest.update(json_of(&form));
         digest.update([0]);
     }
+}
+
+/// The text of JSON, which `Display` would pass on in many small pieces. Writing a [`Value`] to memory never fails.
+fn json_of(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 fn finish(digest: Sha256) -> String {

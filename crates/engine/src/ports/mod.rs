@@ -135,7 +135,7 @@ pub struct RowWrite {
     pub keap_observed_at: Timestamp,
     /// Content hash of the Keap record.
     pub keap_hash: String,
-    /// Canonical hash of the base.
+    /// Canonical hash of the base; empty while the row is the base.
     pub base_hash: String,
     /// New base delta; empty means that the row is the base.
     pub base_delta: Map<String, Value>,

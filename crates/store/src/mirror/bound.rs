@@ -246,9 +246,14 @@ fn amount_text(text: &str) -> Result<Text<'static>, String> {
 
 fn json_text(value: &Value) -> Result<Cow<'static, str>, String> {
     check_json(value, 1)?;
-    let text = value.to_string();
+    // In one go: `Display` would pass it on in many small pieces.
+    let text = serde_json::to_string(value).map_err(unwritable)?;
     require_length(&text, JSON_BYTES_MAX)?;
     Ok(Cow::Owned(text))
+}
+
+fn unwritable(_: serde_json::Error) -> String {
+    "cannot be written as JSON".to_owned()
 }
 
 fn object_text(what: &str, object: &Map<String, Value>) -> Result<Cow<'static, str>, String> {
@@ -256,7 +261,7 @@ fn object_text(what: &str, object: &Map<String, Value>) -> Result<Cow<'static, s
         return Ok(Cow::Borrowed("{}"));
     }
     let text = check_object(object, 1).and_then(|()| {
-        let text = serde_json::to_string(object).map_err(|_| "cannot be written as JSON".to_owned())?;
+        let text = serde_json::to_string(object).map_err(unwritable)?;
         require_length(&text, JSON_BYTES_MAX)?;
         Ok(Cow::Owned(text))
     });

@@ -13,8 +13,10 @@ use tokio_postgres::types::Type;
 /// Parameters before those of the table's own columns.
 pub(crate) const FIXED_PARAMETERS: usize = 23;
 
-type Texts<'a> = Vec<Option<&'a str>>;
-type Times = Vec<Option<i64>>;
+/// A column of texts, some absent.
+pub(super) type Texts<'a> = Vec<Option<&'a str>>;
+/// A column of times in milliseconds, some absent.
+pub(super) type Times = Vec<Option<i64>>;
 
 /// One vector per column, each as long as the page.
 #[derive(Debug)]
@@ -79,11 +81,7 @@ impl<'a> PageColumns<'a> {
             audit_fields: rows.iter().map(|row| row.audit_fields.as_deref()).collect(),
             audit_lost: rows.iter().map(|row| row.audit_lost.as_deref()).collect(),
             conflict_statuses: writes().map(conflict_status).collect(),
-            own: (0..width)
-                .map(|position| {
-                    rows.iter().map(|row| row.columns.get(position).and_then(Option::as_deref)).collect()
-                })
-                .collect(),
+            own: own_columns(rows, width),
         }
     }
 
@@ -122,7 +120,16 @@ impl<'a> PageColumns<'a> {
     }
 }
 
-fn millis(time: Option<Timestamp>) -> Option<i64> {
+/// The columns that are the table's own.
+pub(super) fn own_columns<'a>(rows: &'a [BoundRow<'a>], width: usize) -> Vec<Texts<'a>> {
+    let column = |position: usize| {
+        rows.iter().map(|row| row.columns.get(position).and_then(Option::as_deref)).collect()
+    };
+    (0..width).map(column).collect()
+}
+
+/// A time as it crosses.
+pub(super) fn millis(time: Option<Timestamp>) -> Option<i64> {
     time.map(|time| time.0)
 }
 

@@ -1,8 +1,7 @@
 //! The texts of the statements on mirrored tables, made once per process.
 
-use super::columns::FIXED_PARAMETERS;
 use super::table::Table;
-use super::table_of;
+use super::{columns, first, table_of};
 use keapsync_domain::ids::EntityType;
 use std::sync::LazyLock;
 
@@ -11,6 +10,8 @@ use std::sync::LazyLock;
 pub(crate) struct Statements {
     /// Writes a page.
     pub(crate) write: String,
+    /// Writes a page of nothing but new records.
+    pub(crate) first: String,
     /// Finds the rows of remote records.
     pub(crate) known: String,
     /// Reads rows by key.
@@ -36,15 +37,17 @@ pub(crate) fn statements_of(entity: EntityType) -> &'static Statements {
 fn made(entity: EntityType) -> Statements {
     let table = table_of(entity);
     Statements {
-        write: filled(include_str!("write.sql"), table),
-        known: filled(include_str!("known.sql"), table),
-        rows: filled(include_str!("rows.sql"), table),
-        requeue: filled(include_str!("requeue.sql"), table),
+        write: filled(include_str!("write.sql"), table, columns::FIXED_PARAMETERS),
+        first: filled(include_str!("first.sql"), table, first::FIXED_PARAMETERS),
+        known: filled(include_str!("known.sql"), table, 0),
+        rows: filled(include_str!("rows.sql"), table, 0),
+        requeue: filled(include_str!("requeue.sql"), table, 0),
     }
 }
 
-/// A template with its places filled in. Names and types come from this crate alone, never from data.
-fn filled(template: &str, table: &Table) -> String {
+/// A template with its places filled in; the table's own columns are the parameters behind the `fixed` ones. Names and types come from
+/// this crate alone, never from data.
+fn filled(template: &str, table: &Table, fixed: usize) -> String {
     let list = |separator: &str, write: &dyn Fn(usize, &str) -> String| {
         let parts: Vec<String> =
             table.columns.iter().enumerate().map(|(position, column)| write(position, column.name)).collect();
@@ -61,19 +64,37 @@ fn filled(template: &str, table: &Table) -> String {
         .replace("{table}", table.name)
         .replace("{entity}", table.entity.as_str())
         .replace("{column_names}", &list(", ", &|_, name| name.to_owned()))
-        .replace(
-            "{column_arrays}",
-            &list(", ", &|position, _| format!("${}::text[]", FIXED_PARAMETERS + 1 + position)),
-        )
+        .replace("{column_arrays}", &list(", ", &|position, _| format!("${}::text[]", fixed + 1 + position)))
         .replace("{columns_assigned}", &assigned.join(",\n        "))
         .replace("{columns_written}", &written.join(", "))
         .replace("{columns_read}", &read.join(",\n        "))
         .replace("{waits_for_contact}", waits_for_contact(table))
+        .replace("{contact_column}", if is_of_contact(table) { "contact_id, " } else { "" })
+        .replace("{contact_value}", if is_of_contact(table) { "contact.id, " } else { "" })
+        .replace("{contact_join}", if is_of_contact(table) { CONTACT_JOIN } else { "" })
+}
+
+/// The row of a record's contact, looked for by Keap's id alone and the account compared outside: without statistics an index that
+/// begins with the account looks as good, and all of its contacts would be read for each record.
+const CONTACT_JOIN: &str = "
+    left join lateral (
+        select found.id
+        from (
+            select mirrored.id, mirrored.account_id from public.sync_contacts mirrored
+            where mirrored.keap_id = input.keap_contact_id
+            offset 0
+        ) as found
+        where found.account_id = $1
+    ) as contact on true";
+
+/// Whether the rows are of contacts.
+fn is_of_contact(table: &Table) -> bool {
+    table.columns.iter().any(|column| column.name == "keap_contact_id")
 }
 
 /// Whether a row is of a contact that has no Keap id yet; only some tables' rows are of contacts.
 fn waits_for_contact(table: &Table) -> &'static str {
-    if table.columns.iter().any(|column| column.name == "keap_contact_id") {
+    if is_of_contact(table) {
         "mirrored.contact_id is not null and mirrored.keap_contact_id is null and exists (
             select from public.sync_contacts contact
             where contact.id = mirrored.contact_id and contact.deleted_at is null
@@ -93,6 +114,7 @@ mod tests {
             let statements = statements_of(entity);
             for (name, text) in [
                 ("write", &statements.write),
+                ("first", &statements.first),
                 ("known", &statements.known),
                 ("rows", &statements.rows),
                 ("requeue", &statements.requeue),

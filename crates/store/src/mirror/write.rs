@@ -1,10 +1,12 @@
 //! Writes pages of a mirrored table, each in one statement.
 //!
 //! What makes a page safe: its rows are locked in order of id, each is written only at the version that was read, and new rows
-//! give way to rows that appeared meanwhile. What is left out is reported as skipped, to be read and merged again.
+//! give way to rows that appeared meanwhile. What is left out is reported as skipped, to be read and merged again. A page of
+//! nothing but new records takes the short way of `first.rs`.
 
 use super::bound::BoundRow;
 use super::columns::PageColumns;
+use super::first::{FirstColumns, is_first};
 use super::statements::statements_of;
 use super::table::Table;
 use super::table_of;
@@ -91,6 +93,13 @@ async fn write_part(
     batch: &WriteBatch,
     part: &[BoundRow<'_>],
 ) -> Result<Result<Vec<String>, PartRefusal>, Failure> {
+    if is_first(batch, part) {
+        match write_first(store, account, table, batch, part).await {
+            // Somebody else brought one of them: the rest is written around it.
+            Ok(Err(PartRefusal::Duplicate)) => {}
+            done => return done,
+        }
+    }
     let columns = PageColumns::new(account, batch, part, table.columns.len());
     let parameters = columns.parameters();
     let statement = statements_of(table.entity).write.as_str();
@@ -99,10 +108,31 @@ async fn write_part(
             let written: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
             Ok(Ok(written.map_err(|error| failure(&error))?))
         }
-        Err(error) => match refusal(&error) {
-            Refusal::Data(reason) => Ok(Err(PartRefusal::Data(reason))),
-            Refusal::Duplicate => Ok(Err(PartRefusal::Duplicate)),
-            Refusal::Other(failure) => Err(failure),
-        },
+        Err(error) => refused(&error),
+    }
+}
+
+/// Writes a part of nothing but new records: all of it, or nothing.
+async fn write_first(
+    store: &Store<'_>,
+    account: &AccountId,
+    table: &Table,
+    batch: &WriteBatch,
+    part: &[BoundRow<'_>],
+) -> Result<Result<Vec<String>, PartRefusal>, Failure> {
+    let columns = FirstColumns::new(account, batch, part, table.columns.len());
+    let parameters = columns.parameters();
+    let statement = statements_of(table.entity).first.as_str();
+    match retried(async || store.client.query_typed(statement, &parameters).await).await {
+        Ok(_) => Ok(Ok(part.iter().map(|row| row.write.keap_id.clone()).collect())),
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &tokio_postgres::Error) -> Result<Result<Vec<String>, PartRefusal>, Failure> {
+    match refusal(error) {
+        Refusal::Data(reason) => Ok(Err(PartRefusal::Data(reason))),
+        Refusal::Duplicate => Ok(Err(PartRefusal::Duplicate)),
+        Refusal::Other(failure) => Err(failure),
     }
 }

@@ -1,0 +1,12 @@
+drop trigger link_contact_insert on public.sync_subscriptions;
+create trigger link_contact_insert before insert on public.sync_subscriptions
+    for each row when (new.contact_id is not null or new.keap_contact_id is not null)
+    execute function public.keapsync_link_contact();
+drop trigger link_contact_insert on public.sync_orders;
+create trigger link_contact_insert before insert on public.sync_orders
+    for each row when (new.contact_id is not null or new.keap_contact_id is not null)
+    execute function public.keapsync_link_contact();
+drop trigger stamp_insert on public.sync_status;
+create trigger stamp_insert before insert on public.sync_status
+    for each row execute function public.keapsync_stamp_status();
+comment on column public.sync_status.base_hash is 'Hash of the base in canonical form, 32 hexadecimal digits.';
