@@ -14,6 +14,7 @@ mod bad_input;
 mod chaos;
 mod conflicts;
 mod connect;
+mod day;
 mod echo;
 mod hooks;
 mod inbound;
@@ -140,6 +141,7 @@ fn all_tests() -> Vec<Test> {
         live::a_restart_leaves_neither_gap_nor_double,
         upkeep::the_daily_cron_removes_what_is_past_its_retention,
         chaos::nothing_is_lost_whatever_goes_wrong,
+        day::a_day_ends_as_if_nothing_had_gone_wrong,
     ];
     peaceful.into_iter().chain(disturbing).collect()
 }

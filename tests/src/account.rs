@@ -3,13 +3,14 @@
 use crate::database::{Mirror, connect};
 use crate::keap::Tenant;
 use crate::stage::{Answer, Stage, read};
-use crate::wait::until;
+use crate::wait::{PATIENCE, until, until_within};
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use std::time::Duration;
 
 /// A connected account.
 pub struct Account<'a> {
@@ -98,7 +99,12 @@ impl<'a> Account<'a> {
 
     /// Waits until Keap has verified all hooks.
     pub async fn wait_for_hooks(&self) -> Result<()> {
-        until("verified hooks", async || {
+        self.wait_for_hooks_within(PATIENCE).await
+    }
+
+    /// As [`wait_for_hooks`](Self::wait_for_hooks), with a patience of one's own.
+    pub async fn wait_for_hooks_within(&self, patience: Duration) -> Result<()> {
+        until_within(patience, "verified hooks", async || {
             let hooks = self.keap.hooks().await?;
             let all_verified = !hooks.is_empty() && hooks.iter().all(|hook| hook["status"] == "Verified");
             // What Keap lists may still be growing; the account's object knows when it is done.

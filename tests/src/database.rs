@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls};
 
@@ -11,6 +12,36 @@ pub async fn connect(url: &str) -> Result<Client> {
         tokio_postgres::connect(url, NoTls).await.context("Postgres cannot be reached")?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// A database that is restarted now and then: who uses it holds it, and who restarts it waits until nobody does, so that every
+/// statement of a person has an outcome.
+#[derive(Debug)]
+pub struct Restartable {
+    url: String,
+    turn: RwLock<()>,
+}
+
+impl Restartable {
+    /// The database at a URL.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), turn: RwLock::default() }
+    }
+
+    /// Holds the database for somebody, with a connection that lives.
+    pub async fn hold(&self, mirror: &mut Mirror) -> Result<RwLockReadGuard<'_, ()>> {
+        let held = self.turn.read().await;
+        if mirror.client.is_closed() {
+            mirror.client = connect(&self.url).await?;
+        }
+        Ok(held)
+    }
+
+    /// Takes the database from everybody.
+    pub async fn take(&self) -> RwLockWriteGuard<'_, ()> {
+        self.turn.write().await
+    }
 }
 
 /// One account's part of the mirror.

@@ -207,6 +207,18 @@ impl Tenant {
         self.call(Method::POST, "/token-ttl", Some(&json!({"seconds": seconds}))).await.map(drop)
     }
 
+    /// Kills the access tokens; what was granted stands.
+    pub async fn revoke_access_tokens(&self) -> Result<()> {
+        self.call(Method::POST, "/revoke", Some(&json!({"access_tokens_only": true}))).await.map(drop)
+    }
+
+    /// Calls of the OAuth client over all tenants, beside what is allowed.
+    pub async fn quota(&self) -> Result<Value> {
+        let origin = self.base.split("/sim/").next().unwrap_or_default();
+        let response = self.http.get(format!("{origin}/sim/quota")).send().await?;
+        Ok(response.error_for_status()?.json().await?)
+    }
+
     /// Kills all tokens.
     pub async fn revoke(&self) -> Result<()> {
         self.call(Method::POST, "/revoke", Some(&json!({}))).await.map(drop)

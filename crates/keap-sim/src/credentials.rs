@@ -129,6 +129,11 @@ impl Credentials {
         self.service_keys.retain(|_, tenant| is_other(tenant));
     }
 
+    /// Ends a tenant's access tokens; its refresh tokens get new ones.
+    pub(crate) fn revoke_access_tokens(&mut self, tenant: &Tenant) {
+        self.access.retain(|_, token| token.tenant.name() != tenant.name());
+    }
+
     /// Gives a tenant's access tokens another lifetime, counted from when each was issued. One that has expired can
     /// live again by it. Refresh tokens are not touched.
     pub(crate) fn set_access_token_ttl(&mut self, tenant: &Tenant, ttl_s: u64) {

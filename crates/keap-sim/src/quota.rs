@@ -116,8 +116,11 @@ pub(crate) const fn next_day_ms(now_ms: i64) -> i64 {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Peaks {
     recent_ms: VecDeque<i64>,
+    day: i64,
+    today: usize,
     pub(crate) in_1s: usize,
     pub(crate) in_60s: usize,
+    pub(crate) in_day: usize,
 }
 
 impl Peaks {
@@ -130,6 +133,10 @@ impl Peaks {
         let in_second = self.recent_ms.iter().rev().take_while(|at_ms| now_ms - **at_ms < SECOND_MS).count();
         self.in_1s = self.in_1s.max(in_second);
         self.in_60s = self.in_60s.max(self.recent_ms.len());
+        let day = now_ms.div_euclid(DAY_MS);
+        self.today = if day == self.day { self.today + 1 } else { 1 };
+        self.day = day;
+        self.in_day = self.in_day.max(self.today);
     }
 }
 
@@ -164,9 +171,9 @@ mod tests {
     #[test]
     fn peaks_keep_the_most_of_any_window() {
         let mut peaks = Peaks::default();
-        for at_ms in [0, 100, 999, 1000, 5000, 61_000] {
+        for at_ms in [0, 100, 999, 1000, 5000, 61_000, DAY_MS] {
             peaks.note(at_ms);
         }
-        assert_eq!((peaks.in_1s, peaks.in_60s), (3, 5));
+        assert_eq!((peaks.in_1s, peaks.in_60s, peaks.in_day), (3, 5, 6));
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::credentials::{Credential, Credentials};
 use crate::generate;
 use crate::options::Options;
-use crate::quota::{Exceeded, Limits, Usage};
+use crate::quota::{Exceeded, Limits, Peaks, Usage};
 use crate::tenant::{Tenant, is_tenant_name, lock};
 
 /// The tenant that is there from the start.
@@ -30,7 +30,16 @@ struct Shared {
     tenants: Mutex<BTreeMap<String, Arc<Tenant>>>,
     credentials: Mutex<Credentials>,
     client_usage: Mutex<Usage>,
+    client_seen: Mutex<Seen>,
     key_usage: Mutex<HashMap<String, Usage>>,
+}
+
+/// What the OAuth client has called over all tenants.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) peaks: Peaks,
+    /// Calls that a quota refused, its own or a tenant's.
+    pub(crate) refused: u64,
 }
 
 /// What the quotas say of a call, for its headers.
@@ -69,6 +78,7 @@ impl Simulator {
                 tenants: Mutex::new(BTreeMap::from([(DEFAULT_TENANT.to_owned(), demo)])),
                 credentials: Mutex::default(),
                 client_usage: Mutex::default(),
+                client_seen: Mutex::default(),
                 key_usage: Mutex::default(),
             }),
         }
@@ -117,6 +127,11 @@ impl Simulator {
         lock(&self.shared.tenants).keys().cloned().collect()
     }
 
+    /// What the OAuth client has called over all tenants.
+    pub(crate) fn client_seen(&self) -> MutexGuard<'_, Seen> {
+        lock(&self.shared.client_seen)
+    }
+
     /// Counts a call against its credential and its tenant, or refuses it.
     pub(crate) fn admit(
         &self,
@@ -154,6 +169,11 @@ impl Simulator {
         if verdict.is_ok() {
             usage.count(now_ms);
             tenant_usage.count(now_ms);
+        }
+        if *credential == Credential::OauthClient {
+            let mut seen = self.client_seen();
+            seen.peaks.note(now_ms);
+            seen.refused += u64::from(verdict.is_err());
         }
         let allowance = Allowance {
             limits,

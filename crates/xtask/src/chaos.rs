@@ -33,6 +33,13 @@ pub struct ChaosArguments {
     /// Contacts to begin with.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(50..=100_000))]
     pub contacts: u32,
+    /// A simulated day in place of a number of edits: with an hour of downtime, restarts of Postgres, outages of Keap, and
+    /// revoked tokens.
+    #[arg(long, conflicts_with_all = ["edits", "kills", "edits_per_second"])]
+    pub day: bool,
+    /// How many minutes the day takes.
+    #[arg(long, default_value_t = 24.0, requires = "day", value_parser = parse_minutes)]
+    pub minutes: f64,
     /// Kinds of records that are edited: contact, order, tag, subscription; all when none is named.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
@@ -61,16 +68,27 @@ impl ChaosArguments {
     }
 }
 
+fn parse_minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if (1.0..=1_440.0).contains(&minutes) => Ok(minutes),
+        _ => Err("give 1 to 1440 minutes, such as 24".to_owned()),
+    }
+}
+
 /// Builds and runs the proof; says whether it holds.
 pub fn run(workspace: &Workspace, arguments: &ChaosArguments) -> Result<bool> {
     let mut command = cargo();
     command.current_dir(workspace.root()).args(["run", "--quiet", "--profile", PROFILE]);
     command.args(["--package", "keapsync-e2e", "--bin", "chaos", "--"]);
-    command.args(["--edits", &arguments.edits.to_string()]);
     command.args(["--seed", &arguments.seed_or_drawn()?.to_string()]);
     command.args(["--quiet-minutes", &arguments.quiet_minutes.to_string()]);
-    command.args(["--kills", &arguments.kills.to_string()]);
-    command.args(["--edits-per-second", &arguments.edits_per_second.to_string()]);
+    if arguments.day {
+        command.args(["--day", "--minutes", &arguments.minutes.to_string()]);
+    } else {
+        command.args(["--edits", &arguments.edits.to_string()]);
+        command.args(["--kills", &arguments.kills.to_string()]);
+        command.args(["--edits-per-second", &arguments.edits_per_second.to_string()]);
+    }
     command.args(["--contacts", &arguments.contacts.to_string()]);
     if !arguments.only.is_empty() {
         command.args(["--only", &arguments.only.join(",")]);

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use keapsync_e2e::chaos::day::{self, Day};
 use keapsync_e2e::chaos::{self, Options};
 use keapsync_e2e::quota::without_quota;
 use keapsync_e2e::stage::{Access, Stage};
@@ -37,10 +38,25 @@ fn run(arguments: &ChaosArguments) -> Result<()> {
     let seed = arguments.seed_or_drawn()?;
     say(format!("Seed {seed}"));
     runtime.block_on(async {
-        let mut system = without_quota(SystemOptions::for_tests("chaos"));
-        system.runtime = WorkerRuntime::OneWorkerd;
-        // Keap gives a delivery up, and its hook, after half an hour; a worker that starts again must be back by then.
-        system.time_scale = 60.0;
+        let quiet = Duration::from_secs_f64(arguments.quiet_minutes * 60.0);
+        let entities = arguments.entities()?;
+        let day = Day {
+            minutes: arguments.minutes,
+            seed,
+            quiet,
+            contacts: arguments.contacts,
+            entities,
+            patience: PATIENCE,
+        };
+        let mut system = if arguments.day {
+            day.system(SystemOptions::for_tests("day"))
+        } else {
+            let mut system = without_quota(SystemOptions::for_tests("chaos"));
+            system.runtime = WorkerRuntime::OneWorkerd;
+            // Keap gives a delivery up, and its hook, after half an hour; a worker that starts again must be back by then.
+            system.time_scale = 60.0;
+            system
+        };
         system.wipe_data_on_stop = false;
         let system = System::start(system).await?;
         let access = Access::of(&system);
@@ -50,12 +66,13 @@ fn run(arguments: &ChaosArguments) -> Result<()> {
             seed,
             kills: arguments.kills,
             edits_per_second: arguments.edits_per_second,
-            quiet: Duration::from_secs_f64(arguments.quiet_minutes * 60.0),
+            quiet,
             patience: PATIENCE,
             contacts: arguments.contacts,
-            entities: arguments.entities()?,
+            entities: day.entities.clone(),
         };
-        let outcome = chaos::run(&stage, &options).await;
+        let outcome =
+            if arguments.day { day::run(&stage, &day).await } else { chaos::run(&stage, &options).await };
         let logs = stage.access.logs.clone();
         stage.system.lock().await.stop().await?;
         let report = outcome.with_context(|| format!("logs and database are kept: {logs}"))?;

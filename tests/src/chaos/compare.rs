@@ -46,9 +46,7 @@ pub fn compare(record: &Record) -> Comparison {
                 (true, Some(_)) => {
                     comparison.differences.push(format!("{name} is deleted here and lives in Keap"));
                 }
-                (false, None) if row.keap_id.is_none() && row.json["sync_status"] == "error" => {
-                    comparison.refused += 1;
-                }
+                (false, None) if row.is_refused() => comparison.refused += 1,
                 (false, None) => comparison.differences.push(format!(
                     "{name} lives here ({}) and Keap has none",
                     row.json["sync_status"].as_str().unwrap_or_default()

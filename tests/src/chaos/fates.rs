@@ -7,7 +7,7 @@
 //!
 //! One more fate is told apart. Keap's interface has no conditional write: what a person writes in Keap between the sync's reading
 //! and its write of the same property is overwritten, and no client could know. It counts as such only within the time that one
-//! attempt may take, and only where the write is on record.
+//! attempt may take, and only where the write is on record. Tags are put on and taken off one by one, so no write overtakes those.
 
 use crate::chaos::edit::{Action, Edit, Side};
 use crate::chaos::record::{MirroredRow, Record};
@@ -30,7 +30,7 @@ pub enum Fate {
     Replaced,
     /// It stands in a conflict, settled or open.
     InConflict,
-    /// The audit log keeps it as refused.
+    /// The audit log keeps it as refused, or its row says that Keap refused the whole.
     Refused,
     /// It went with its record.
     WentWithRecord,
@@ -189,7 +189,7 @@ impl<'a> Index<'a> {
             Fate::WasCarried
         } else if edit.is_in(&marks.conflicts) {
             Fate::InConflict
-        } else if edit.is_in(&marks.refused) {
+        } else if edit.is_in(&marks.refused) || self.row(edit).is_some_and(MirroredRow::is_refused) {
             Fate::Refused
         } else if self.is_replaced(edit) {
             Fate::Replaced
@@ -241,25 +241,7 @@ impl<'a> Index<'a> {
         }
         let holds = |item: &Value| item.as_str() == Some(element) || item["id"].as_str() == Some(element);
         let is_there = row.json[list].as_array().is_some_and(|items| items.iter().any(holds));
-        if is_there == (edit.action == Action::Add) {
-            Fate::Stands
-        } else if edit.side == Side::Keap && self.is_element_overtaken(edit, element) {
-            Fate::Overtaken
-        } else {
-            Fate::Lost
-        }
-    }
-
-    /// Whether the sync put a tag back, or took it off again, within one attempt after the edit.
-    fn is_element_overtaken(&self, edit: &Edit, element: &str) -> bool {
-        let opposite = if edit.action == Action::Add { "removeTags" } else { "applyTags" };
-        let path = format!("/crm/rest/v2/tags/{element}/contacts:{opposite}");
-        self.record.writes.iter().any(|write| {
-            let named = write["body"]["contact_ids"].as_array().into_iter().flatten();
-            write["path"] == path
-                && is_within_an_attempt(edit, write["at_ms"].as_i64().unwrap_or_default())
-                && named.into_iter().any(|id| *id == edit.record)
-        })
+        if is_there == (edit.action == Action::Add) { Fate::Stands } else { Fate::Lost }
     }
 
     /// Whether the tag still exists, as far as tags are read.
@@ -351,6 +333,16 @@ mod tests {
         let written = |at_ms: i64| json!({"path": "/crm/rest/v2/contacts/1", "at_ms": at_ms, "body": {"email_addresses": []}});
         assert_eq!(fate(in_keap(), |record| record.writes.push(written(7_001_000))), Fate::Overtaken);
         assert_eq!(fate(in_keap(), |record| record.writes.push(written(8_000_000))), Fate::Lost);
+    }
+
+    #[test]
+    fn what_keap_refuses_to_make_is_told_by_its_row() {
+        let made = || edit(7, Side::Sql, "c", Action::Create, "");
+        let with_row = |status: &str| {
+            let row = MirroredRow { id: "c".to_owned(), keap_id: None, json: json!({"sync_status": status}) };
+            fate(made(), |record| record.rows.get_mut(&EntityType::Contact).unwrap().push(row))
+        };
+        assert_eq!([with_row("error"), with_row("pending")], [Fate::Refused, Fate::Lost]);
     }
 
     #[test]

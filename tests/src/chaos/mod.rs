@@ -19,6 +19,7 @@
 
 mod compare;
 mod contacts;
+pub mod day;
 mod edit;
 mod fates;
 mod orders;
@@ -32,7 +33,7 @@ mod tags;
 mod views;
 mod weather;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -49,7 +50,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::account::Account;
-use crate::database::{Mirror, connect};
+use crate::database::{Mirror, Restartable, connect};
 use crate::stage::Stage;
 
 use self::edit::Edit;
@@ -109,17 +110,28 @@ async fn prove(stage: &Stage, options: &Options) -> Result<Report> {
     prepare(&account, options, entities).await?;
     let began = Instant::now();
     let edits = edit_in_bad_weather(&account, options, entities).await?;
-    let edited_in = began.elapsed();
+    conclude(&account, options, &edits, began.elapsed()).await
+}
+
+/// Waits for rest, and tells what became of everything.
+async fn conclude(
+    account: &Account<'_>,
+    options: &Options,
+    edits: &[Edit],
+    edited_in: Duration,
+) -> Result<Report> {
+    let entities = options.entities.as_slice();
     say(format!("{} edits made in {:.0} s; waiting for rest", edits.len(), edited_in.as_secs_f64()));
     let began = Instant::now();
-    let given_up = settle::settle(&account, entities, options.patience).await?;
+    let given_up = settle::settle(account, entities, options.patience).await?;
     let settled_in = began.elapsed();
     say(format!("At rest after {:.0} s; comparing", settled_in.as_secs_f64()));
     let record = record::read(&account.mirror, &account.keap, entities).await?;
     let comparison = compare::compare(&record);
-    let fates = fates::of(&edits, &record);
+    let fates = fates::of(edits, &record);
     let duplicates = record.duplicates();
-    let refuted = settle::verify(&account, entities, options.patience).await?;
+    let refused: HashSet<&str> = record.refused().collect();
+    let objections = settle::verify(account, entities, &refused, options.patience).await?;
 
     let mut text = String::new();
     writeln!(
@@ -149,7 +161,7 @@ async fn prove(stage: &Stage, options: &Options) -> Result<Report> {
     }
     say(text.trim_end());
     let problems: Vec<&String> =
-        comparison.differences.iter().chain(&fates.problems).chain(&duplicates).chain(&refuted).collect();
+        comparison.differences.iter().chain(&fates.problems).chain(&duplicates).chain(&objections).collect();
     ensure!(
         problems.is_empty(),
         "{} problems:\n{}\n{text}",
@@ -163,7 +175,7 @@ async fn prove(stage: &Stage, options: &Options) -> Result<Report> {
         options.edits
     );
     say(format!("Watching the silence for {:.0} s", options.quiet.as_secs_f64()));
-    settle::silence(&account, entities, options.quiet).await?;
+    settle::silence(account, entities, options.quiet).await?;
     writeln!(text, "silent for {:.0} s", options.quiet.as_secs_f64())?;
     Ok(Report(text))
 }
@@ -187,17 +199,41 @@ async fn edit_in_bad_weather(
     options: &Options,
     entities: &[EntityType],
 ) -> Result<Vec<Edit>> {
+    let progress = Progress::default();
+    let database = Restartable::new(&account.stage.access.database);
+    tokio::try_join!(
+        edit(account, options, &progress, &database),
+        change_weather(account, options, &progress),
+        kill_workers(account, options, &progress),
+        keep_time(account, &progress, entities),
+    )?;
+    Ok(progress.into_edits())
+}
+
+/// People edit both sides until all edits are made.
+async fn edit(
+    account: &Account<'_>,
+    options: &Options,
+    progress: &Progress,
+    database: &Restartable,
+) -> Result<()> {
+    let entities = options.entities.as_slice();
     let mut text_fields = HashMap::new();
     for entity in entities.iter().copied().filter(|entity| *entity != EntityType::Tag) {
         text_fields.insert(entity, account.keap.text_field(entity.plural()).await?);
     }
+    let session = async || -> Result<Mirror> {
+        let client = connect(&account.stage.access.database).await?;
+        Ok(Mirror { client, account: account.name.clone() })
+    };
     let pool = Pool::default();
-    pool.refresh(&account.mirror, entities).await?;
+    let mut onlooker = session().await?;
+    pool.refresh(&onlooker, entities).await?;
     let mut people = Vec::new();
     for _ in 0..PEOPLE {
-        let client = connect(&account.stage.access.database).await?;
         people.push(Person {
-            mirror: Mirror { client, account: account.name.clone() },
+            mirror: session().await?,
+            database,
             keap: account.keap.clone(),
             pool: &pool,
             entities,
@@ -205,26 +241,26 @@ async fn edit_in_bad_weather(
             seed: options.seed,
         });
     }
-    let progress =
-        Progress { next: AtomicU64::new(0), is_over: AtomicBool::new(false), edits: Mutex::default() };
     let began = Instant::now();
-    let editing = async {
-        let all = people.iter().map(|person| work(person, options, &progress, began));
+    let working = async {
+        let all = people.iter_mut().map(|person| work(person, options, progress, began));
         let outcome = futures_util::future::try_join_all(all).await;
         progress.is_over.store(true, Ordering::Relaxed);
         outcome.map(drop)
     };
-    tokio::try_join!(
-        editing,
-        change_weather(account, options, &progress),
-        kill_workers(account, options, &progress),
-        keep_time(account, &progress, entities),
-        refresh(account, &progress, &pool, entities),
-    )?;
-    Ok(progress.edits.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let looking = async {
+        while !progress.is_over() {
+            sleep(REFRESH_INTERVAL).await;
+            let _held = database.hold(&mut onlooker).await?;
+            pool.refresh(&onlooker, entities).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(working, looking).map(drop)
 }
 
 /// How far the edits are.
+#[derive(Default)]
 struct Progress {
     next: AtomicU64,
     is_over: AtomicBool,
@@ -239,10 +275,14 @@ impl Progress {
     fn made(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
+
+    fn into_edits(self) -> Vec<Edit> {
+        self.edits.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One person's work: the next edit of all, at its time.
-async fn work(person: &Person<'_>, options: &Options, progress: &Progress, began: Instant) -> Result<()> {
+async fn work(person: &mut Person<'_>, options: &Options, progress: &Progress, began: Instant) -> Result<()> {
     loop {
         let number = progress.next.fetch_add(1, Ordering::Relaxed);
         if number >= options.edits {
@@ -298,19 +338,6 @@ async fn keep_time(account: &Account<'_>, progress: &Progress, entities: &[Entit
             }
         }
         sleep(CLOCK_INTERVAL).await;
-    }
-    Ok(())
-}
-
-async fn refresh(
-    account: &Account<'_>,
-    progress: &Progress,
-    pool: &Pool,
-    entities: &[EntityType],
-) -> Result<()> {
-    while !progress.is_over() {
-        sleep(REFRESH_INTERVAL).await;
-        pool.refresh(&account.mirror, entities).await?;
     }
     Ok(())
 }

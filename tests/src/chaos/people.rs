@@ -6,7 +6,7 @@ use crate::chaos::edit::{Action, Edit, Side};
 use crate::chaos::pool::{Pool, table};
 use crate::chaos::random::Random;
 use crate::chaos::{contacts, orders, subscriptions, tags};
-use crate::database::Mirror;
+use crate::database::{Mirror, Restartable};
 use crate::keap::Tenant;
 use anyhow::{Context as _, Result};
 use keapsync_domain::ids::EntityType;
@@ -26,6 +26,8 @@ const DEADLOCKS_MAX: usize = 10;
 pub struct Person<'a> {
     /// The person's session in the database.
     pub mirror: Mirror,
+    /// The database of that session.
+    pub database: &'a Restartable,
     /// The person's Keap.
     pub keap: Tenant,
     /// The records there are.
@@ -43,13 +45,16 @@ pub type Done = (String, Action, String);
 
 impl Person<'_> {
     /// Makes edit `number`. `None` when no record was found that it could be of.
-    pub async fn edit(&self, number: u64) -> Result<Option<Edit>> {
+    pub async fn edit(&mut self, number: u64) -> Result<Option<Edit>> {
         for draw in 0..DRAWS {
             let mut random = Random::of(self.seed, "edit", number * DRAWS + draw);
             let side = if random.percent(50) { Side::Sql } else { Side::Keap };
             let weights: Vec<(u64, EntityType)> =
                 self.entities.iter().map(|entity| (weight(*entity), *entity)).collect();
             let entity = random.weighted(&weights).context("nothing is synced")?;
+            let database = self.database;
+            // A person in Keap works on while the database is away.
+            let _held = if side == Side::Sql { Some(database.hold(&mut self.mirror).await?) } else { None };
             let done = match entity {
                 EntityType::Contact => contacts::edit(self, side, number, &mut random).await,
                 EntityType::Order => orders::edit(self, side, number, &mut random).await,

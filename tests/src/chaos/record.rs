@@ -21,6 +21,12 @@ pub struct MirroredRow {
 }
 
 impl MirroredRow {
+    /// Whether Keap refused to make a record of it, and it says so: an order, say, whose contact is no more.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        !self.is_deleted() && self.keap_id.is_none() && self.json["sync_status"] == "error"
+    }
+
     /// Whether it was deleted, on either side.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
@@ -143,6 +149,11 @@ impl Record {
                 || path.strip_prefix(field.as_str()).is_some_and(|rest| rest.starts_with('.'))
         };
         self.open_conflicts.get(row).is_some_and(|fields| fields.iter().any(is_it))
+    }
+
+    /// Ids of rows that Keap refused.
+    pub fn refused(&self) -> impl Iterator<Item = &str> {
+        self.rows.values().flatten().filter(|row| row.is_refused()).map(|row| row.id.as_str())
     }
 
     /// Ids of rows that more than one creation in Keap named, and that more than one record of Keap names.

@@ -45,6 +45,13 @@ pub async fn change(keap: &Tenant, seed: u64, number: u64) -> Result<()> {
     Ok(())
 }
 
+/// Keap answers nothing but that it is down.
+pub async fn break_down(keap: &Tenant) -> Result<()> {
+    let down = |operation: Value| json!({"kind": "status", "status": 503, "operation": operation});
+    keap.clear_faults().await?;
+    keap.faults(&json!([down(Value::Null), down("token".into())])).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ use crate::tenant::Tenant;
 pub(crate) fn routes() -> Router<Simulator> {
     Router::new()
         .route("/sim/health", get(reports::health))
+        .route("/sim/quota", get(reports::quota))
         .route("/sim/tenants", get(reports::tenants))
         .route("/sim/tenants/{tenant}", get(reports::tenant))
         .route("/sim/tenants/{tenant}/log", get(reports::log))

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::NamedTenant;
 use crate::hooks::Subscription;
+use crate::quota::Limits;
 use crate::simulator::Simulator;
 
 /// The most kept writes of one answer.
@@ -16,6 +17,17 @@ const WRITES_LISTED_MAX: usize = 10_000;
 /// `GET /sim/health`
 pub(crate) async fn health(State(simulator): State<Simulator>) -> Json<Value> {
     Json(json!({ "status": "healthy", "api_url": simulator.api_url() }))
+}
+
+/// `GET /sim/quota`: the most calls of the OAuth client in any second, minute and UTC day, beside what is allowed.
+pub(crate) async fn quota(State(simulator): State<Simulator>) -> Json<Value> {
+    let limits = Limits::of_client(simulator.options());
+    let seen = simulator.client_seen();
+    Json(json!({
+        "limits": { "second": limits.second, "minute": limits.minute, "day": limits.day },
+        "max_calls": { "second": seen.peaks.in_1s, "minute": seen.peaks.in_60s, "day": seen.peaks.in_day },
+        "refused": seen.refused,
+    }))
 }
 
 /// `GET /sim/tenants`

@@ -28,13 +28,30 @@ pub(crate) async fn create_service_key(
     (StatusCode::CREATED, Json(json!({ "key": key })))
 }
 
+/// What to revoke.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokeRequest {
+    /// Access tokens alone: what was granted stands, and a refresh gets a new one.
+    #[serde(default)]
+    access_tokens_only: bool,
+}
+
 /// `POST /sim/tenants/{tenant}/revoke`
 pub(crate) async fn revoke(
     State(simulator): State<Simulator>,
     NamedTenant(tenant): NamedTenant,
-) -> StatusCode {
-    simulator.credentials().revoke(&tenant);
-    StatusCode::NO_CONTENT
+    bytes: Bytes,
+) -> Result<StatusCode, Failure> {
+    let request = if bytes.is_empty() { None } else { body::<Option<RevokeRequest>>(&bytes)? };
+    let request = request.unwrap_or_default();
+    let mut credentials = simulator.credentials();
+    if request.access_tokens_only {
+        credentials.revoke_access_tokens(&tenant);
+    } else {
+        credentials.revoke(&tenant);
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// How long access tokens live.

@@ -153,9 +153,15 @@ async fn a_revoked_tenant_has_nothing_left_and_others_keep_theirs() {
         .as_str()
         .unwrap()
         .to_owned();
-    stage.sim(Method::POST, "/revoke", &Value::Null).await;
+    stage.sim(Method::POST, "/revoke", &json!({ "access_tokens_only": true })).await;
     assert_eq!(status_with(&stage, stage.access_token()).await, 401);
+    assert_eq!(status_with(&stage, &key).await, 200);
+    let renewed = stage.refresh(stage.tokens["refresh_token"].as_str().unwrap()).await.json();
+    assert_eq!(status_with(&stage, renewed["access_token"].as_str().unwrap()).await, 200);
+    stage.sim(Method::POST, "/revoke", &Value::Null).await;
+    assert_eq!(status_with(&stage, renewed["access_token"].as_str().unwrap()).await, 401);
     assert_eq!(status_with(&stage, &key).await, 401);
+    assert_eq!(stage.refresh(renewed["refresh_token"].as_str().unwrap()).await.status, 400);
     assert_eq!(stage.refresh(stage.tokens["refresh_token"].as_str().unwrap()).await.status, 400);
     assert_eq!(status_with(&stage, other["access_token"].as_str().unwrap()).await, 200);
 }

@@ -30,6 +30,10 @@ async fn a_burst_trips_the_spike_arrest() {
     assert_eq!(report["calls"]["total"], 20);
     assert!(report["max_calls_in_1s"].as_u64().unwrap() > 3, "{report}");
     assert_eq!(report["max_calls_in_60s"], 20);
+    let client = stage.sim_at("/sim/quota").await;
+    assert_eq!(client["limits"]["second"], 3);
+    assert_eq!(client["max_calls"]["day"], 20);
+    assert!(client["refused"].as_u64().unwrap() > 0, "{client}");
 }
 
 #[tokio::test]

@@ -191,6 +191,11 @@ impl Stage {
         answer
     }
 
+    /// What a route of the control API that is no tenant's answers.
+    pub(crate) async fn sim_at(&self, path: &str) -> Value {
+        Answer::read(self.http.get(format!("{}{path}", self.server.url()))).await.json()
+    }
+
     pub(crate) async fn report(&self) -> Value {
         self.sim(Method::GET, "", &Value::Null).await.json()
     }

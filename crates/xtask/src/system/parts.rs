@@ -70,6 +70,24 @@ impl System {
         self.start_worker(name).await
     }
 
+    /// Kills all workers, which are one process, and leaves them dead.
+    #[expect(clippy::unused_async, reason = "stopping is awaited like every other step of a system's life")]
+    pub async fn kill_workers(&mut self) -> Result<()> {
+        let service = self.services.remove(WORKERS_PART).context("the workers do not run as one process")?;
+        service.kill();
+        self.record()
+    }
+
+    /// Starts all workers as one process (again), with what they had stored, and waits until they are healthy.
+    pub async fn start_workers(&mut self) -> Result<()> {
+        self.launch_all_workers()?;
+        self.record()?;
+        for worker in Worker::ALL {
+            self.wait_for_worker(worker).await?;
+        }
+        Ok(())
+    }
+
     /// Kills a worker as a crash does, and starts it again with what it had stored. Where all workers are one process, all of
     /// them die.
     pub async fn crash_worker(&mut self, worker: Worker) -> Result<()> {
