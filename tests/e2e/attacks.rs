@@ -194,32 +194,39 @@ pub async fn an_account_is_asked_about_itself_only(stage: &Stage) -> Result<()> 
     Ok(())
 }
 
-/// The addresses that take a body from whoever has the credential for it.
-fn body_takers(account: &Account<'_>) -> Vec<(String, String, Vec<(&'static str, String)>)> {
+/// An address that takes a body, and the credential for it.
+struct BodyTaker {
+    origin: String,
+    line: String,
+    credential: Option<(&'static str, String)>,
+}
+
+fn body_takers(account: &Account<'_>) -> [BodyTaker; 5] {
     let access = &account.stage.access;
-    let bearer = || vec![("Authorization", format!("Bearer {}", access.admin_token))];
+    let taker = |origin: &String, line: String, credential: Option<(&'static str, String)>| BodyTaker {
+        origin: origin.clone(),
+        line,
+        credential,
+    };
+    let bearer = || Some(("Authorization", format!("Bearer {}", access.admin_token)));
+    let internal = Some(("X-Internal-Token", access.internal_token.clone()));
     let conflict = "/conflicts/018f3f6e-0000-4000-8000-00000000abcd/resolve";
-    vec![
-        (access.webhook.clone(), account.hook_url().replace(&access.webhook, "POST "), Vec::new()),
-        (access.coordinator.clone(), format!("PUT /coordinator/{}/settings", account.name), bearer()),
-        (access.coordinator.clone(), "POST /oauth/service-key".to_owned(), bearer()),
-        (access.sync.clone(), format!("POST {conflict}?account={}", account.name), bearer()),
-        (
-            access.sync.clone(),
-            "POST /units".to_owned(),
-            vec![("X-Internal-Token", access.internal_token.clone())],
-        ),
+    [
+        taker(&access.webhook, account.hook_url().replace(&access.webhook, "POST "), None),
+        taker(&access.coordinator, format!("PUT /coordinator/{}/settings", account.name), bearer()),
+        taker(&access.coordinator, "POST /oauth/service-key".to_owned(), bearer()),
+        taker(&access.sync, format!("POST {conflict}?account={}", account.name), bearer()),
+        taker(&access.sync, "POST /units".to_owned(), internal),
     ]
 }
 
 pub async fn bodies_are_bounded_however_they_come(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "bodies").await?;
     let before = account.status().await?["settings"].clone();
-    for (origin, line, credentials) in body_takers(&account) {
-        let credentials: Vec<(&str, &str)> =
-            credentials.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    for BodyTaker { origin, line, credential } in body_takers(&account) {
+        let credential = credential.as_ref().map(|(name, value)| (*name, value.as_str()));
         let ask = async |more: &[(&str, &str)], body: &[u8]| {
-            let headers: Vec<(&str, &str)> = credentials.iter().chain(more).copied().collect();
+            let headers: Vec<(&str, &str)> = credential.iter().chain(more).copied().collect();
             let mut bytes = head(&origin, &line, &headers);
             bytes.extend_from_slice(body);
             send(&origin, &bytes).await

@@ -32,7 +32,7 @@ pub async fn keaps_lower_limits_count(stage: &Stage) -> Result<()> {
     account.use_service_key().await?;
     let limit = async || Ok::<_, anyhow::Error>(account.status().await?["quota"]["minute"]["limit"].as_u64());
     ensure!(limit().await? == Some(220), "a service key has limits of its own");
-    account.keap.quota(10, 200, 30_000).await?;
+    account.keap.limit_calls(10, 200, 30_000).await?;
     let made = json!({"given_name": "Ann", "email_addresses": [{"field": "EMAIL1", "email": "q@x.example"}]});
     let id = account.keap.add(&made).await?;
     until("a limit below Keap's", async || Ok((limit().await? == Some(190)).then_some(()))).await?;

@@ -196,7 +196,7 @@ impl Tenant {
     }
 
     /// Gives the tenant's credentials limits of their own.
-    pub async fn quota(&self, per_second: u32, per_minute: u32, per_day: u32) -> Result<()> {
+    pub async fn limit_calls(&self, per_second: u32, per_minute: u32, per_day: u32) -> Result<()> {
         let limits =
             json!({"calls_per_second": per_second, "calls_per_minute": per_minute, "calls_per_day": per_day});
         self.call(Method::POST, "/quota", Some(&limits)).await.map(drop)

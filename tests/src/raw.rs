@@ -43,7 +43,7 @@ pub async fn send(origin: &str, bytes: &[u8]) -> Result<RawAnswer> {
     // The other side may answer and close before it has read everything.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    let mut piece = [0; 16 * 1024];
+    let mut piece = vec![0; 16 * 1024];
     loop {
         let patience = if answer.is_empty() { PATIENCE } else { SILENCE };
         match timeout(patience, stream.read(&mut piece)).await {

@@ -59,7 +59,7 @@ async fn answer(request: &mut Request, env: &Env, config: Result<Rc<WebhookConfi
         }
     };
     if !matches!(route, Route::ByToken { .. } | Route::Signed)
-        && let Err(answer) = Received(request).charge(PAGE_COST)
+        && let Err(answer) = Received::of(request, now).charge(PAGE_COST)
     {
         return answer;
     }

@@ -101,6 +101,10 @@ impl Incoming for Request<'_> {
         found.map(|(_, value)| (*value).to_owned())
     }
 
+    fn admit(&mut self, _: bool) -> bool {
+        true
+    }
+
     fn charge_wrong_credential(&self) -> Result<(), Answer> {
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{Target, text, texts};
 use keapsync_coordinator::access_log::AccessPage;
 use keapsync_coordinator::account::wire::{
-    AccountRequest, CompleteRequest, OpenRequest, ReplayRequest, ServiceKeyRequest,
+    AccountRequest, CompleteRequest, LettersRequest, OpenRequest, ServiceKeyRequest,
 };
 use keapsync_coordinator::route;
 use keapsync_domain::ids::{AccountId, is_uuid};
@@ -139,7 +139,7 @@ fn body(input: &[u8]) {
         assert!(!format!("{request:?}").contains("a key"));
     }
     let _ = (
-        from_slice::<ReplayRequest>(input),
+        from_slice::<LettersRequest>(input),
         from_slice::<OpenRequest>(input),
         from_slice::<CompleteRequest>(input),
     );
