@@ -13,11 +13,14 @@ mod chaos;
 mod conflicts;
 mod connect;
 mod echo;
+mod hooks;
 mod inbound;
 mod live;
 mod outages;
 mod outbound;
+mod pause;
 mod pooler;
+mod queue;
 mod runs;
 mod tokens;
 mod upkeep;
@@ -91,6 +94,16 @@ fn all_tests() -> Vec<Test> {
         live::a_hundred_watch_and_no_more,
         live::clients_say_little,
         live::a_flood_is_told_as_a_few,
+        hooks::what_keap_did_not_deliver_is_read_once_it_does_again,
+        hooks::lost_doubled_and_old_subscriptions_are_put_in_order,
+        hooks::status_tells_what_each_hook_delivered_today,
+        hooks::a_revoke_ends_the_hooks_and_a_new_connection_reads_what_was_missed,
+        pause::a_paused_account_takes_everything_in_and_does_nothing,
+        pause::what_no_hook_told_during_a_pause_is_read_at_its_end,
+        queue::the_largest_delivery_is_answered_at_once_and_coalesced,
+        queue::an_order_is_not_held_up_by_a_burst_of_contacts,
+        queue::dead_letters_are_grouped_replayed_and_discarded,
+        queue::an_edit_given_up_is_kept_when_dead_letters_are_discarded,
         bad_input::deliveries_are_checked,
         bad_input::unknown_accounts_and_paths_are_refused,
         outages::keap_faults_are_retried_and_end_in_success,

@@ -99,9 +99,11 @@ impl<'a> Account<'a> {
     /// Waits until Keap has verified all hooks.
     pub async fn wait_for_hooks(&self) -> Result<()> {
         until("verified hooks", async || {
-            let counts = self.keap.counts().await?;
-            let hooks = counts["hooks"].as_array().cloned().unwrap_or_default();
-            Ok((hooks.len() >= 5 && hooks.iter().all(|hook| hook["status"] == "Verified")).then_some(()))
+            let hooks = self.keap.hooks().await?;
+            let all_verified = !hooks.is_empty() && hooks.iter().all(|hook| hook["status"] == "Verified");
+            // What Keap lists may still be growing; the account's object knows when it is done.
+            let open = self.status().await?["setup_open"].as_array().cloned().unwrap_or_default();
+            Ok((all_verified && !open.iter().any(|step| step == "hooks")).then_some(()))
         })
         .await
     }

@@ -140,6 +140,39 @@ impl Tenant {
             .context("the simulator counts no writes")
     }
 
+    /// Makes the subscriptions to an event, or all, Inactive, as Keap does after deliveries that failed too often. Says how many.
+    pub async fn deactivate_hooks(&self, event_key: Option<&str>) -> Result<u64> {
+        self.end_hooks(&json!({"event_key": event_key})).await
+    }
+
+    /// Takes the subscriptions to an event, or all, away. Says how many.
+    pub async fn forget_hooks(&self, event_key: Option<&str>) -> Result<u64> {
+        self.end_hooks(&json!({"event_key": event_key, "forget": true})).await
+    }
+
+    async fn end_hooks(&self, which: &Value) -> Result<u64> {
+        let ended = self.call(Method::POST, "/hooks/deactivate", Some(which)).await?;
+        ended["hooks"].as_u64().context("the simulator told no number")
+    }
+
+    /// The subscriptions as Keap lists them.
+    pub async fn hooks(&self) -> Result<Vec<Value>> {
+        Ok(self.counts().await?["hooks"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Subscribes an address to an event as another client of Keap's API does.
+    pub async fn subscribe(&self, event_key: &str, hook_url: &str) -> Result<Value> {
+        let key = self.call(Method::POST, "/service-keys", None).await?;
+        let key = key["key"].as_str().context("the simulator gave no service key")?;
+        let origin = self.base.split("/sim/").next().unwrap_or_default();
+        let request = self
+            .http
+            .post(format!("{origin}/crm/rest/v1/hooks"))
+            .bearer_auth(key)
+            .json(&json!({"eventKey": event_key, "hookUrl": hook_url}));
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    }
+
     /// Sets faults.
     pub async fn faults(&self, faults: &Value) -> Result<()> {
         self.call(Method::POST, "/faults", Some(faults)).await.map(drop)

@@ -33,6 +33,18 @@ pub fn text(statuses: &[(String, Value)], wasm_memory_bytes: u64) -> String {
         let is_connected = status.pointer("/token/state").and_then(Value::as_str) == Some("connected");
         sample(&mut out, name, &format!("account=\"{account}\""), i64::from(is_connected));
     }
+    let name = "keapsync_paused";
+    head(&mut out, name, "Whether somebody paused the account.");
+    for (account, status) in statuses {
+        let is_paused = status.get("paused").is_some_and(Value::is_object);
+        sample(&mut out, name, &format!("account=\"{account}\""), i64::from(is_paused));
+    }
+    let name = "keapsync_stalled";
+    head(&mut out, name, "Parts of the account's work that stand still although they should not.");
+    for (account, status) in statuses {
+        let stalled = status.get("stalled").and_then(Value::as_array).map_or(0, Vec::len);
+        sample(&mut out, name, &format!("account=\"{account}\""), i64::try_from(stalled).unwrap_or(i64::MAX));
+    }
     let name = "keapsync_wasm_memory_bytes";
     head(&mut out, name, "Linear memory of this worker instance.");
     sample(&mut out, name, "worker=\"coordinator\"", i64::try_from(wasm_memory_bytes).unwrap_or(i64::MAX));
@@ -55,11 +67,13 @@ mod tests {
 
     #[test]
     fn writes_what_is_known_and_nothing_else() {
-        let status =
-            json!({"events": {"open": 3, "dead": 0}, "outbox": null, "token": {"state": "connected"}});
+        let status = json!({"events": {"open": 3, "dead": 0}, "outbox": null, "token": {"state": "connected"},
+                "paused": {"by": "Ann"}, "stalled": [{"what": "events"}]});
         let shown = text(&[("demo".to_owned(), status)], 65_536);
         assert!(shown.contains("keapsync_events_open{account=\"demo\"} 3\n"));
         assert!(shown.contains("keapsync_connected{account=\"demo\"} 1\n"));
+        assert!(shown.contains("keapsync_paused{account=\"demo\"} 1\n"));
+        assert!(shown.contains("keapsync_stalled{account=\"demo\"} 1\n"));
         assert!(shown.contains("keapsync_wasm_memory_bytes{worker=\"coordinator\"} 65536\n"));
         assert!(!shown.contains("keapsync_outbox_open{"));
         for line in shown.lines().filter(|line| !line.starts_with('#')) {

@@ -50,6 +50,14 @@ pub enum AccountCall {
     DeadLetters,
     /// `POST dead-letters/replay`.
     Replay,
+    /// `POST pause`.
+    Pause,
+    /// `POST resume`.
+    Resume,
+    /// `POST hooks/check`.
+    CheckHooks,
+    /// `POST dead-letters/discard`.
+    Discard,
     /// `GET runs`.
     Runs,
     /// `POST runs`.
@@ -94,6 +102,10 @@ impl AccountCall {
             "events" => only(post, Self::Events, "POST"),
             "dead-letters" => only(get, Self::DeadLetters, "GET"),
             "dead-letters/replay" => only(post, Self::Replay, "POST"),
+            "dead-letters/discard" => only(post, Self::Discard, "POST"),
+            "pause" => only(post, Self::Pause, "POST"),
+            "resume" => only(post, Self::Resume, "POST"),
+            "hooks/check" => only(post, Self::CheckHooks, "POST"),
             "runs" if get => Ok(Self::Runs),
             "runs" => only(post, Self::StartRuns, "GET, POST"),
             "units" => only(post, Self::Unit, "POST"),

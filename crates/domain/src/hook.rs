@@ -98,6 +98,15 @@ impl Delivery {
     }
 }
 
+impl Delivery {
+    /// Whether the tags of contacts changed that the event does not name.
+    #[must_use]
+    pub fn is_about_unnamed_contacts(&self) -> bool {
+        matches!(self.event_key.as_str(), "contactGroup.applied" | "contactGroup.removed")
+            && self.contact_ids.is_empty()
+    }
+}
+
 fn is_event_key(text: &str) -> bool {
     (1..=EVENT_KEY_LENGTH_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_')
@@ -145,6 +154,19 @@ mod tests {
         assert_eq!(parse(named).unwrap().concerned().len(), 2);
         let older = r#"{"event_key":"contactGroup.applied","object_keys":[{"tagId":5,"applied":[1,2,3]}]}"#;
         assert_eq!(parse(older).unwrap().concerned().len(), 3);
+        assert!(!parse(older).unwrap().is_about_unnamed_contacts());
+        for unnamed in [
+            r#"{"event_key":"contactGroup.applied","object_keys":[{"id":5}]}"#,
+            r#"{"event_key":"contactGroup.removed","object_keys":[{"id":5,"contact_details":[]}]}"#,
+        ] {
+            let delivery = parse(unnamed).unwrap();
+            assert!(delivery.is_about_unnamed_contacts() && delivery.concerned().is_empty());
+        }
+        assert!(
+            !parse(r#"{"event_key":"contactGroup.edit","object_keys":[5]}"#)
+                .unwrap()
+                .is_about_unnamed_contacts()
+        );
         assert!(
             parse(r#"{"event_key":"task.add","object_keys":[{"id":5}]}"#).unwrap().concerned().is_empty()
         );

@@ -16,6 +16,8 @@ pub struct AccountSettings {
     pub delete_in_keap: bool,
     /// Minutes between incremental syncs.
     pub incremental_interval_minutes: u32,
+    /// Minutes between two looks at whether Keap still delivers hooks.
+    pub hook_watch_interval_minutes: u32,
     /// How much a run, or what waits for Keap, may destroy before somebody approves it.
     pub blast_guard: BlastGuard,
 }
@@ -58,6 +60,9 @@ pub enum InvalidSettings {
     /// An interval out of range.
     #[error("incremental_interval_minutes is 1 to {INTERVAL_MINUTES_MAX}")]
     Interval,
+    /// A watch interval out of range.
+    #[error("hook_watch_interval_minutes is 1 to {HOOK_WATCH_MINUTES_MAX}")]
+    HookWatchInterval,
     /// A share of more than everything.
     #[error("blast_guard.percent_max is 0 to 100")]
     Percent,
@@ -65,6 +70,9 @@ pub enum InvalidSettings {
 
 /// Longest interval between incremental syncs, in minutes: a week.
 pub const INTERVAL_MINUTES_MAX: u32 = 10_080;
+
+/// Longest interval between two looks at the hooks, in minutes: a day. What Keap stops delivering is missed until the next look.
+pub const HOOK_WATCH_MINUTES_MAX: u32 = 1_440;
 
 impl AccountSettings {
     /// These settings with those of `change`, a JSON object, in place of their own; what it leaves out stays, within objects too. An
@@ -82,6 +90,9 @@ impl AccountSettings {
         }
         if !(1..=INTERVAL_MINUTES_MAX).contains(&changed.incremental_interval_minutes) {
             return Err(InvalidSettings::Interval);
+        }
+        if !(1..=HOOK_WATCH_MINUTES_MAX).contains(&changed.hook_watch_interval_minutes) {
+            return Err(InvalidSettings::HookWatchInterval);
         }
         if changed.blast_guard.percent_max > 100 {
             return Err(InvalidSettings::Percent);
@@ -116,6 +127,7 @@ impl Default for AccountSettings {
             policies: Policies::default(),
             delete_in_keap: false,
             incremental_interval_minutes: 30,
+            hook_watch_interval_minutes: 60,
             blast_guard: BlastGuard::default(),
         }
     }
@@ -158,6 +170,7 @@ mod tests {
             (r#"{"policies":{"overrides":{"contact.emial":"manual"}}}"#, "contact.emial"),
             (r#"{"policies":{"overrides":{"person":"manual"}}}"#, "person"),
             (r#"{"incremental_interval_minutes":0}"#, "1 to 10080"),
+            (r#"{"hook_watch_interval_minutes":1441}"#, "1 to 1440"),
             (r#"{"blast_guard":{"percent_max":101}}"#, "0 to 100"),
             (r#"{"blast_guard":{"records":5}}"#, "records"),
         ] {

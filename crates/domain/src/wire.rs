@@ -66,6 +66,9 @@ pub struct StartRunsResponse {
     pub run_id: String,
     /// Each run, a UUID; the one already under way where there is one of the same kind.
     pub run_ids: Vec<String>,
+    /// What it waits for, when it does not begin by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 /// What a worker needs to call Keap for an account, for a bounded while.

@@ -9,6 +9,7 @@
 
 use keapsync_domain::backoff::{DELAY_MAX_MS, delay_ms};
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::ATTEMPTS_MAX;
 use keapsync_domain::timestamp::Timestamp;
 
@@ -66,6 +67,12 @@ pub fn failed(event: &ClaimedEvent, failure: &Failure, now: Timestamp, entropy: 
     Failed::Retry { attempts, failures, next_attempt_at: now.plus_ms(wait_ms) }
 }
 
+/// The order in which kinds of records take turns, when `first` begins. Each pass another one begins: where calls are few, it is
+/// otherwise always the last that gets none.
+pub fn turns(first: usize) -> impl Iterator<Item = EntityType> {
+    EntityType::ALL.into_iter().cycle().skip(first % EntityType::ALL.len()).take(EntityType::ALL.len())
+}
+
 /// FNV-1a: spreads ids, nothing more.
 fn hash_of(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
@@ -121,6 +128,16 @@ mod tests {
         match failed(&event(0, 0), &failure, Timestamp(1_000), 0) {
             Failed::Retry { next_attempt_at, .. } => assert_eq!(next_attempt_at, Timestamp(91_000)),
             Failed::Dead { .. } => panic!("given up"),
+        }
+    }
+
+    #[test]
+    fn every_kind_begins_in_its_turn_and_none_is_left_out() {
+        for first in 0..12 {
+            let order: Vec<EntityType> = turns(first).collect();
+            assert_eq!(order[0], EntityType::ALL[first % EntityType::ALL.len()]);
+            assert!(EntityType::ALL.iter().all(|entity| order.contains(entity)));
+            assert_eq!(order.len(), EntityType::ALL.len());
         }
     }
 

@@ -5,12 +5,15 @@
 
 #![expect(async_fn_in_trait, reason = "the workers run on one thread: no future here needs to be Send")]
 
+pub mod catch_up;
+pub mod dead_letters;
 pub mod event_queue;
 #[cfg(test)]
 mod fakes;
 pub mod feed;
 pub mod foresight;
 pub mod guard;
+pub mod hook_life;
 pub mod inbound;
 pub mod outbox;
 pub mod paced;
@@ -22,6 +25,7 @@ pub mod simulation;
 pub mod token;
 pub mod undo;
 pub mod unit;
+pub mod watchdog;
 pub mod watched;
 pub mod world;
 

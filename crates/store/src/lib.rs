@@ -33,7 +33,7 @@ mod subscriptions;
 mod tags;
 
 pub use conflicts::{ConflictRow, Resolution};
-pub use dead_letters::{FailedItem, ReplayedItem};
+pub use dead_letters::{Discarded, FailedGroup, FailedItem, ReplayedItem};
 pub use maintain::UpkeepReport;
 pub use paired::PairedStore;
 pub use runs::RunRow;

@@ -237,11 +237,24 @@ async fn queue_statements(engine: &Client) {
         .await
         .expect("failed items are read");
     let some: Vec<String> = failed.iter().take(10).map(|item| item.id.clone()).collect();
-    let replayed = watched(engine, "replay by id", store.replay_failed(&account, Some(&some), None)).await;
-    assert_eq!(replayed.expect("items are queued again").len(), some.len());
     let replayed =
-        watched(engine, "replay by cause", store.replay_failed(&account, None, Some("unavailable"))).await;
+        watched(engine, "replay by id", store.replay_failed(&account, Some(&some), None, None)).await;
+    assert_eq!(replayed.expect("items are queued again").len(), some.len());
+    let replayed = watched(
+        engine,
+        "replay by cause",
+        store.replay_failed(&account, None, Some("unavailable"), Some(false)),
+    )
+    .await;
     assert!(!replayed.expect("items are queued again").is_empty());
+    let groups = watched(engine, "groups of failed items", store.failed_groups(&account)).await;
+    assert!(!groups.expect("groups are read").is_empty());
+    let left = store.failed_items(&account, 10).await.expect("failed items are read");
+    let left: Vec<String> = left.into_iter().map(|item| item.id).collect();
+    let discarded =
+        watched(engine, "discard by id", store.discard_failed(&account, Some(&left), None, None)).await;
+    let discarded = discarded.expect("items are discarded");
+    assert_eq!(discarded.discarded + discarded.edits_kept, left.len());
 }
 
 /// Sends what the comparison of both sides, dry runs, the blast guard and undo send.

@@ -26,9 +26,16 @@ pub trait Incoming {
     /// A header's value.
     fn header(&self, name: &str) -> Option<String>;
 
+    /// Takes a share of the memory that bodies may take at once, for as long as the request lives. False when there is none now.
+    /// Who has proven itself is given more.
+    fn admit(&mut self, is_proven: bool) -> bool;
+
     /// The body, up to the limit of deliveries. Asked for at most once.
     async fn body(&mut self) -> Result<Vec<u8>, BodyError>;
 }
+
+/// When to send again what came while too many bodies were being read, in milliseconds.
+const BUSY_RETRY_MS: i64 = 1_000;
 
 /// Where deliveries are kept.
 pub trait Inbox {
@@ -57,6 +64,9 @@ pub async fn by_token<R: Incoming, I: Inbox>(
     if let Some(secret) = request.header(HANDSHAKE_HEADER) {
         return handshake(config, &account, &secret);
     }
+    if !request.admit(true) {
+        return busy(config);
+    }
     match request.body().await {
         Ok(body) => accept(config, &account, &body, inbox, now).await,
         Err(error) => unread(config, &error),
@@ -80,6 +90,9 @@ pub async fn signed<R: Incoming, I: Inbox>(
         Ok(account) => account,
         Err(message) => return refused(config, "account", Answer::bad_request(&message)),
     };
+    if !request.admit(false) {
+        return busy(config);
+    }
     let body = match request.body().await {
         Ok(body) => body,
         Err(error) => return unread(config, &error),
@@ -144,6 +157,13 @@ fn unread(config: &WebhookConfig, error: &BodyError) -> Answer {
         BodyError::Unreadable => Answer::bad_request(&error.to_string()),
     };
     refused(config, "body", answer)
+}
+
+/// Too many bodies are being read: nothing is lost, because Keap sends again what is not answered with 200.
+fn busy(config: &WebhookConfig) -> Answer {
+    config.common.log.warn("hook_not_admitted").emit();
+    Answer::error(503, "busy", "too many deliveries come at once: send it again")
+        .with_retry_after_ms(BUSY_RETRY_MS)
 }
 
 fn unauthorized(message: &str) -> Answer {

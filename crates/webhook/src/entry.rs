@@ -1,6 +1,7 @@
 //! The runtime's side: events in, answers out.
 
 use crate::delivery::{self, Inbox, Incoming};
+use crate::intake::{Intake, Share};
 use crate::route::Route;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
@@ -59,12 +60,18 @@ async fn answer(request: &mut Request, env: &Env, config: Result<Rc<WebhookConfi
     match route {
         Route::ByToken { account, token } => {
             let inbox = CoordinatorClient::new(env, &config.common.internal_token);
-            delivery::by_token(&config, (account, token), &mut Received(request), &Coordinator(inbox), now)
-                .await
+            delivery::by_token(
+                &config,
+                (account, token),
+                &mut Received::of(request, now),
+                &Coordinator(inbox),
+                now,
+            )
+            .await
         }
         Route::Signed => {
             let inbox = CoordinatorClient::new(env, &config.common.internal_token);
-            delivery::signed(&config, &mut Received(request), &Coordinator(inbox), now).await
+            delivery::signed(&config, &mut Received::of(request, now), &Coordinator(inbox), now).await
         }
         Route::Health => health(request, env, &config, now).await,
         Route::OtherMethod(allowed) => Answer::method_not_allowed(allowed),
@@ -85,15 +92,36 @@ async fn health(request: &Request, env: &Env, config: &WebhookConfig, now: Times
     health_answer(now, &services, &[])
 }
 
-struct Received<'a>(&'a mut Request);
+thread_local! {
+    /// What this isolate holds of bodies.
+    static INTAKE: Rc<Intake> = Rc::default();
+}
+
+struct Received<'a> {
+    request: &'a mut Request,
+    now: Timestamp,
+    share: Option<Share>,
+}
+
+impl<'a> Received<'a> {
+    fn of(request: &'a mut Request, now: Timestamp) -> Self {
+        Self { request, now, share: None }
+    }
+}
 
 impl Incoming for Received<'_> {
     fn header(&self, name: &str) -> Option<String> {
-        self.0.headers().get(name).ok().flatten()
+        self.request.headers().get(name).ok().flatten()
+    }
+
+    fn admit(&mut self, is_proven: bool) -> bool {
+        let declared = self.header("content-length").and_then(|length| length.parse().ok());
+        self.share = INTAKE.with(|intake| intake.admit(declared, is_proven, self.now));
+        self.share.is_some()
     }
 
     async fn body(&mut self) -> Result<Vec<u8>, BodyError> {
-        read_body(self.0, WEBHOOK_BODY_BYTES_MAX).await
+        read_body(self.request, WEBHOOK_BODY_BYTES_MAX).await
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod delivery;
 mod entry;
+mod intake;
 mod route;

@@ -4,11 +4,12 @@
 //! are isolated: each has its own wait and its own last error.
 
 use super::parts::{Part, Parts, wait_ms};
+use super::setup::Step;
 use super::signal::Signal;
 use super::{Account, ObjectState, time_now};
 use crate::database::Database;
 use crate::storage::values;
-use futures_util::future::{join3, select};
+use futures_util::future::{join, join3, select};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::timestamp::Timestamp;
@@ -91,26 +92,31 @@ impl Account<'_> {
         if !self.is_connected() {
             return Ok(());
         }
-        if self.is_due(Part::Setup)? && !self.setup()?.open.is_empty() {
+        self.note_pulse()?;
+        if self.is_due(Part::Setup)? && self.has_setup_open()? {
             let outcome = self.run_setup(database).await;
             self.note(Part::Setup, &outcome)?;
         }
+        let busy = Cell::new(0);
+        let (events, work) = (&self.object.events_arrived, &self.object.work_arrived);
+        // Boxed: it is seldom at work, and would make the future of every alarm larger.
+        let hooks = self.keep_at(work, &busy, deadline, async || Box::pin(self.hooks_part()).await);
         if self.can_write_rows()? {
-            let busy = Cell::new(0);
-            let (events, work) = (&self.object.events_arrived, &self.object.work_arrived);
-            let (events, outbox, runs) = join3(
+            let live = join3(
                 self.keep_at(events, &busy, deadline, async || self.events_part(database, deadline).await),
                 self.keep_at(work, &busy, deadline, async || self.outbox_part(database, deadline).await),
                 self.keep_at(work, &busy, deadline, async || self.runs_part().await),
-            )
-            .await;
-            events.and(outbox).and(runs)?;
+            );
+            let (hooks, (events, outbox, runs)) = join(hooks, live).await;
+            hooks.and(events).and(outbox).and(runs)?;
             if self.is_due(Part::Mirror)? {
                 let outcome = self.mirror_runs(database).await;
                 self.note(Part::Mirror, &outcome)?;
             }
+        } else {
+            hooks.await?;
         }
-        Ok(())
+        self.write_tally()
     }
 
     /// Repeats a part until it finds nothing to do while no other is at work: what arrives meanwhile would otherwise wait
@@ -145,15 +151,29 @@ impl Account<'_> {
         }
     }
 
+    /// Looks at the subscriptions to hooks. Says whether it did.
+    async fn hooks_part(&self) -> Result<bool, Failure> {
+        if !self.is_due(Part::Hooks)? || self.next_hooks_at()? > time_now() {
+            return Ok(false);
+        }
+        let outcome = self.look_at_hooks().await;
+        self.note(Part::Hooks, &outcome)?;
+        Ok(outcome.is_ok())
+    }
+
     /// Drains events. Says whether there were any.
     async fn events_part(&self, database: &Database, deadline: Timestamp) -> Result<bool, Failure> {
         let now = time_now();
-        if !self.is_due(Part::Events)? || self.sql().next_event_at()?.is_none_or(|due_at| due_at > now) {
+        if self.is_paused()?
+            || !self.is_due(Part::Events)?
+            || self.sql().next_event_at()?.is_none_or(|due_at| due_at > now)
+        {
             return Ok(false);
         }
         let outcome = self.drain_events(database, deadline).await;
         let settled = *outcome.as_ref().unwrap_or(&0);
         if settled > 0 {
+            self.object.events_moved_at.set(Some(time_now()));
             let line = self.log().info("events_drained").account(self.id).count("settled", settled as u64);
             line.duration_ms(time_now().since_ms(now)).emit();
         }
@@ -182,7 +202,10 @@ impl Account<'_> {
 
     /// Starts and orders what is due. Says whether there was anything.
     async fn runs_part(&self) -> Result<bool, Failure> {
-        if !self.is_due(Part::Runs)? || self.next_run_at()?.is_none_or(|at| at > time_now()) {
+        if self.is_paused()?
+            || !self.is_due(Part::Runs)?
+            || self.next_run_at()?.is_none_or(|at| at > time_now())
+        {
             return Ok(false);
         }
         let outcome = self.order_units().await;
@@ -201,11 +224,14 @@ impl Account<'_> {
         if !self.is_connected() {
             return Ok(token);
         }
-        let setup = after_wait(Part::Setup, (!self.setup()?.open.is_empty()).then_some(now));
-        let mut due = vec![token, setup];
+        let setup = after_wait(Part::Setup, self.has_setup_open()?.then_some(now));
+        let hooks = after_wait(Part::Hooks, Some(self.next_hooks_at()?));
+        let mut due = vec![token, setup, hooks, self.object.tally.due_at()];
         if self.can_write_rows()? {
-            due.push(after_wait(Part::Events, self.sql().next_event_at()?));
-            due.push(after_wait(Part::Runs, self.next_run_at()?));
+            if !self.is_paused()? {
+                due.push(after_wait(Part::Events, self.sql().next_event_at()?));
+                due.push(after_wait(Part::Runs, self.next_run_at()?));
+            }
             due.push(after_wait(Part::Mirror, (!self.sql().unmirrored_runs(1)?.is_empty()).then_some(now)));
         }
         if self.can_carry()? {
@@ -220,13 +246,18 @@ impl Account<'_> {
     }
 
     /// Whether there is a credential. One that cannot be decrypted is none; status says why.
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.load_token().is_ok_and(|token| token.state == ConnectionState::Connected)
+    }
+
+    /// Whether something has to be done once that can be done now.
+    fn has_setup_open(&self) -> Result<bool, Failure> {
+        Ok(!self.steps_to_do()?.is_empty())
     }
 
     /// Whether rows can be written: they refer to the account's row.
     fn can_write_rows(&self) -> Result<bool, Failure> {
-        Ok(!self.setup()?.open.contains(&super::setup::Step::AccountRow))
+        Ok(!self.setup()?.open.contains(&Step::AccountRow))
     }
 
     /// Whether edits can be carried to Keap: creates rest on the link fields.

@@ -1,6 +1,6 @@
 //! What the object is asked, and who of its methods answers.
 
-use super::{Account, time_now};
+use super::Account;
 use crate::database::Database;
 use crate::route::AccountCall;
 use keapsync_domain::failure::Failure;
@@ -43,6 +43,10 @@ impl Account<'_> {
             AccountCall::ChangeSettings => self.change_settings(body).await,
             AccountCall::DeadLetters => self.list_dead_letters().await,
             AccountCall::Replay => self.replay(body).await,
+            AccountCall::Discard => self.discard(body).await,
+            AccountCall::Pause => self.pause(body),
+            AccountCall::Resume => self.resume().await,
+            AccountCall::CheckHooks => self.check_hooks().await,
             AccountCall::Runs => self.list_runs(),
             AccountCall::StartRuns => self.start_runs(body).await,
             AccountCall::Run(id) => self.show_run(&id),
@@ -56,12 +60,5 @@ impl Account<'_> {
             // The worker asks for the feed under other names, by which it says who may have it.
             AccountCall::Live => Ok(Answer::not_found("there is nothing at this path")),
         }
-    }
-
-    /// Looks for work at once.
-    async fn wake(&self) -> Result<Answer, Failure> {
-        self.wake_outbox();
-        self.object.arm(time_now()).await;
-        Ok(Answer::json(202, &serde_json::json!({"awake": true})))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::credential::Live;
 use super::setup::{Setup, Step, connection_word};
+use super::times::shown;
 use super::wire::{
     CompleteRequest, InitiateResponse, OpenRequest, OpenResponse, ServiceKeyRequest, TokenAnswer,
 };
@@ -112,6 +113,7 @@ impl Account<'_> {
         self.save_token(token)?;
         self.sql().put(values::ACCOUNT, &self.id)?;
         self.sql().put(values::SETUP, &Setup::all())?;
+        self.look_at_hooks_soon()?;
         self.retry_all_parts()?;
         self.retry_runs()?;
         self.wake_outbox();
@@ -120,17 +122,24 @@ impl Account<'_> {
         Ok(())
     }
 
-    /// Forgets the credential. Events and edits are kept; they wait.
+    /// Ends the hooks and forgets the credential. Events and edits are kept; they wait.
     pub(super) async fn revoke(&self) -> Result<Answer, Failure> {
         if !self.is_known()? {
             return Err(self.unknown());
         }
+        // While the credential still serves for it.
+        let hooks = self.unsubscribe().await;
         let next = self.load_token().unwrap_or_default().revoked();
         self.save_token(&next)?;
+        self.sql().put(values::HOOK_BOOK, &self.hook_book()?.given_up(time_now()))?;
         self.reopen(&[Step::Registry, Step::AccountRow])?;
         self.log().info("account_revoked").account(self.id).emit();
         self.object.arm(time_now()).await;
-        Ok(Answer::json(200, &self.token_status()))
+        let mut answer = self.token_status();
+        if let Some(answer) = answer.as_object_mut() {
+            answer.insert("hooks".to_owned(), shown(&hooks));
+        }
+        Ok(Answer::json(200, &answer))
     }
 
     /// Refreshes because somebody asks.

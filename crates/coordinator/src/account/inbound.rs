@@ -4,6 +4,7 @@ use super::credential::Live;
 use super::lease::{LeasedTransport, Want};
 use super::{Account, time_now};
 use crate::database::Database;
+use crate::storage::values;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::feed::{ChangedRecord, FeedEvent};
 use keapsync_domain::hook::Delivery;
@@ -13,7 +14,7 @@ use keapsync_domain::run::Direction;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{EventsRequest, EventsResponse, LinkFields};
-use keapsync_engine::event_queue::{ClaimedEvent, Failed, failed};
+use keapsync_engine::event_queue::{ClaimedEvent, Failed, failed, turns};
 use keapsync_engine::inbound::{Refetched, refetch};
 use keapsync_engine::quota::Priority;
 use keapsync_engine::watched::{Watched, dead_letter};
@@ -52,10 +53,25 @@ impl Account<'_> {
         let concerned = delivery.concerned();
         let waiting = self.open_events()?;
         if waiting.saturating_add(count(concerned.len())) > EVENT_QUEUE_MAX {
+            self.object.tally.refused(&delivery.event_key);
             let message = "the account's queue of events is full: see what its status says holds it up";
             return Ok(Answer::error(503, "queue_full", message).with_retry_after_ms(QUEUE_FULL_RETRY_MS));
         }
+        self.object.tally.stored(&delivery.event_key, count(delivery.object_ids.len()), now);
         let mut response = EventsResponse { queued: 0, coalesced: 0, not_synced: 0 };
+        if delivery.is_about_unnamed_contacts() {
+            // Their tags are found by reading all contacts; the event is stored as that debt.
+            let before = self.catch_up()?;
+            let mut owed = before.clone();
+            owed.owe_tags(&self.full_reads()?, now);
+            if owed != before {
+                self.sql().put(values::CATCH_UP, &owed)?;
+            }
+            response.queued = 1;
+            self.tell(received(&delivery, true));
+            self.object.arm(now).await;
+            return Ok(Answer::json(200, &response));
+        }
         if concerned.is_empty() {
             response.not_synced = delivery.object_ids.len() as u64;
             self.sql().count_not_synced(&delivery.event_key, count(delivery.object_ids.len()), now)?;
@@ -97,9 +113,11 @@ impl Account<'_> {
             let mut settled = 0;
             loop {
                 let mut has_claimed = false;
+                let first = self.object.first_turn.get();
+                self.object.first_turn.set(first.wrapping_add(1));
                 // In turn, so that many events of one entity do not hold up those of another.
-                for entity in EntityType::ALL {
-                    if paced.calls_left() < CALLS_LEFT_MIN || time_now() >= deadline {
+                for entity in turns(first) {
+                    if paced.calls_left() < CALLS_LEFT_MIN || time_now() >= deadline || self.is_paused()? {
                         return Ok(settled);
                     }
                     let claimed = self.sql().claim_events(entity, EVENT_CLAIM_MAX, time_now())?;
@@ -207,9 +225,13 @@ impl Drain<'_> {
             .filter_map(|event| Some((event, failures.get(&event.keap_id)?)))
             .map(|(event, failure)| (event, failed(event, failure, now, entropy), failure))
             .collect();
-        self.account.sql().settle_events(entity, &done)?;
-        self.account.sql().fail_events(entity, &not_done)?;
-        self.account.object.open_events.set(None);
+        let ended = self.account.sql().settle_events(entity, &done)?;
+        let dead = self.account.sql().fail_events(entity, &not_done)?;
+        let open = &self.account.object.open_events;
+        open.set(open.get().map(|open| open.saturating_sub(count(ended + dead.len()))));
+        for event_key in &dead {
+            self.account.object.tally.given_up(event_key);
+        }
         if failures.values().any(|failure| failure.class == FailureClass::Unauthorized) {
             self.account.note_rejection(self.credential.generation)?;
         }

@@ -12,16 +12,21 @@ mod calls;
 pub mod connect;
 mod credential;
 mod dead_letters;
+mod hooks;
 mod inbound;
 mod lease;
 mod live;
 mod outbox;
 mod parts;
+mod pause;
+mod pulse;
 mod setup;
 mod signal;
 mod status;
+mod tally;
 pub mod times;
 mod units;
+mod watchdog;
 pub mod wire;
 
 use crate::storage::{Sql, values};
@@ -39,6 +44,7 @@ use live::Feed;
 use signal::Signal;
 use std::cell::Cell;
 use std::rc::Rc;
+use tally::Tally;
 use worker::{Env, Method, Request, State, Storage};
 
 /// The address under which an account's object is asked for `resource`. Objects do not know what they were found by, so the
@@ -70,6 +76,8 @@ pub struct ObjectState {
     config: Result<Rc<CoordinatorConfig>, ConfigError>,
     /// Held while a refresh is under way.
     refresh_lock: Mutex<()>,
+    /// Held while the hooks are looked at, or ended.
+    hooks_lock: Mutex<()>,
     /// Requests for a refresh that are under way.
     refresh_requests: Cell<u32>,
     /// When the alarm is set to, as far as this instance knows.
@@ -88,6 +96,16 @@ pub struct ObjectState {
     outbox: Cell<OutboxSeen>,
     /// Those who watch.
     feed: Rc<Feed>,
+    /// Deliveries that are not counted in storage yet.
+    tally: Tally,
+    /// Which kind of record begins when events are next drained.
+    first_turn: Cell<usize>,
+    /// When events were last settled.
+    events_moved_at: Cell<Option<Timestamp>>,
+    /// When a unit of a run was last ordered or reported.
+    runs_moved_at: Cell<Option<Timestamp>>,
+    /// When the watchdog last looked.
+    watched_at: Cell<Option<Timestamp>>,
 }
 
 /// The outbox as it was last seen, and when to look again.
@@ -99,6 +117,8 @@ struct OutboxSeen {
     next_at: Option<Timestamp>,
     /// Since when nothing was found.
     idle_since: Option<Timestamp>,
+    /// When something was last carried over.
+    moved_at: Option<Timestamp>,
 }
 
 /// The object together with the account it is for.
@@ -125,6 +145,7 @@ impl ObjectState {
             env,
             config,
             refresh_lock: Mutex::new(()),
+            hooks_lock: Mutex::new(()),
             refresh_requests: Cell::new(0),
             armed_at: Cell::new(None),
             events_arrived: Signal::default(),
@@ -134,6 +155,11 @@ impl ObjectState {
             open_events: Cell::new(None),
             outbox: Cell::new(OutboxSeen::default()),
             feed,
+            tally: Tally::default(),
+            first_turn: Cell::new(0),
+            events_moved_at: Cell::new(None),
+            runs_moved_at: Cell::new(None),
+            watched_at: Cell::new(None),
         }
     }
 
@@ -179,6 +205,14 @@ impl ObjectState {
             self.armed_at.get().is_some_and(|armed| armed <= at && now.since_ms(armed) < ALARM_LATE_MS);
         if !is_armed {
             self.set_alarm(at, now).await;
+        }
+    }
+
+    /// Forgets what is believed of an alarm that should long have run, so that it is set anew. One that is at work is left alone.
+    fn forget_alarm(&self, now: Timestamp) {
+        if !self.is_alarm_running(now) {
+            self.running_since.set(None);
+            self.armed_at.set(None);
         }
     }
 

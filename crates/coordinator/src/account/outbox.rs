@@ -57,6 +57,11 @@ impl Account<'_> {
     ) -> Result<usize, Failure> {
         let client = database.client().await?;
         let store = Store::new(&client);
+        if self.is_paused()? {
+            // What is captured meanwhile is shown.
+            self.outbox_seen(store.depth(self.id).await?, false, 0);
+            return Ok(0);
+        }
         let settings = self.settings()?;
         if let Err(failure) = self.queue_what_is_owed(&store, &settings).await {
             // What is queued already does not wait for it.
@@ -65,7 +70,7 @@ impl Account<'_> {
         let depth = store.depth(self.id).await?;
         let is_due = |depth: &OutboxDepth, now| depth.next_due_at.is_some_and(|due_at| due_at <= now);
         if !is_due(&depth, time_now()) {
-            self.outbox_seen(depth, false);
+            self.outbox_seen(depth, false, 0);
             return Ok(0);
         }
         let credential = self.credential().await?;
@@ -106,7 +111,11 @@ impl Account<'_> {
                     if let Some(failure) = report.outage {
                         return Err(failure);
                     }
-                    if !report.more || paced.calls_left() < CALLS_LEFT_MIN || time_now() >= deadline {
+                    if !report.more
+                        || self.is_paused()?
+                        || paced.calls_left() < CALLS_LEFT_MIN
+                        || time_now() >= deadline
+                    {
                         return Ok(completed);
                     }
                 }
@@ -118,7 +127,7 @@ impl Account<'_> {
             // What is due waits for a person: looking again at once would find the same.
             depth.next_due_at = None;
         }
-        self.outbox_seen(depth, !is_held.get());
+        self.outbox_seen(depth, !is_held.get(), completed);
         Ok(completed)
     }
 
@@ -167,12 +176,12 @@ impl Account<'_> {
         Ok(classes.into_iter().map(|class| class.held).collect())
     }
 
-    fn outbox_seen(&self, depth: OutboxDepth, was_active: bool) {
+    fn outbox_seen(&self, depth: OutboxDepth, was_active: bool, carried: usize) {
         let now = time_now();
         let before = self.object.outbox.get();
         let idle_since = if was_active { now } else { before.idle_since.unwrap_or(now) };
         let pause_ms = pause_ms(now.since_ms(idle_since), self.config.outbox_poll_interval_max_ms);
-        let next_at = match depth.next_due_at {
+        let next_at = match depth.next_due_at.filter(|_| !self.is_paused().unwrap_or(false)) {
             Some(due_at) => now.plus_ms(pause_ms).min(due_at.max(now)),
             None => now.plus_ms(pause_ms),
         };
@@ -181,6 +190,7 @@ impl Account<'_> {
             looked_at: Some(now),
             next_at: Some(next_at),
             idle_since: Some(idle_since),
+            moved_at: if carried > 0 { Some(now) } else { before.moved_at },
         });
     }
 

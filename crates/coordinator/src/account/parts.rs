@@ -18,6 +18,8 @@ pub enum Part {
     Token,
     /// Does what has to be done once after connecting.
     Setup,
+    /// Looks at the subscriptions to hooks.
+    Hooks,
     /// Drains hook events.
     Events,
     /// Drains the outbox.
@@ -35,6 +37,7 @@ impl Part {
         match self {
             Self::Token => "token",
             Self::Setup => "setup",
+            Self::Hooks => "hooks",
             Self::Events => "events",
             Self::Outbox => "outbox",
             Self::Runs => "runs",

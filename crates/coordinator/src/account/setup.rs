@@ -11,41 +11,18 @@ use crate::storage::values;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::secret::Secret;
-use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::LinkFields;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::token::ConnectionState;
 use keapsync_keap::caller::Caller;
-use keapsync_keap::hooks::{HooksApi, RestHook};
+use keapsync_keap::hooks::HooksApi;
 use keapsync_keap::records::{Links, RecordsApi};
 use keapsync_keap::transport::Transport;
-use keapsync_platform::hook_auth::hook_path;
 use keapsync_platform::kv::Cache;
 use keapsync_store::Store;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
-
-/// Events that are subscribed to.
-pub const EVENT_KEYS: [&str; 14] = [
-    "contact.add",
-    "contact.edit",
-    "contact.delete",
-    "contactGroup.add",
-    "contactGroup.edit",
-    "contactGroup.delete",
-    "contactGroup.applied",
-    "contactGroup.removed",
-    "order.add",
-    "order.edit",
-    "order.delete",
-    "subscription.add",
-    "subscription.edit",
-    "subscription.delete",
-];
-
-/// State of a subscription that delivers.
-const VERIFIED: &str = "Verified";
 
 /// How long the cached account list in KV lives, in seconds.
 const CACHE_TTL_SECONDS: u64 = 3_600;
@@ -61,7 +38,7 @@ pub enum Step {
     /// Find or make the custom fields in Keap that carry row ids: creates in Keap rest on them.
     #[serde(alias = "link_field")]
     LinkFields,
-    /// Subscribe to hooks.
+    /// Have the hooks verified by Keap: see `account::hooks`.
     Hooks,
 }
 
@@ -80,17 +57,6 @@ impl Setup {
     }
 }
 
-/// A subscription, as status shows it: without its address, which is a credential.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct HookSeen {
-    /// What it is for.
-    pub event_key: String,
-    /// `Unverified`, `Verified` or `Inactive`.
-    pub status: String,
-    /// When Keap said so.
-    pub seen_at: Timestamp,
-}
-
 impl Account<'_> {
     /// What is still to be done.
     pub(super) fn setup(&self) -> Result<Setup, Failure> {
@@ -104,28 +70,40 @@ impl Account<'_> {
         self.sql().put(values::SETUP, &setup)
     }
 
+    /// The open steps that are done here: the hooks are a part of their own, and a paused account writes nothing to Keap.
+    pub(super) fn steps_to_do(&self) -> Result<Vec<Step>, Failure> {
+        let is_paused = self.is_paused()?;
+        let waits = |step: &Step| *step == Step::Hooks || (is_paused && *step == Step::LinkFields);
+        Ok(self.setup()?.open.into_iter().filter(|step| !waits(step)).collect())
+    }
+
     /// Does what is open. Each step stands alone; the first failure is reported after all were tried.
     pub(super) async fn run_setup(&self, database: &Database) -> Result<(), Failure> {
-        let open = self.setup()?.open;
         let mut outcome = Ok(());
-        for step in open {
+        for step in self.steps_to_do()? {
             let done = match step {
                 Step::Registry => self.tell_registry().await,
                 Step::AccountRow => self.mirror_account(database).await,
                 Step::LinkFields => self.ensure_link_fields().await,
-                Step::Hooks => self.ensure_hooks().await,
+                // Closed by the look that finds them verified.
+                Step::Hooks => continue,
             };
             match done {
-                Ok(()) => {
-                    let mut setup = self.setup()?;
-                    setup.open.remove(&step);
-                    self.sql().put(values::SETUP, &setup)?;
-                    self.log().info("setup_step_done").account(self.id).word("step", word(step)).emit();
-                }
+                Ok(()) => self.close(step)?,
                 Err(failure) => outcome = outcome.and(Err(failure)),
             }
         }
         outcome
+    }
+
+    /// Notes that a step is done.
+    pub(super) fn close(&self, step: Step) -> Result<(), Failure> {
+        let mut setup = self.setup()?;
+        if setup.open.remove(&step) {
+            self.sql().put(values::SETUP, &setup)?;
+            self.log().info("setup_step_done").account(self.id).word("step", word(step)).emit();
+        }
+        Ok(())
     }
 
     async fn tell_registry(&self) -> Result<(), Failure> {
@@ -188,56 +166,6 @@ impl Account<'_> {
         RecordsApi::new(Caller { transport, base_url, access_token: &credential.token }, Links::of(links))
     }
 
-    async fn ensure_hooks(&self) -> Result<(), Failure> {
-        let credential = self.credential().await?;
-        let path = hook_path(&self.config.webhook_secret, self.id);
-        let url = format!("{}{path}", self.config.webhook_public_url);
-        let outcome = self
-            .leased(&credential, person(40), async |paced| {
-                let api = HooksApi {
-                    transport: paced,
-                    base_url: &self.config.keap_api_base_url,
-                    access_token: &credential.token,
-                };
-                let known = api.list().await?;
-                for event_key in EVENT_KEYS {
-                    match known.iter().find(|hook| hook.event_key == event_key && hook.hook_url == url) {
-                        None => drop(api.create(event_key, &url).await?),
-                        Some(hook) if hook.status != VERIFIED => drop(api.verify(&hook.key).await?),
-                        Some(_) => {}
-                    }
-                }
-                // What an earlier address or secret of ours left behind would be delivered to nobody.
-                let ours = format!("{}/webhook/{}/", self.config.webhook_public_url, self.id);
-                for stale in
-                    known.iter().filter(|hook| hook.hook_url.starts_with(&ours) && hook.hook_url != url)
-                {
-                    api.delete(&stale.key).await?;
-                }
-                api.list().await
-            })
-            .await?;
-        let hooks = self.heed(&credential, outcome)?;
-        let now = time_now();
-        let seen: Vec<HookSeen> =
-            hooks.into_iter().filter(|hook| hook.hook_url == url).map(|hook| seen_of(hook, now)).collect();
-        let delivering: BTreeSet<&str> =
-            seen.iter().filter(|hook| hook.status == VERIFIED).map(|hook| hook.event_key.as_str()).collect();
-        let missing: Vec<&str> = EVENT_KEYS.into_iter().filter(|key| !delivering.contains(key)).collect();
-        self.sql().put(values::HOOKS, &seen)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::new(
-            keapsync_domain::failure::FailureClass::Unavailable,
-            format!(
-                "Keap has not verified the hooks for {}: see that {} is reachable from the internet",
-                missing.join(", "),
-                self.config.webhook_public_url
-            ),
-        ))
-    }
-
     /// Passes an outcome on; a refusal of the token is noted, so that the next attempt has a fresh one.
     pub(super) fn heed<R>(&self, credential: &Live, outcome: Result<R, Failure>) -> Result<R, Failure> {
         if let Err(failure) = &outcome
@@ -261,10 +189,6 @@ impl Account<'_> {
 
 fn person(calls_max: u32) -> Want {
     Want { priority: Priority::Person, calls_max, calls_per_second_max: 5 }
-}
-
-fn seen_of(hook: RestHook, seen_at: Timestamp) -> HookSeen {
-    HookSeen { event_key: hook.event_key, status: hook.status, seen_at }
 }
 
 fn word(step: Step) -> &'static str {

@@ -1,6 +1,6 @@
 //! What the account's object says of itself. No secrets, no personal data.
 
-use super::setup::{HookSeen, Step, connection_word};
+use super::setup::{Step, connection_word};
 use super::times::shown;
 use super::{Account, time_now};
 use crate::storage::values;
@@ -28,7 +28,6 @@ impl Account<'_> {
             .into_iter()
             .map(|(entity, at)| (entity.as_str().to_owned(), at.to_rfc3339().into()))
             .collect();
-        let hooks = self.sql().get::<Vec<HookSeen>>(values::HOOKS)?.unwrap_or_default();
         let quota = match self.credential_at_hand() {
             Ok(credential) => self.quota(&credential).left().await.ok(),
             Err(_) => None,
@@ -51,7 +50,10 @@ impl Account<'_> {
                 "outbox": outbox,
                 "runs": runs,
                 "watermarks": watermarks,
-                "hooks": hooks,
+                "paused": self.pause_status()?,
+                "stalled": self.stalls()?,
+                "hooks": self.hooks_status()?,
+                "hook_watch": self.hook_watch_status()?,
                 "link_fields": self.link_fields()?,
                 "setup_open": self.setup()?.open,
                 "quota_left": quota,

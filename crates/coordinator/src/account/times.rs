@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Names of times that do not end in `_at`.
-const OTHER_NAMES: [&str; 5] = ["at", "leased_until", "not_before", "since", "watermark"];
+const OTHER_NAMES: [&str; 7] =
+    ["at", "gap_since", "leased_until", "not_before", "since", "until", "watermark"];
 
 /// The value as JSON, with its times in RFC 3339.
 #[must_use]

@@ -47,13 +47,23 @@ impl Account<'_> {
             ));
         };
         let now = time_now();
-        let started = self.begin_runs(&request, now)?;
+        let mut started = self.begin_runs(&request, now)?;
+        if let Some(pause) = self.pause_state()? {
+            started.waits = Some(format!(
+                "the account is paused since {}: the run begins when it is resumed",
+                pause.since.to_rfc3339()
+            ));
+        }
         self.wake_outbox();
         self.object.arm(now).await;
         Ok(Answer::json(202, &started))
     }
 
-    fn begin_runs(&self, request: &StartRunsRequest, now: Timestamp) -> Result<StartRunsResponse, Failure> {
+    pub(super) fn begin_runs(
+        &self,
+        request: &StartRunsRequest,
+        now: Timestamp,
+    ) -> Result<StartRunsResponse, Failure> {
         let watermarks = self.watermarks()?;
         let active = self.sql().active_runs()?;
         let batch_id = (request.entities.len() > 1).then(random_uuid).transpose()?;
@@ -82,7 +92,7 @@ impl Account<'_> {
                 }
             }
         }
-        Ok(StartRunsResponse { run_id: run_id.unwrap_or_default(), run_ids })
+        Ok(StartRunsResponse { run_id: run_id.unwrap_or_default(), run_ids, waits: None })
     }
 
     /// From when on each entity's changes are read; absent before its first complete reading.
@@ -176,11 +186,17 @@ impl Account<'_> {
             return Ok(Answer::json(200, &json!({"accepted": false})));
         };
         self.write_run(&next)?;
+        self.object.runs_moved_at.set(Some(now));
         if let Some(watermark) = next.watermark() {
             let mut watermarks = self.watermarks()?;
             let known = watermarks.entry(next.run.entity).or_insert(watermark);
             *known = watermark.max(*known);
             self.sql().put(values::WATERMARKS, &watermarks)?;
+            if next.run.kind == RunKind::Full {
+                let mut full = self.full_reads()?;
+                full.insert(next.run.entity, watermark);
+                self.sql().put(values::FULL_READS, &full)?;
+            }
         }
         self.log_run(&next, report.failure.as_ref());
         if let Ok(credential) = self.credential_at_hand() {
@@ -206,12 +222,13 @@ impl Account<'_> {
         let orders =
             active.iter().filter(|tracked| tracked.has_units()).filter_map(TrackedRun::next_order_at).min();
         let incremental = self.incremental_due_at(&active)?;
-        Ok([orders, incremental].into_iter().flatten().min())
+        Ok([orders, incremental, self.next_catch_up_at()?].into_iter().flatten().min())
     }
 
     /// Starts what is due and orders what can be ordered.
     pub(super) async fn order_units(&self) -> Result<(), Failure> {
         let now = time_now();
+        self.begin_catch_up(now)?;
         if self.incremental_due_at(&self.sql().active_runs()?)?.is_some_and(|due_at| due_at <= now) {
             let request = StartRunsRequest {
                 kind: RunKind::Incremental,
@@ -234,6 +251,9 @@ impl Account<'_> {
                 }
                 None => tracked,
             };
+            if self.is_paused()? {
+                return outcome;
+            }
             if tracked.has_units() && tracked.next_order_at().is_some_and(|at| at <= time_now()) {
                 outcome = outcome.and(self.order_unit(&tracked).await);
             }
@@ -293,6 +313,7 @@ impl Account<'_> {
         if !self.move_run(tracked, &ordered)? {
             return Ok(());
         }
+        self.object.runs_moved_at.set(Some(time_now()));
         let order = UnitOrder {
             account: self.id.clone(),
             run_id: ordered.run.id.clone(),

@@ -70,14 +70,16 @@ pub struct TokenAnswer {
     pub generation: u64,
 }
 
-/// Which dead letters to queue again.
+/// Which dead letters are meant.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ReplayRequest {
+pub struct LettersRequest {
     /// These.
     pub ids: Option<Vec<String>>,
     /// Those of one error class.
     pub cause: Option<String>,
+    /// Those of one group: `inbound:invalid`.
+    pub group: Option<String>,
     /// All.
     pub all: bool,
 }

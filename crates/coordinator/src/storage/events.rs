@@ -4,7 +4,7 @@
 //! sequence that was claimed (see `engine::event_queue`). There is no lease: the alarm is the only one who claims, and a
 //! claim that died is claimed again.
 
-use super::{Sql, to_json};
+use super::{Number, Sql, to_json};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::timestamp::Timestamp;
@@ -32,6 +32,28 @@ pub struct EventDepth {
     pub oldest_at: Option<Timestamp>,
 }
 
+/// Given-up events: all, those with ids of a list, or those of a cause (`unknown` where none was noted).
+const CHOSEN_DEAD: &str = "is_dead = 1
+    AND (?1 IS NULL OR entity || ':' || keap_id IN (SELECT value FROM json_each(?1)))
+    AND (?2 IS NULL OR coalesce(error_class, 'unknown') = ?2)";
+
+/// Given-up events of one cause.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DeadGroup {
+    /// Class of the failure.
+    pub error_class: Option<String>,
+    /// How many.
+    pub count: i64,
+    /// When the first arrived.
+    pub oldest_at: Timestamp,
+    /// When the last arrived.
+    pub newest_at: Timestamp,
+    /// The last one: `contact:12`.
+    pub id: String,
+    /// What went wrong with that.
+    pub error_message: Option<String>,
+}
+
 /// An event that was given up.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeadEvent {
@@ -57,6 +79,12 @@ struct ClaimedRow {
     sequence: i64,
     attempts: i32,
     failures: u32,
+}
+
+#[derive(Deserialize)]
+struct NotedRow {
+    event_key: String,
+    is_dead: i64,
 }
 
 #[derive(Deserialize)]
@@ -162,46 +190,56 @@ impl Sql {
         Ok(rows.into_iter().map(claimed).collect())
     }
 
-    /// Ends events that no newer arrival has touched since they were claimed.
-    pub fn settle_events(&self, entity: EntityType, done: &[&ClaimedEvent]) -> Result<(), Failure> {
+    /// Ends events that no newer arrival has touched since they were claimed. Says how many.
+    pub fn settle_events(&self, entity: EntityType, done: &[&ClaimedEvent]) -> Result<usize, Failure> {
         if done.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let pairs: Vec<(&str, i64)> =
             done.iter().map(|event| (event.keap_id.as_str(), event.sequence)).collect();
-        self.exec(
+        let ended: Vec<Number> = self.rows(
             "DELETE FROM events WHERE entity = ? AND (keap_id, sequence) IN
-                 (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))",
+                 (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
+             RETURNING 1 AS number",
             vec![entity.as_str().into(), to_json(&pairs)?.into()],
-        )
+        )?;
+        Ok(ended.len())
     }
 
-    /// Notes failed attempts at events that no newer arrival has touched since they were claimed.
+    /// Notes failed attempts at events that no newer arrival has touched since they were claimed. Answers with the event of each
+    /// that was given up.
     pub fn fail_events(
         &self,
         entity: EntityType,
         failed: &[(&ClaimedEvent, Failed, &Failure)],
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<String>, Failure> {
         if failed.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let retries: Vec<Retry<'_>> =
             failed.iter().map(|(event, outcome, failure)| retry(event, outcome, failure)).collect();
-        self.exec(
+        let noted: Vec<NotedRow> = self.rows(
             "UPDATE events SET attempts = f.value ->> 'attempts', failures = f.value ->> 'failures',
                  next_attempt_at = f.value ->> 'next_at', is_dead = f.value ->> 'dead',
                  error_class = f.value ->> 'class', error_message = f.value ->> 'message'
              FROM json_each(?1) f
              WHERE (entity, keap_id) IN (SELECT ?2, value ->> 'id' FROM json_each(?1))
-                 AND keap_id = f.value ->> 'id' AND sequence = f.value ->> 'sequence'",
+                 AND keap_id = f.value ->> 'id' AND sequence = f.value ->> 'sequence'
+             RETURNING event_key, is_dead",
             vec![to_json(&retries)?.into(), entity.as_str().into()],
-        )
+        )?;
+        Ok(noted.into_iter().filter(|row| row.is_dead == 1).map(|row| row.event_key).collect())
     }
 
     /// When the next event falls due.
     pub fn next_event_at(&self) -> Result<Option<Timestamp>, Failure> {
-        let rows: Vec<DueRow> =
-            self.rows("SELECT min(next_attempt_at) AS due_at FROM events WHERE is_dead = 0", vec![])?;
+        // One look into the index for each entity, however long the queue is.
+        let rows: Vec<DueRow> = self.rows(
+            "SELECT min(due_at) AS due_at FROM (SELECT
+                 (SELECT min(next_attempt_at) FROM events WHERE is_dead = 0 AND entity = ids.value) AS due_at
+             FROM json_each(?) ids)",
+            vec![to_json(&EntityType::ALL)?.into()],
+        )?;
         Ok(rows.first().and_then(|row| row.due_at).map(Timestamp))
     }
 
@@ -224,28 +262,44 @@ impl Sql {
         )
     }
 
+    /// Given-up events by cause: how many, from when to when, and the newest of each.
+    pub fn dead_groups(&self) -> Result<Vec<DeadGroup>, Failure> {
+        // Beside max(), SQLite takes the other columns from the row that has it.
+        self.rows(
+            "SELECT error_class, count(*) AS count, min(received_at) AS oldest_at, max(received_at) AS newest_at,
+                 entity || ':' || keap_id AS id, error_message
+             FROM events WHERE is_dead = 1 GROUP BY error_class",
+            vec![],
+        )
+    }
+
+    /// Takes given-up events off: chosen as for a replay. Says how many.
+    pub fn discard_events(&self, ids: Option<&[String]>, cause: Option<&str>) -> Result<usize, Failure> {
+        let ids = ids.map(|ids| to_json(&ids)).transpose()?;
+        let gone: Vec<Number> = self.rows(
+            &format!("DELETE FROM events WHERE {CHOSEN_DEAD} RETURNING 1 AS number"),
+            vec![ids.into(), cause.map(str::to_owned).into()],
+        )?;
+        Ok(gone.len())
+    }
+
     /// Queues given-up events again: those with these ids (`contact:12`), of this cause, or all. Says how many.
     pub fn replay_events(
         &self,
         ids: Option<&[String]>,
         cause: Option<&str>,
         now: Timestamp,
-    ) -> Result<i64, Failure> {
+    ) -> Result<usize, Failure> {
         let ids = ids.map(|ids| to_json(&ids)).transpose()?;
-        let which = "is_dead = 1
-            AND (?1 IS NULL OR entity || ':' || keap_id IN (SELECT value FROM json_each(?1)))
-            AND (?2 IS NULL OR error_class = ?2)";
-        let parameters = || vec![ids.clone().into(), cause.map(str::to_owned).into()];
-        let count =
-            self.number(&format!("SELECT count(*) AS number FROM events WHERE {which}"), parameters())?;
-        self.exec(
+        let queued: Vec<Number> = self.rows(
             &format!(
-                "UPDATE events SET is_dead = 0, attempts = 0, failures = 0, next_attempt_at = {} WHERE {which}",
+                "UPDATE events SET is_dead = 0, attempts = 0, failures = 0, next_attempt_at = {}
+                 WHERE {CHOSEN_DEAD} RETURNING 1 AS number",
                 now.0
             ),
-            parameters(),
+            vec![ids.into(), cause.map(str::to_owned).into()],
         )?;
-        Ok(count)
+        Ok(queued.len())
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod events;
 pub mod feed;
+pub mod hook_days;
 pub mod nonces;
 pub mod runs;
 pub mod values;
@@ -17,7 +18,7 @@ use worker::{SqlStorage, SqlStorageValue};
 
 /// Changes of the schema, in order; one that was shipped is never edited. Integers cross as JavaScript numbers (exact to
 /// 2^53), so ids are text.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE account_values (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE events (
@@ -60,6 +61,20 @@ const MIGRATIONS: [&str; 2] = [
         body TEXT NOT NULL
     );
     CREATE TABLE feed_tickets (hash TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
+",
+    "
+    CREATE TABLE hook_days (
+        day INTEGER NOT NULL,
+        event_key TEXT NOT NULL,
+        deliveries INTEGER NOT NULL,
+        objects INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        given_up INTEGER NOT NULL,
+        last_at INTEGER,
+        PRIMARY KEY (day, event_key)
+    ) WITHOUT ROWID;
+    DROP INDEX events_due;
+    CREATE INDEX events_due ON events (is_dead, entity, next_attempt_at, received_at);
 ",
 ];
 

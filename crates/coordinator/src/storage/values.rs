@@ -15,8 +15,16 @@ pub const SETTINGS: &str = "settings";
 pub const LINK_FIELDS: &str = "link_fields";
 /// What has to be done once after connecting.
 pub const SETUP: &str = "setup";
-/// Subscriptions as Keap last told them.
-pub const HOOKS: &str = "hooks";
+/// What is known of the hooks: see [`keapsync_engine::hook_life::HookBook`].
+pub const HOOK_BOOK: &str = "hook_book";
+/// What has to be read because events may have been missed.
+pub const CATCH_UP: &str = "catch_up";
+/// Starts of the last completed full run of each entity.
+pub const FULL_READS: &str = "full_reads";
+/// The pause, while the account is paused.
+pub const PAUSE: &str = "pause";
+/// Signs of life of the alarm.
+pub const PULSE: &str = "pulse";
 /// Waits and errors of the alarm's parts.
 pub const PARTS: &str = "parts";
 /// The incremental watermark of each entity.

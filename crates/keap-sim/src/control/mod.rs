@@ -53,6 +53,7 @@ pub(crate) fn routes() -> Router<Simulator> {
         .route("/sim/tenants/{tenant}/token-ttl", post(settings::token_ttl))
         .route("/sim/tenants/{tenant}/quota", post(settings::quota).delete(settings::clear_quota))
         .route("/sim/tenants/{tenant}/hooks/flush", post(settings::flush_hooks))
+        .route("/sim/tenants/{tenant}/hooks/deactivate", post(settings::deactivate_hooks))
         .route(
             "/sim/tenants/{tenant}/faults",
             get(settings::faults).post(settings::add_faults).delete(settings::clear_faults),

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::NamedTenant;
 use crate::failure::Failure;
 use crate::faults::Fault;
-use crate::hooks::EVENT_KEYS;
 use crate::hooks::delivery::flush;
+use crate::hooks::{EVENT_KEYS, HookStatus};
 use crate::operation::Operation;
 use crate::quota::{Limits, Usage};
 use crate::routes::body;
@@ -93,6 +93,39 @@ pub(crate) async fn flush_hooks(
     NamedTenant(tenant): NamedTenant,
 ) -> Json<Value> {
     Json(json!({ "batches": flush(&simulator, &tenant).await }))
+}
+
+/// Which subscriptions are to be made to fail.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Deactivation {
+    /// Those to this event; without it, all.
+    event_key: Option<String>,
+    /// Whether they are to be forgotten altogether.
+    #[serde(default)]
+    forget: bool,
+}
+
+/// `POST /sim/tenants/{tenant}/hooks/deactivate`: as after deliveries that failed too often, or a person who deleted them.
+pub(crate) async fn deactivate_hooks(
+    NamedTenant(tenant): NamedTenant,
+    bytes: Bytes,
+) -> Result<Json<Value>, Failure> {
+    let asked: Deactivation = body(&bytes)?;
+    let mut hooks = tenant.hooks();
+    let chosen: Vec<u64> = hooks
+        .list()
+        .filter(|hook| asked.event_key.as_ref().is_none_or(|event_key| *event_key == hook.event_key))
+        .map(|hook| hook.key)
+        .collect();
+    for key in &chosen {
+        if asked.forget {
+            hooks.remove(*key);
+        } else {
+            hooks.set_status(*key, HookStatus::Inactive);
+        }
+    }
+    Ok(Json(json!({ "hooks": chosen.len() })))
 }
 
 /// `GET /sim/tenants/{tenant}/faults`

@@ -80,6 +80,22 @@ async fn a_receiver_that_does_not_echo_stays_unverified_and_gets_nothing() {
 }
 
 #[tokio::test]
+async fn subscriptions_are_made_inactive_or_forgotten_on_demand() {
+    let (stage, receiver) = (Stage::with(slow(), "demo").await, Receiver::start().await);
+    let added = subscribe(&stage, &receiver, "contact.add").await;
+    let edited = subscribe(&stage, &receiver, "contact.edit").await;
+    let one = json!({ "event_key": "contact.add" });
+    assert_eq!(stage.sim(Method::POST, "/hooks/deactivate", &one).await.json()["hooks"], 1);
+    assert_eq!(status_of(&stage, &added).await, "Inactive");
+    assert_eq!(status_of(&stage, &edited).await, "Verified");
+    stage.create(&person("Ann")).await;
+    assert_eq!(flush(&stage).await, 0);
+    let all = json!({ "forget": true });
+    assert_eq!(stage.sim(Method::POST, "/hooks/deactivate", &all).await.json()["hooks"], 2);
+    assert_eq!(stage.get("/v1/hooks").await.json(), json!([]));
+}
+
+#[tokio::test]
 async fn a_receiver_that_is_not_there_leaves_it_unverified() {
     let stage = Stage::empty().await;
     let body = json!({ "eventKey": "contact.add", "hookUrl": "http://127.0.0.1:1/hook" });

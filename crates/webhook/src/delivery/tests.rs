@@ -27,11 +27,21 @@ struct FakeRequest {
     headers: HashMap<&'static str, String>,
     body: Result<Vec<u8>, BodyError>,
     was_read: bool,
+    /// Whether there is room for its body.
+    has_room: bool,
+    /// Whether it had proven itself when it asked for room.
+    was_proven: Option<bool>,
 }
 
 impl FakeRequest {
     fn new(body: &str) -> Self {
-        Self { headers: HashMap::new(), body: Ok(body.as_bytes().to_vec()), was_read: false }
+        Self {
+            headers: HashMap::new(),
+            body: Ok(body.as_bytes().to_vec()),
+            was_read: false,
+            has_room: true,
+            was_proven: None,
+        }
     }
 
     fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -50,7 +60,13 @@ impl Incoming for FakeRequest {
         self.headers.get(name).cloned()
     }
 
+    fn admit(&mut self, is_proven: bool) -> bool {
+        self.was_proven = Some(is_proven);
+        self.has_room
+    }
+
     async fn body(&mut self) -> Result<Vec<u8>, BodyError> {
+        assert!(self.was_proven.is_some() && self.has_room, "room comes before the body");
         assert!(!self.was_read, "a body can be read once");
         self.was_read = true;
         self.body.clone()
@@ -158,6 +174,21 @@ fn what_cannot_be_stored_is_sent_again() {
     inbox.failure = inbox.failure.map(|failure| failure.with_retry_after_ms(Some(2_000)));
     let answer = post_by_token("demo", &token("demo"), &mut FakeRequest::new(DELIVERY), &inbox);
     assert_eq!(answer.header("retry-after"), Some("2"));
+}
+
+#[test]
+fn without_room_nothing_is_read_and_the_delivery_is_sent_again() {
+    let inbox = FakeInbox::default();
+    let mut request = FakeRequest::new(DELIVERY);
+    request.has_room = false;
+    let answer = post_by_token("demo", &token("demo"), &mut request, &inbox);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert!(!request.was_read && inbox.ids().is_empty());
+    assert_eq!(request.was_proven, Some(true));
+    let mut request = FakeRequest::new(DELIVERY).with("X-Keap-Account", "demo");
+    request.has_room = false;
+    assert_eq!(post_signed(&config(&[]), &mut request, &inbox).status, 503);
+    assert_eq!(request.was_proven, Some(false));
 }
 
 #[test]

@@ -27,6 +27,11 @@ const RATE_PER_SECOND: u32 = 500;
 /// How long it has to take them.
 const DURATION_S: u32 = 20;
 
+/// Deliveries per second of the storm, and how long it lasts: what is not taken at once may be answered with 503, but nothing that was
+/// answered with 200 may be lost.
+const STORM_PER_SECOND: u32 = 1_000;
+const STORM_DURATION_S: u32 = 60;
+
 /// Rates that are tried to find the highest one, in deliveries per second.
 const STEPS_PER_SECOND: [u32; 12] = [100, 200, 300, 400, 500, 600, 800, 1_000, 1_250, 1_500, 2_000, 3_000];
 
@@ -59,6 +64,8 @@ struct Burst {
     latencies: Samples,
     /// Deliveries that were not answered with 200.
     failed: u64,
+    /// Of these, answered with 503: Keap sends them again.
+    refused: u64,
     /// Deliveries per second, from the first one's moment to the last one's answer.
     achieved: f64,
     /// Processor time of the workers for one delivery, in milliseconds.
@@ -82,6 +89,7 @@ pub async fn measure(testbed: &Testbed, measurement: &mut Measurement) -> Result
     ));
     let source = Source::new(testbed).await?;
     with_drain(testbed, measurement, &source).await?;
+    storm(testbed, measurement, &source).await?;
     testbed.keap.slow_down(SLOW_KEAP_MS).await?;
     let outcome = intake_only(measurement, &source).await;
     testbed.keap.clear_faults().await?;
@@ -110,6 +118,39 @@ async fn with_drain(testbed: &Testbed, measurement: &mut Measurement, source: &S
     let highest = highest_rate(source, Some(testbed)).await?;
     measurement.figure("with drain: highest sustained rate", f64::from(highest), "/s");
     Ok(())
+}
+
+/// A minute of more than is ever to be expected, while the object drains.
+async fn storm(testbed: &Testbed, measurement: &mut Measurement, source: &Source) -> Result<()> {
+    testbed.wait_for_quiet().await?;
+    let counted_before = stored_today(testbed).await?;
+    let burst = source.burst(STORM_PER_SECOND, STORM_PER_SECOND * STORM_DURATION_S).await?;
+    let name = "storm";
+    measurement.figure(format!("{name}: achieved rate"), burst.achieved, "/s");
+    measurement.figure(format!("{name}: p50"), burst.latencies.median_ms(), "ms");
+    let p99 = burst.latencies.percentile_ms(99);
+    measurement.figure_with_target(format!("{name}: p99"), p99, "ms", Target::Under(P99_MS));
+    measurement.figure(format!("{name}: max"), burst.latencies.max_ms(), "ms");
+    measurement.figure(format!("{name}: answered with 503"), count(burst.refused), "deliveries");
+    let others = burst.failed - burst.refused;
+    measurement.check_equal(format!("{name}: answered with neither 200 nor 503"), others, 0);
+    testbed.wait_for_quiet().await?;
+    let stored = stored_today(testbed).await?.saturating_sub(counted_before);
+    let accepted = u64::from(STORM_PER_SECOND * STORM_DURATION_S) - burst.failed;
+    measurement.check_equal(
+        format!("{name}: deliveries stored, of those answered with 200"),
+        stored,
+        accepted,
+    );
+    Ok(())
+}
+
+/// Deliveries that the account's object has stored today.
+async fn stored_today(testbed: &Testbed) -> Result<u64> {
+    let status = testbed.api.account_status(DEV_ACCOUNT).await?;
+    let hooks = status.get("hooks").and_then(serde_json::Value::as_array).context("no hooks in status")?;
+    let stored = hooks.iter().filter_map(|hook| hook.pointer("/today/deliveries")?.as_u64());
+    Ok(stored.sum())
 }
 
 async fn intake_only(measurement: &mut Measurement, source: &Source) -> Result<()> {
@@ -218,16 +259,17 @@ impl Source {
             });
         }
         let mut latencies = Vec::new();
-        let mut failed = 0;
+        let (mut failed, mut refused) = (0, 0);
         while let Some(outcome) = flying.join_next().await {
             let (latency, status) = outcome.context("a delivery was not sent")?;
             latencies.push(latency);
             failed += u64::from(status != Some(StatusCode::OK));
+            refused += u64::from(status == Some(StatusCode::SERVICE_UNAVAILABLE));
         }
         let achieved = f64::from(deliveries) / started.elapsed().as_secs_f64();
         let used = processes::seconds_since(&times_before, &self.parts);
         let worker_ms = processes::worker_seconds(&used) * 1000.0 / f64::from(deliveries);
-        Ok(Burst { latencies: latencies.into_iter().collect(), failed, achieved, worker_ms })
+        Ok(Burst { latencies: latencies.into_iter().collect(), failed, refused, achieved, worker_ms })
     }
 }
 
@@ -243,6 +285,7 @@ mod tests {
         Burst {
             latencies: [Duration::from_millis(latency_ms)].into_iter().collect(),
             failed,
+            refused: 0,
             achieved,
             worker_ms: 0.0,
         }

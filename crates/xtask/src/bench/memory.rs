@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -23,10 +24,10 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 const WORKER_BYTES_MAX: f64 = 128e6;
 
 /// Bytes per megabyte, as the platform's limits are given.
-const MEGABYTE: f64 = 1e6;
+pub(super) const MEGABYTE: f64 = 1e6;
 
 /// The gauge of a worker's WebAssembly memory.
-const WASM_MEMORY: &str = "keapsync_wasm_memory_bytes";
+pub(super) const WASM_MEMORY: &str = "keapsync_wasm_memory_bytes";
 
 /// Measures during a full sync of a fresh system.
 pub async fn measure(workspace: &Workspace, testbed: &Testbed, measurement: &mut Measurement) -> Result<()> {
@@ -41,14 +42,9 @@ pub async fn measure(workspace: &Workspace, testbed: &Testbed, measurement: &mut
     measurement.check("workers run", !watched.is_empty(), format!("in {} processes", watched.len()));
     let before: BTreeMap<String, Memory> =
         watched.iter().filter_map(|part| Some((part.name.clone(), processes::memory(part.pid)?))).collect();
-    let over = Arc::new(AtomicBool::new(false));
-    let watch = std::thread::spawn({
-        let (watched, over) = (watched.clone(), Arc::clone(&over));
-        move || peaks(&watched, &over)
-    });
+    let watch = Watch::start(watched);
     let outcome = testbed.full_sync().await;
-    over.store(true, Ordering::Relaxed);
-    let peaks = watch.join().ok().context("the watch over memory broke down")?;
+    let peaks = watch.end()?;
     let run = outcome?;
     measurement.check_equal("records read", run.read, u64::from(CONTACTS));
 
@@ -77,6 +73,31 @@ pub async fn measure(workspace: &Workspace, testbed: &Testbed, measurement: &mut
         );
     }
     sizes(workspace, measurement)
+}
+
+/// A watch over the memory of processes, on a thread of its own.
+#[derive(Debug)]
+pub(super) struct Watch {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeMap<String, Memory>>,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub(super) fn start(watched: Vec<Part>) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let over = Arc::clone(&over);
+            move || peaks(&watched, &over)
+        });
+        Self { over, thread }
+    }
+
+    /// Ends, and tells the largest memory of each process.
+    pub(super) fn end(self) -> Result<BTreeMap<String, Memory>> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().ok().context("the watch over memory broke down")
+    }
 }
 
 /// The largest memory of each process until `over`.
@@ -114,7 +135,7 @@ fn sizes(workspace: &Workspace, measurement: &mut Measurement) -> Result<()> {
 }
 
 /// The value of a gauge in Prometheus' text form.
-fn gauge(metrics: &str, name: &str) -> Option<f64> {
+pub(super) fn gauge(metrics: &str, name: &str) -> Option<f64> {
     metrics.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?;
         if !rest.starts_with(['{', ' ']) {

@@ -26,6 +26,7 @@ mod optimised;
 mod plans;
 mod processes;
 mod queries;
+mod queue;
 mod report;
 mod samples;
 mod simulated_keap;
@@ -77,6 +78,8 @@ pub enum Subject {
     Load,
     /// Memory and size of the workers.
     Memory,
+    /// A queue of 100,000 hook events, drained.
+    Queue,
     /// The store and the capture of edits on Postgres alone, and COPY for comparison.
     Database,
     /// People's queries on a million contacts.
@@ -87,13 +90,14 @@ pub enum Subject {
 
 impl Subject {
     /// All, in the order in which they are measured.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::FullSync,
         Self::Backfill,
         Self::HookToRow,
         Self::RowToKeap,
         Self::Load,
         Self::Memory,
+        Self::Queue,
         Self::Database,
         Self::Queries,
         Self::Merge,
@@ -112,6 +116,7 @@ impl Subject {
             Self::RowToKeap => ("row-to-keap", "Row edited until Keap is changed"),
             Self::Load => ("load", "Deliveries to the webhook handler"),
             Self::Memory => ("memory", "Memory and size of the workers"),
+            Self::Queue => ("queue", "A long queue of hook events, drained"),
             Self::Database => ("database", "The store on Postgres alone"),
             Self::Merge => ("merge", "The three-way merge alone"),
             Self::Queries => ("queries", "Queries of a dashboard on a million contacts"),
@@ -151,7 +156,7 @@ pub async fn run(arguments: BenchArguments) -> Result<()> {
     let (backfill, of_system): (Vec<Subject>, Vec<Subject>) =
         of_system.into_iter().partition(|subject| *subject == Subject::Backfill);
     let (memory, others): (Vec<Subject>, Vec<Subject>) =
-        of_system.into_iter().partition(|subject| *subject == Subject::Memory);
+        of_system.into_iter().partition(|subject| matches!(subject, Subject::Memory | Subject::Queue));
     for subject in of_merge.into_iter().chain(backfill) {
         measure_by_itself(&workspace, runtime, subject, &mut report).await?;
     }
@@ -279,6 +284,7 @@ async fn measure_all(
             Subject::RowToKeap => latency::measure_row_to_keap(testbed, &mut measurement).await,
             Subject::Load => load::measure(testbed, &mut measurement).await,
             Subject::Memory => memory::measure(workspace, testbed, &mut measurement).await,
+            Subject::Queue => queue::measure(testbed, &mut measurement).await,
             // Measured without a system.
             Subject::Database | Subject::Queries | Subject::Backfill | Subject::Merge => Ok(()),
         };

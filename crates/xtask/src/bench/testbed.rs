@@ -133,6 +133,12 @@ impl Testbed {
         groups.chain(own).collect()
     }
 
+    /// The coordinator's address.
+    #[must_use]
+    pub fn coordinator_url(&self) -> &str {
+        &self.system.urls().coordinator
+    }
+
     /// The address that the account's hooks are registered with.
     pub fn hook_url(&self) -> Result<String> {
         delivery_url(&self.system.urls().webhook, &self.system.secrets().keap_webhook_secret, DEV_ACCOUNT)
