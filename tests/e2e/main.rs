@@ -8,6 +8,8 @@
     reason = "an index into JSON that has another shape gives null, and the test says so"
 )]
 
+mod access;
+mod attacks;
 mod bad_input;
 mod chaos;
 mod conflicts;
@@ -91,6 +93,20 @@ fn all_tests() -> Vec<Test> {
         live::a_hundred_watch_and_no_more,
         live::clients_say_little,
         live::a_flood_is_told_as_a_few,
+        access::wrong_credentials_are_limited_and_good_ones_are_not,
+        access::public_pages_are_limited,
+        access::every_answer_carries_its_headers,
+        access::no_other_origin_reads,
+        access::what_admins_do_is_recorded,
+        access::attempts_to_connect_belong_to_one_browser,
+        access::no_redirect_leads_elsewhere,
+        attacks::signatures_are_worth_one_body,
+        attacks::no_header_moves_a_delivery_to_another_account,
+        attacks::methods_and_addresses_are_taken_as_they_are,
+        attacks::an_account_is_asked_about_itself_only,
+        attacks::bodies_are_bounded_however_they_come,
+        attacks::api_urls_are_never_followed,
+        attacks::nothing_is_injected_into_the_logs,
         bad_input::deliveries_are_checked,
         bad_input::unknown_accounts_and_paths_are_refused,
         outages::keap_faults_are_retried_and_end_in_success,

@@ -11,5 +11,6 @@ pub mod chaos;
 pub mod database;
 pub mod keap;
 pub mod quota;
+pub mod raw;
 pub mod stage;
 pub mod wait;

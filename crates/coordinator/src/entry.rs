@@ -1,16 +1,17 @@
 //! The runtime's side: requests in, answers out; who may ask what.
 
 use crate::account::times::shown;
+use crate::account::wire::AccountRequest;
 use crate::account::{ACCOUNT_BINDING, object_path};
 use crate::oauth::handlers;
 use crate::object_call::{ObjectAnswer, ObjectRequest, hand_over};
 use crate::route::{AccountCall, Route};
-use crate::{live, metrics, registry};
+use crate::{access_log, live, metrics, registry};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
-use keapsync_domain::wire::INTERNAL_TOKEN_HEADER;
+use keapsync_domain::wire::AccessEntry;
 use keapsync_engine::ports::Clock as _;
-use keapsync_platform::access::{is_admin, is_internal};
+use keapsync_platform::access::{Caller, Visit, log_entry};
 use keapsync_platform::body::read_body;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, CoordinatorConfig};
@@ -28,6 +29,9 @@ use worker::{Context, Env, Method, Request, Response, event};
 /// Largest body that is taken, in bytes: a report or a delivery of 1000 ids is far smaller.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
+/// This worker, in the record of access.
+const WORKER: &str = "coordinator";
+
 /// Accounts whose numbers `GET /metrics` shows.
 const METRICS_ACCOUNTS_MAX: usize = 100;
 
@@ -38,14 +42,6 @@ pub struct Surroundings<'a> {
     pub env: &'a Env,
     /// The settings.
     pub config: &'a CoordinatorConfig,
-}
-
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    Worker,
-    Admin,
-    Anybody,
 }
 
 /// Runs once per isolate.
@@ -95,37 +91,74 @@ impl Surroundings<'_> {
             return Answer::bad_request("the address of the request cannot be read");
         };
         let route = Route::of(request.method().as_ref(), url.path());
+        let visit = self.visit(&request, url.path());
+        if let Err(refusal) = visit.admit(WorkerClock.now()) {
+            return refusal;
+        }
         let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         // What anybody may ask.
         match &route {
             Route::Health => return self.health(url.query()).await,
-            Route::OAuthOpen => return handlers::open(self, &query).await,
+            Route::OAuthOpen => {
+                let answer = handlers::open(self, &query).await;
+                if answer.status == 400 {
+                    visit.charge_wrong_credential(WorkerClock.now());
+                }
+                return answer;
+            }
             Route::OAuthCallback => {
                 let cookies = request.headers().get("cookie").ok().flatten();
-                return handlers::callback(self, &query, cookies.as_deref()).await;
+                let (answer, account) = handlers::callback(self, &query, cookies.as_deref()).await;
+                if answer.status == 400 {
+                    visit.charge_wrong_credential(WorkerClock.now());
+                }
+                // Without an account the state was not ours: anybody can make such requests, and none is worth a record.
+                if account.is_some() {
+                    self.record(Some(visit.browser_entry(WORKER, account, answer.status, WorkerClock.now())))
+                        .await;
+                }
+                return answer;
             }
             Route::Unknown => return Answer::not_found("there is nothing at this path"),
             Route::OtherMethod(methods) => return Answer::method_not_allowed(methods),
             _ => {}
         }
-        let caller = self.caller(&request);
-        if !may_ask(caller, &route) {
-            return Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>");
+        if !may_ask(visit.caller, &route) {
+            let answer =
+                Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>");
+            self.record_visit(&visit, account_of(&route, &[]), &answer).await;
+            return answer;
         }
         let body = match read_body(&mut request, BODY_BYTES_MAX).await {
             Ok(body) => body,
-            Err(error) => return Answer::too_large(&error.to_string()),
+            Err(error) => return error.answer(),
         };
+        let account = account_of(&route, &body);
+        let answer = self.answer_route(route, url.path(), &query, &body).await;
+        self.record_visit(&visit, account, &answer).await;
+        answer
+    }
+
+    /// Answers who may ask.
+    async fn answer_route(
+        &self,
+        route: Route,
+        path: &str,
+        query: &[(String, String)],
+        body: &[u8],
+    ) -> Answer {
         match route {
-            Route::Account(account, AccountCall::Live) => self.live_page(&account, &query).await,
-            Route::Account(account, call) => self.ask_account(&account, &call, url.path(), &body).await,
-            Route::OAuthInitiate => handlers::initiate(self, &body).await,
-            Route::OAuthStatus => handlers::status(self, &query).await,
-            Route::OAuthRefresh => handlers::on_account(self, &body, "oauth/refresh").await,
-            Route::OAuthRevoke => handlers::on_account(self, &body, "oauth/revoke").await,
-            Route::OAuthServiceKey => handlers::service_key(self, &body).await,
+            Route::Account(account, AccountCall::Live) => self.live_page(&account, query).await,
+            Route::Account(account, call) => self.ask_account(&account, &call, path, body).await,
+            Route::OAuthInitiate => handlers::initiate(self, body).await,
+            Route::OAuthStatus => handlers::status(self, query).await,
+            Route::OAuthRefresh => handlers::on_account(self, body, "oauth/refresh").await,
+            Route::OAuthRevoke => handlers::on_account(self, body, "oauth/revoke").await,
+            Route::OAuthServiceKey => handlers::service_key(self, body).await,
             Route::Accounts => self.accounts().await,
             Route::Metrics => self.metrics().await,
+            Route::AccessLog => access_log::answer(self.env, query).await,
+            Route::NoteAccess => self.note_access(body).await,
             Route::InvalidAccount => Answer::not_found(
                 "there is no such account: its id is 1 to 64 characters of a-z, 0-9 and '-'",
             ),
@@ -140,7 +173,9 @@ impl Surroundings<'_> {
     /// The account, when the request is a delivery that another worker hands over.
     fn delivered_to(&self, request: &Request) -> Option<AccountId> {
         match Route::of(request.method().as_ref(), &request.path()) {
-            Route::Account(account, AccountCall::Events) if self.caller(request) == Caller::Worker => {
+            Route::Account(account, AccountCall::Events)
+                if self.visit(request, "").caller == Caller::Worker =>
+            {
                 Some(account)
             }
             _ => None,
@@ -160,14 +195,45 @@ impl Surroundings<'_> {
         Answer::failure(failure)
     }
 
-    pub(crate) fn caller(&self, request: &Request) -> Caller {
-        let header = |name: &str| request.headers().get(name).ok().flatten();
-        if is_internal(header(INTERNAL_TOKEN_HEADER).as_deref(), &self.config.common.internal_token) {
-            Caller::Worker
-        } else if is_admin(header("authorization").as_deref(), &self.config.admin_token) {
-            Caller::Admin
-        } else {
-            Caller::Anybody
+    pub(crate) fn visit(&self, request: &Request, path: &str) -> Visit {
+        let headers = request.headers();
+        let header = |name: &str| headers.get(name).ok().flatten();
+        let config = self.config;
+        Visit::new(
+            request.method().as_ref(),
+            path,
+            header,
+            &config.admin_token,
+            &config.common.internal_token,
+        )
+    }
+
+    /// Records what an admin did, or that a credential was refused.
+    pub(crate) async fn record_visit(&self, visit: &Visit, account: Option<AccountId>, answer: &Answer) {
+        let now = WorkerClock.now();
+        self.record(visit.entry(WORKER, &self.config.admin_token, account, answer.status, now)).await;
+    }
+
+    /// Durable before the answer leaves. What was done stays done when the record cannot be reached: the log has the entry then.
+    async fn record(&self, entry: Option<AccessEntry>) {
+        let Some(entry) = entry else { return };
+        let log = self.config.common.log;
+        log_entry(log, &entry);
+        if let Err(failure) = access_log::record(self.env, entry).await {
+            log.error("access_not_recorded").failure(&failure).emit();
+        }
+    }
+
+    /// Takes an entry from another worker, which has logged it.
+    async fn note_access(&self, body: &[u8]) -> Answer {
+        let Ok(entry) = serde_json::from_slice::<AccessEntry>(body) else {
+            return Answer::bad_request(
+                "the entry has an unexpected shape: deploy all workers at one version",
+            );
+        };
+        match access_log::record(self.env, entry).await {
+            Ok(()) => Answer::json(200, &json!({})),
+            Err(failure) => Answer::failure(&failure),
         }
     }
 
@@ -252,8 +318,19 @@ impl Surroundings<'_> {
 
 fn may_ask(caller: Caller, route: &Route) -> bool {
     match (caller, route) {
-        (Caller::Anybody, _) => false,
-        (Caller::Admin, Route::Account(_, call)) => !call.is_internal_only(),
-        (Caller::Worker | Caller::Admin, _) => true,
+        (Caller::Anybody | Caller::Refused, _) | (Caller::Admin(_), Route::NoteAccess) => false,
+        (Caller::Admin(_), Route::Account(_, call)) => !call.is_internal_only(),
+        (Caller::Worker | Caller::Admin(_), _) => true,
+    }
+}
+
+/// The account that is asked about, by the path or, for OAuth, by the body.
+fn account_of(route: &Route, body: &[u8]) -> Option<AccountId> {
+    match route {
+        Route::Account(account, _) => Some(account.clone()),
+        Route::OAuthInitiate | Route::OAuthRefresh | Route::OAuthRevoke | Route::OAuthServiceKey => {
+            serde_json::from_slice::<AccountRequest>(body).ok().map(|request| request.keap_account_id)
+        }
+        _ => None,
     }
 }

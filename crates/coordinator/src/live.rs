@@ -4,10 +4,12 @@
 //! header there. The object trusts the name by which it is asked; no outside request reaches it under these names.
 
 use crate::account::{ACCOUNT_BINDING, object_path};
-use crate::entry::{Caller, Surroundings};
+use crate::entry::Surroundings;
 use crate::object_call::{ObjectRequest, hand_over};
 use crate::route::{AccountCall, Route};
 use keapsync_domain::ids::AccountId;
+use keapsync_engine::ports::Clock as _;
+use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::respond::Answer;
 use worker::{Method, Request, Response};
 
@@ -30,12 +32,18 @@ impl Surroundings<'_> {
     pub(crate) async fn open_live(&self, account: &AccountId, request: &Request) -> worker::Result<Response> {
         let query: Vec<(String, String)> = request.url()?.query_pairs().into_owned().collect();
         let origin = request.headers().get("origin")?;
+        let visit = self.visit(request, &request.path());
+        if let Err(refusal) = visit.admit(WorkerClock.now()) {
+            return refusal.into_response();
+        }
         let has_ticket = query.iter().any(|(name, _)| name == "ticket");
         let resource = match () {
-            () if self.caller(request) != Caller::Anybody => "live/authorized",
+            () if visit.caller.is_known() => "live/authorized",
             () if !has_ticket => {
                 let message = "give the admin token, or a ticket from POST live-ticket as ?ticket=";
-                return Answer::unauthorized(message).into_response();
+                let answer = Answer::unauthorized(message);
+                self.record_visit(&visit, Some(account.clone()), &answer).await;
+                return answer.into_response();
             }
             () if !is_welcome(self.config.common.allowed_origin.as_deref(), origin.as_deref()) => {
                 let message = "tickets are good on pages of ALLOWED_ORIGIN only";
@@ -47,7 +55,12 @@ impl Surroundings<'_> {
         let inner = Request::new(&address, Method::Get)?;
         inner.headers().set("upgrade", "websocket")?;
         match hand_over(self.env, ACCOUNT_BINDING, &account.object_name(), inner).await {
-            Ok(response) => Ok(response),
+            Ok(response) => {
+                if has_ticket && response.status_code() == 401 {
+                    visit.charge_wrong_credential(WorkerClock.now());
+                }
+                Ok(response)
+            }
             Err(failure) => self.unreachable(account, &failure).into_response(),
         }
     }

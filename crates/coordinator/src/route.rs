@@ -11,6 +11,10 @@ pub enum Route {
     Metrics,
     /// `GET /accounts`.
     Accounts,
+    /// `GET /access-log`.
+    AccessLog,
+    /// `POST /access-log`, between workers.
+    NoteAccess,
     /// `POST /oauth/initiate`.
     OAuthInitiate,
     /// `GET /oauth/initiate?ticket=`.
@@ -129,6 +133,8 @@ impl Route {
             "/health" => only(get, Self::Health, "GET"),
             "/metrics" => only(get, Self::Metrics, "GET"),
             "/accounts" => only(get, Self::Accounts, "GET"),
+            "/access-log" if get => Self::AccessLog,
+            "/access-log" => only(post, Self::NoteAccess, "GET, POST"),
             "/oauth/initiate" if get => Self::OAuthOpen,
             "/oauth/initiate" => only(post, Self::OAuthInitiate, "GET, POST"),
             "/oauth/callback" => only(get, Self::OAuthCallback, "GET"),
@@ -165,6 +171,9 @@ mod tests {
             ("GET", "/health", Route::Health),
             ("POST", "/health", Route::OtherMethod("GET")),
             ("GET", "/oauth/initiate", Route::OAuthOpen),
+            ("GET", "/access-log", Route::AccessLog),
+            ("POST", "/access-log", Route::NoteAccess),
+            ("DELETE", "/access-log", Route::OtherMethod("GET, POST")),
             ("POST", "/oauth/initiate", Route::OAuthInitiate),
             ("DELETE", "/oauth/initiate", Route::OtherMethod("GET, POST")),
             ("GET", "/coordinator/demo/status", Route::Account(demo(), AccountCall::Status)),

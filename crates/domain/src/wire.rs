@@ -12,6 +12,27 @@ use serde::{Deserialize, Serialize};
 /// Header of calls between workers.
 pub const INTERNAL_TOKEN_HEADER: &str = "x-internal-token";
 
+/// What somebody did, or was refused: the record of access keeps it, and the log says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessEntry {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// The worker that was asked.
+    pub worker: String,
+    /// `admin`, `admin_previous` (with the token before), `browser` (somebody who connects an account) or `refused`.
+    pub actor: String,
+    /// Short name of the token that was shown, when it is one of ours.
+    pub token: Option<String>,
+    /// The client's address, as Cloudflare's edge saw it.
+    pub address: Option<String>,
+    /// Method and path.
+    pub action: String,
+    /// The account concerned.
+    pub account: Option<AccountId>,
+    /// HTTP status of the answer.
+    pub status: u16,
+}
+
 /// Webhook handler to coordinator: a verified delivery.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EventsRequest {

@@ -1,5 +1,8 @@
 //! A request's body up to a limit, without ever holding more than the limit and one piece.
+//!
+//! Compressed bodies are refused, never unpacked: a few kilobytes could become gigabytes.
 
+use crate::respond::Answer;
 use futures_util::StreamExt as _;
 use worker::Request;
 
@@ -15,10 +18,28 @@ pub enum BodyError {
     /// It ended before it was complete: answer 400.
     #[error("the body ended early: send the request again")]
     Unreadable,
+    /// It is compressed: answer 415.
+    #[error("the body is compressed: send it without Content-Encoding")]
+    Compressed,
+}
+
+impl BodyError {
+    /// What the sender is told.
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        match self {
+            Self::TooLarge { .. } => Answer::too_large(&self.to_string()),
+            Self::Unreadable => Answer::bad_request(&self.to_string()),
+            Self::Compressed => Answer::error(415, "unsupported_encoding", &self.to_string()),
+        }
+    }
 }
 
 /// Reads a request's whole body, or says why not.
 pub async fn read_body(request: &mut Request, limit_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    if is_compressed(request.headers().get("content-encoding").ok().flatten().as_deref()) {
+        return Err(BodyError::Compressed);
+    }
     let declared = request.headers().get("content-length").ok().flatten();
     match declared_length(declared.as_deref()) {
         Some(length) if length > limit_bytes as u64 => Err(BodyError::TooLarge { limit_bytes }),
@@ -37,6 +58,10 @@ pub async fn read_body(request: &mut Request, limit_bytes: usize) -> Result<Vec<
             Ok(body.into_bytes())
         }
     }
+}
+
+fn is_compressed(encoding: Option<&str>) -> bool {
+    encoding.is_some_and(|text| !matches!(text.trim(), "" | "identity"))
 }
 
 fn declared_length(header: Option<&str>) -> Option<u64> {
@@ -81,6 +106,19 @@ mod tests {
         assert_eq!(body.push(b"9"), Err(BodyError::TooLarge { limit_bytes: 8 }));
         assert_eq!(body.into_bytes(), b"12345678");
         assert_eq!(BoundedBody::new(0).push(b"1"), Err(BodyError::TooLarge { limit_bytes: 0 }));
+    }
+
+    #[test]
+    fn takes_no_compressed_body() {
+        for plain in [None, Some(""), Some("identity"), Some(" identity ")] {
+            assert!(!is_compressed(plain), "{plain:?}");
+        }
+        for packed in ["gzip", "br", "deflate", "identity, gzip", "GZIP", "zstd", "anything"] {
+            assert!(is_compressed(Some(packed)), "{packed}");
+        }
+        assert_eq!(BodyError::Compressed.answer().status, 415);
+        assert_eq!(BodyError::Unreadable.answer().status, 400);
+        assert_eq!(BodyError::TooLarge { limit_bytes: 1 }.answer().status, 413);
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub use lookup::{ConfigError, Lookup};
 
 use crate::log::{Level, Log};
 use keapsync_domain::ids::AccountId;
-use keapsync_domain::secret::Secret;
+use keapsync_domain::secret::{Rotating, Secret};
 use keapsync_keap::oauth::Application;
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ pub struct CallLimits {
 }
 
 /// A 256-bit key. `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct EncryptionKey([u8; 32]);
 
 impl EncryptionKey {
@@ -65,8 +65,8 @@ impl std::fmt::Debug for EncryptionKey {
 /// What every worker has.
 #[derive(Clone, Debug)]
 pub struct CommonConfig {
-    /// `INTERNAL_TOKEN`: what the workers show each other.
-    pub internal_token: Secret,
+    /// `INTERNAL_TOKEN`, and `INTERNAL_TOKEN_PREVIOUS` during a change: what the workers show each other.
+    pub internal_token: Rotating,
     /// `ALLOWED_ORIGIN`: the one origin whose pages may read answers.
     pub allowed_origin: Option<String>,
     /// `LOG_LEVEL`.
@@ -76,7 +76,7 @@ pub struct CommonConfig {
 impl CommonConfig {
     fn read(lookup: &Lookup<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
-            internal_token: lookup.token("INTERNAL_TOKEN")?,
+            internal_token: lookup.rotating("INTERNAL_TOKEN", "INTERNAL_TOKEN_PREVIOUS")?,
             allowed_origin: lookup.origin("ALLOWED_ORIGIN")?,
             log: Log::new(
                 lookup
@@ -92,8 +92,8 @@ impl CommonConfig {
 pub struct CoordinatorConfig {
     /// What every worker has.
     pub common: CommonConfig,
-    /// `ADMIN_API_TOKEN`.
-    pub admin_token: Secret,
+    /// `ADMIN_API_TOKEN`, and `ADMIN_API_TOKEN_PREVIOUS` during a change.
+    pub admin_token: Rotating,
     /// `KEAP_CLIENT_ID`, `KEAP_CLIENT_SECRET`, `KEAP_REDIRECT_URI`, `KEAP_AUTHORIZE_URL`, `KEAP_TOKEN_URL`.
     pub application: Application,
     /// `KEAP_API_BASE_URL`, without a slash at its end.
@@ -117,7 +117,7 @@ impl CoordinatorConfig {
     pub fn read(lookup: &Lookup<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             common: CommonConfig::read(lookup)?,
-            admin_token: lookup.token("ADMIN_API_TOKEN")?,
+            admin_token: lookup.rotating("ADMIN_API_TOKEN", "ADMIN_API_TOKEN_PREVIOUS")?,
             application: Application {
                 client_id: lookup.required("KEAP_CLIENT_ID")?,
                 client_secret: Secret::new(lookup.required("KEAP_CLIENT_SECRET")?),
@@ -155,8 +155,8 @@ impl CoordinatorConfig {
 pub struct SyncConfig {
     /// What every worker has.
     pub common: CommonConfig,
-    /// `ADMIN_API_TOKEN`.
-    pub admin_token: Secret,
+    /// `ADMIN_API_TOKEN`, and `ADMIN_API_TOKEN_PREVIOUS` during a change.
+    pub admin_token: Rotating,
     /// `KEAP_API_BASE_URL`, without a slash at its end.
     pub keap_api_base_url: String,
 }
@@ -166,7 +166,7 @@ impl SyncConfig {
     pub fn read(lookup: &Lookup<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             common: CommonConfig::read(lookup)?,
-            admin_token: lookup.token("ADMIN_API_TOKEN")?,
+            admin_token: lookup.rotating("ADMIN_API_TOKEN", "ADMIN_API_TOKEN_PREVIOUS")?,
             keap_api_base_url: lookup.url_or("KEAP_API_BASE_URL", KEAP_API_BASE_URL_DEFAULT)?,
         })
     }
@@ -185,8 +185,9 @@ impl SyncConfig {
 pub struct WebhookConfig {
     /// What every worker has.
     pub common: CommonConfig,
-    /// `KEAP_WEBHOOK_SECRET`: derives the tokens of hook addresses, verifies signatures.
-    pub webhook_secret: Secret,
+    /// `KEAP_WEBHOOK_SECRET`, and `KEAP_WEBHOOK_SECRET_PREVIOUS` during a change: derives the tokens of hook addresses, verifies
+    /// signatures. Hooks that are registered under the secret before go on being heard.
+    pub webhook_secret: Rotating,
     /// `DEFAULT_ACCOUNT_ID`: whose the signed deliveries are that name no account.
     pub default_account: Option<AccountId>,
 }
@@ -197,7 +198,7 @@ impl WebhookConfig {
         let account = |text: &str| AccountId::parse(text).ok();
         Ok(Self {
             common: CommonConfig::read(lookup)?,
-            webhook_secret: lookup.token("KEAP_WEBHOOK_SECRET")?,
+            webhook_secret: lookup.rotating("KEAP_WEBHOOK_SECRET", "KEAP_WEBHOOK_SECRET_PREVIOUS")?,
             default_account: lookup.parsed(
                 "DEFAULT_ACCOUNT_ID",
                 account,

@@ -4,9 +4,10 @@ use crate::health::SELF_PATH;
 use crate::service::Service;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
-use keapsync_domain::secret::Secret;
+use keapsync_domain::secret::Rotating;
 use keapsync_domain::wire::{
-    ConflictResolvedRequest, EventsRequest, EventsResponse, StartRunsRequest, StartRunsResponse, UnitReport,
+    AccessEntry, ConflictResolvedRequest, EventsRequest, EventsResponse, StartRunsRequest, StartRunsResponse,
+    UnitReport,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +15,9 @@ use worker::Env;
 
 /// Name of the service binding.
 pub const COORDINATOR_BINDING: &str = "COORDINATOR";
+
+/// Where the coordinator takes and shows the record of access.
+pub const ACCESS_LOG_PATH: &str = "/access-log";
 
 const ORIGIN: &str = "https://coordinator.internal";
 
@@ -26,7 +30,7 @@ pub struct CoordinatorClient {
 impl CoordinatorClient {
     /// The coordinator behind this worker's binding.
     #[must_use]
-    pub fn new(env: &Env, internal_token: &Secret) -> Self {
+    pub fn new(env: &Env, internal_token: &Rotating) -> Self {
         Self { service: Service::new(env, COORDINATOR_BINDING, ORIGIN, internal_token) }
     }
 
@@ -60,6 +64,11 @@ impl CoordinatorClient {
         resolved: &ConflictResolvedRequest,
     ) -> Result<(), Failure> {
         self.service.post(&account_path(account, "tell"), resolved).await
+    }
+
+    /// Adds to the record of access; durable when this returns `Ok`.
+    pub async fn record_access(&self, entry: &AccessEntry) -> Result<(), Failure> {
+        self.service.post(ACCESS_LOG_PATH, entry).await
     }
 
     /// Makes the account look for work at once.

@@ -2,13 +2,14 @@
 //!
 //! Keap signs nothing, so the address itself is the credential: its last part is a token derived from
 //! `KEAP_WEBHOOK_SECRET` and the account, and a delivery is only ever a hint to read an object again. Proxies and tests
-//! sign the raw body instead. All comparisons take constant time.
+//! sign the raw body instead. All comparisons take constant time. While the secret is being changed, the one before counts too:
+//! Keap goes on using the addresses it knows until the hooks have been registered again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use keapsync_domain::ids::AccountId;
-use keapsync_domain::secret::Secret;
+use keapsync_domain::secret::{Rotating, Secret};
 use sha2::Sha256;
 
 /// Said before the account's name, so that a token is never at the same time the signature of some body.
@@ -37,19 +38,26 @@ pub fn hook_path(webhook_secret: &Secret, account: &AccountId) -> String {
 
 /// Whether `token` is the one in that account's hook address.
 #[must_use]
-pub fn verify_path_token(webhook_secret: &Secret, account: &AccountId, token: &str) -> bool {
-    URL_SAFE_NO_PAD
-        .decode(token)
-        .is_ok_and(|given| path_mac(webhook_secret, account).verify_slice(&given).is_ok())
+pub fn verify_path_token(webhook_secret: &Rotating, account: &AccountId, token: &str) -> bool {
+    URL_SAFE_NO_PAD.decode(token).is_ok_and(|given| {
+        webhook_secret.accepted().any(|(_, secret)| path_mac(secret, account).verify_slice(&given).is_ok())
+    })
 }
 
 /// Whether `header` is the HMAC-SHA256 of the raw body: in base64 or hexadecimal, with or without `sha256=` before it.
 #[must_use]
-pub fn verify_signature(webhook_secret: &Secret, header: &str, body: &[u8]) -> bool {
-    let text = header.trim();
-    let text = text.strip_prefix("sha256=").unwrap_or(text);
-    signature_bytes(text)
-        .is_some_and(|given| keyed(webhook_secret).chain_update(body).verify_slice(&given).is_ok())
+pub fn verify_signature(webhook_secret: &Rotating, header: &str, body: &[u8]) -> bool {
+    signature_bytes(header).is_some_and(|given| {
+        webhook_secret
+            .accepted()
+            .any(|(_, secret)| keyed(secret).chain_update(body).verify_slice(&given).is_ok())
+    })
+}
+
+/// Whether `header` has the form of a signature. What has not is refused before a body is read for it.
+#[must_use]
+pub fn is_signature(header: &str) -> bool {
+    signature_bytes(header).is_some()
 }
 
 /// Whether the value of [`HANDSHAKE_HEADER`] may be repeated in an answer: 1 to 256 visible ASCII characters.
@@ -58,7 +66,9 @@ pub fn is_handshake_secret(text: &str) -> bool {
     (1..=HANDSHAKE_LENGTH_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn signature_bytes(text: &str) -> Option<Vec<u8>> {
+fn signature_bytes(header: &str) -> Option<Vec<u8>> {
+    let text = header.trim();
+    let text = text.strip_prefix("sha256=").unwrap_or(text);
     // 32 bytes are 64 hexadecimal digits, or 43 base64 characters and one of padding: the length tells them apart.
     match text.len() {
         64 => hex::decode(text).ok(),
@@ -81,23 +91,30 @@ fn keyed(secret: &Secret) -> Hmac<Sha256> {
 mod tests {
     use super::*;
 
+    fn only(secret: &str) -> Rotating {
+        Rotating::new(Secret::new(secret), None)
+    }
+
     fn account(name: &str) -> AccountId {
         AccountId::parse(name).unwrap()
     }
 
     #[test]
     fn a_path_token_opens_one_account_under_one_secret() {
-        let secret = Secret::new("hook secret");
-        let token = path_token(&secret, &account("demo"));
+        let secret = only("hook secret");
+        let token = path_token(secret.current(), &account("demo"));
         assert_eq!(token.len(), 43);
         assert!(verify_path_token(&secret, &account("demo"), &token));
         assert!(!verify_path_token(&secret, &account("demo2"), &token));
-        assert!(!verify_path_token(&Secret::new("another"), &account("demo"), &token));
+        assert!(!verify_path_token(&only("another"), &account("demo"), &token));
+        let changed = Rotating::new(Secret::new("another"), Some(Secret::new("hook secret")));
+        assert!(verify_path_token(&changed, &account("demo"), &token));
+        assert!(!verify_path_token(&changed, &account("demo2"), &token));
         let cut = &token[..42];
         for wrong in ["", cut, "demo", &format!("{token}="), &format!("{token}A"), "ü"] {
             assert!(!verify_path_token(&secret, &account("demo"), wrong), "{wrong}");
         }
-        assert_eq!(hook_path(&secret, &account("demo")), format!("/webhook/demo/{token}"));
+        assert_eq!(hook_path(secret.current(), &account("demo")), format!("/webhook/demo/{token}"));
     }
 
     #[test]
@@ -112,7 +129,8 @@ mod tests {
     #[test]
     fn reads_signatures_in_every_accepted_form() {
         // RFC 4231, test case 2.
-        let (secret, body) = (Secret::new("Jefe"), b"what do ya want for nothing?");
+        let (secret, body) = (only("Jefe"), b"what do ya want for nothing?");
+        let changed = Rotating::new(Secret::new("another"), Some(Secret::new("Jefe")));
         let in_hex = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let bytes = hex::decode(in_hex).unwrap();
         let padded = STANDARD.encode(&bytes);
@@ -122,7 +140,8 @@ mod tests {
             assert!(verify_signature(&secret, &format!("sha256={form}"), body), "{form}");
             assert!(verify_signature(&secret, &format!(" {form} "), body), "{form}");
             assert!(!verify_signature(&secret, form, b"what do ya want for nothing!"), "{form}");
-            assert!(!verify_signature(&Secret::new("jefe"), form, body), "{form}");
+            assert!(!verify_signature(&only("jefe"), form, body), "{form}");
+            assert!(verify_signature(&changed, form, body) && is_signature(form), "{form}");
         }
         for wrong in ["", "sha256=", "sha1=00", &in_hex[..62], &"0".repeat(64), &"A".repeat(44), "ü"] {
             assert!(!verify_signature(&secret, wrong, body), "{wrong}");
@@ -131,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_token_is_no_signature() {
-        let secret = Secret::new("hook secret");
-        assert!(!verify_signature(&secret, &path_token(&secret, &account("demo")), b"demo"));
+        let secret = only("hook secret");
+        assert!(!verify_signature(&secret, &path_token(secret.current(), &account("demo")), b"demo"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::config::ConfigError;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use serde_json::{Map, Value};
+use std::net::IpAddr;
 
 /// How much is logged, from the most to the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +128,20 @@ impl Line {
         self.with(key, shown.into())
     }
 
+    /// A method and a path that are answered, as far as they look like such.
+    pub fn action(self, action: &str) -> Self {
+        let shown = if is_action(action) { action } else { "(not an action)" };
+        self.with("action", shown.into())
+    }
+
+    /// A client's address. What is none is not written.
+    pub fn address(self, address: Option<&str>) -> Self {
+        match address.and_then(|text| text.parse::<IpAddr>().ok()) {
+            Some(address) => self.with("address", address.to_string().into()),
+            None => self,
+        }
+    }
+
     /// Why it failed. Words with an at sign are left out, because a refusal may repeat what was sent.
     pub fn failure(self, failure: &Failure) -> Self {
         let line = self
@@ -164,6 +179,18 @@ impl Line {
 
 /// Longest id that is logged, in characters.
 const ID_LENGTH_MAX: usize = 64;
+
+/// Longest action that is logged, in characters.
+const ACTION_LENGTH_MAX: usize = 192;
+
+/// Whether a text is a method and a path of plain characters, such as `POST /sync/full`.
+#[must_use]
+pub fn is_action(text: &str) -> bool {
+    (1..=ACTION_LENGTH_MAX).contains(&text.len())
+        && text.bytes().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'/' | b'-' | b'_' | b'.' | b':')
+        })
+}
 
 fn is_id(text: &str) -> bool {
     (1..=ID_LENGTH_MAX).contains(&text.len())
@@ -224,6 +251,43 @@ mod tests {
             (&12.into(), &1000.into(), &"full".into())
         );
         assert_eq!((&value["error_class"], &value["retry_after_ms"]), (&"unavailable".into(), &500.into()));
+    }
+
+    #[test]
+    fn nothing_is_injected_into_a_line() {
+        let nasty = [
+            "a\nb",
+            "a\r\n{\"event\":\"forged\"}",
+            "\u{1b}[31mred",
+            "a\u{2028}b",
+            "\u{202e}abc",
+            "\0",
+            "a\"b",
+            "ann@example.com",
+            "é",
+            "",
+        ];
+        for text in nasty {
+            let line =
+                Log::default().info("access").id("id", text).action(text).address(Some(text)).text().unwrap();
+            let value: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(
+                (&value["id"], &value["action"]),
+                (&"(not an id)".into(), &"(not an action)".into()),
+                "{line}"
+            );
+            assert!(
+                value.get("address").is_none() && line.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+                "{line}"
+            );
+        }
+        let line = Log::default()
+            .info("access")
+            .action("POST /sync/full")
+            .address(Some("2001:db8::1"))
+            .text()
+            .unwrap();
+        assert!(line.contains("POST /sync/full") && line.contains("2001:db8::1"), "{line}");
     }
 
     #[test]

@@ -16,6 +16,12 @@ const HTML: &str = "text/html; charset=utf-8";
 /// What pages may load: their own inline style and nothing else; nobody may frame them.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// What everything else may load, should a browser take it for a page: nothing.
+const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// A year of nothing but HTTPS, in seconds; browsers ignore it where the address is not HTTPS.
+const HTTPS_ONLY: &str = "max-age=31536000";
+
 /// When to come back to a worker that lacks a setting, in milliseconds: somebody must change it first.
 const MISCONFIGURED_RETRY_MS: i64 = 60_000;
 
@@ -39,6 +45,9 @@ impl Answer {
             ("cache-control", "no-store".to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
             ("referrer-policy", "no-referrer".to_owned()),
+            ("content-security-policy", DATA_POLICY.to_owned()),
+            ("strict-transport-security", HTTPS_ONLY.to_owned()),
+            ("cross-origin-resource-policy", "same-origin".to_owned()),
         ];
         Self { status, headers, body }
     }
@@ -111,6 +120,17 @@ impl Answer {
     #[must_use]
     pub fn too_large(message: &str) -> Self {
         Self::error(413, "too_large", message)
+    }
+
+    /// 429: this address has asked too often without a good credential.
+    #[must_use]
+    pub fn too_many_requests(wait_ms: i64) -> Self {
+        Self::error(
+            429,
+            "too_many_requests",
+            "too many requests without a valid credential: wait, then try again",
+        )
+        .with_retry_after_ms(wait_ms)
     }
 
     /// 503: a setting is missing or wrong. The log and `GET /health` say which; other callers need not know.
@@ -215,12 +235,25 @@ mod tests {
 
     #[test]
     fn every_answer_is_safe_to_show() {
-        for answer in [Answer::json(200, &json!({})), Answer::error(500, "x", "y"), Answer::text(200, "OK")] {
+        for answer in [
+            Answer::json(200, &json!({})),
+            Answer::error(500, "x", "y"),
+            Answer::text(200, "OK"),
+            Answer::html(200, "<p>ok</p>"),
+            Answer::redirect("https://example.com"),
+            Answer::too_many_requests(1),
+        ] {
             assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
             assert_eq!(answer.header("cache-control"), Some("no-store"));
+            assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+            assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"));
+            assert!(answer.header("strict-transport-security").unwrap().starts_with("max-age="));
+            let policy = answer.header("content-security-policy").unwrap();
+            assert!(
+                policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+                "{policy}"
+            );
         }
-        let page = Answer::html(200, "<p>ok</p>");
-        assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
     }
 
     #[test]

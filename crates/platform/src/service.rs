@@ -1,10 +1,11 @@
 //! Calls to another worker over a service binding: typed JSON in both directions, with the token that the workers share.
 //!
-//! Each call makes its own stub, because one that threw is dead. Nothing is retried here: the caller's queue does that.
+//! Each call makes its own stub, because one that threw is dead. Nothing is retried here: the caller's queue does that. One thing
+//! is: while the token is being changed, the other worker may not know the new one yet, and is shown the one before.
 
 use crate::plain_object::header_object;
 use keapsync_domain::failure::{Failure, FailureClass};
-use keapsync_domain::secret::Secret;
+use keapsync_domain::secret::{Rotating, Secret};
 use keapsync_domain::wire::INTERNAL_TOKEN_HEADER;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,13 +28,13 @@ pub struct Service {
     env: Env,
     binding: &'static str,
     origin: &'static str,
-    internal_token: Secret,
+    internal_token: Rotating,
 }
 
 impl Service {
     /// The worker behind `binding`; `origin` only fills the address, the binding decides where calls go.
     #[must_use]
-    pub fn new(env: &Env, binding: &'static str, origin: &'static str, internal_token: &Secret) -> Self {
+    pub fn new(env: &Env, binding: &'static str, origin: &'static str, internal_token: &Rotating) -> Self {
         Self { env: env.clone(), binding, origin, internal_token: internal_token.clone() }
     }
 
@@ -74,13 +75,22 @@ impl Service {
             );
             Failure::new(FailureClass::Unavailable, message)
         })?;
-        self.exchange(&binding, method, path, body).await.map_err(|_| {
-            let message = format!(
-                "the worker behind {} did not answer: see that it is deployed and healthy",
-                self.binding
-            );
-            Failure::new(FailureClass::Unavailable, message)
-        })
+        let (mut answer, body) = (None, body.as_deref());
+        for (_, token) in self.internal_token.accepted() {
+            let exchanged = self.exchange(&binding, method, path, body, token).await.map_err(|_| {
+                let message = format!(
+                    "the worker behind {} did not answer: see that it is deployed and healthy",
+                    self.binding
+                );
+                Failure::new(FailureClass::Unavailable, message)
+            })?;
+            let is_refused = exchanged.status == 401;
+            answer = Some(exchanged);
+            if !is_refused {
+                break;
+            }
+        }
+        answer.ok_or_else(|| Failure::new(FailureClass::Unexpected, "there is no internal token to show"))
     }
 
     async fn exchange(
@@ -88,15 +98,16 @@ impl Service {
         binding: &JsValue,
         method: &str,
         path: &str,
-        body: Option<String>,
+        body: Option<&str>,
+        token: &Secret,
     ) -> worker::Result<ServiceAnswer> {
         let init = web_sys::RequestInit::new();
         init.set_method(method);
         init.set_signal(Some(&web_sys::AbortSignal::timeout_with_u32(SERVICE_TIMEOUT_MS)));
-        let token = (INTERNAL_TOKEN_HEADER, self.internal_token.reveal());
+        let token = (INTERNAL_TOKEN_HEADER, token.reveal());
         if let Some(text) = body {
             init.set_headers(&header_object([token, ("content-type", "application/json")])?);
-            init.set_body(&JsValue::from_str(&text));
+            init.set_body(&JsValue::from_str(text));
         } else {
             init.set_headers(&header_object([token])?);
         }

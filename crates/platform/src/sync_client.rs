@@ -3,7 +3,7 @@
 use crate::health::SELF_PATH;
 use crate::service::Service;
 use keapsync_domain::failure::Failure;
-use keapsync_domain::secret::Secret;
+use keapsync_domain::secret::Rotating;
 use keapsync_domain::wire::UnitOrder;
 use worker::Env;
 
@@ -21,7 +21,7 @@ pub struct SyncClient {
 impl SyncClient {
     /// The sync worker behind this worker's binding.
     #[must_use]
-    pub fn new(env: &Env, internal_token: &Secret) -> Self {
+    pub fn new(env: &Env, internal_token: &Rotating) -> Self {
         Self { service: Service::new(env, SYNC_WORKER_BINDING, ORIGIN, internal_token) }
     }
 

@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn pages_are_checked() {
         let page = |pairs: &[(&str, &str)]| {
-            page_of(&Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))))
+            page_of(
+                &Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+                    .unwrap(),
+            )
         };
         let row = [("entity", "order"), ("id", ROW)];
         let read = page(&row).unwrap();

@@ -24,12 +24,22 @@ const LISTED_MAX: usize = 500;
 const NOTES_LENGTH_MAX: usize = 2_000;
 
 /// A person's decision. `values` is an object keyed by the conflict's field.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Decision {
+pub struct Decision {
     strategy: String,
     values: Option<Value>,
     notes: Option<String>,
+}
+
+/// Reads a decision; `Err` says what is wrong with it.
+pub fn read_decision(body: &[u8]) -> Result<(Decision, Resolution), &'static str> {
+    // serde's message could quote a value.
+    let decision = serde_json::from_slice::<Decision>(body).map_err(|_| {
+        "give {\"strategy\": \"keap_wins|supabase_wins|merge|manual\"} and, if wanted, \"values\" by field and \"notes\""
+    })?;
+    let resolution = resolution_of(&decision)?;
+    Ok((decision, resolution))
 }
 
 /// `GET /conflicts?entity=&after=&limit=`: open ones, oldest first.
@@ -64,14 +74,8 @@ pub(crate) async fn resolve(
     id: &str,
     body: &[u8],
 ) -> Result<Answer, Failure> {
-    // serde's message could quote a value.
-    let Ok(decision) = serde_json::from_slice::<Decision>(body) else {
-        return Ok(Answer::bad_request(
-            "give {\"strategy\": \"keap_wins|supabase_wins|merge|manual\"} and, if wanted, \"values\" by field and \"notes\"",
-        ));
-    };
-    let resolution = match resolution_of(&decision) {
-        Ok(resolution) => resolution,
+    let (decision, resolution) = match read_decision(body) {
+        Ok(read) => read,
         Err(reason) => return Ok(Answer::bad_request(reason)),
     };
     let client = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn pages_are_checked() {
         let query = |pairs: &[(&str, &str)]| {
-            Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+            Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).unwrap()
         };
         let page = page_of(&query(&[])).unwrap();
         assert_eq!((page.entity, page.after, page.limit), (None, None, 50));

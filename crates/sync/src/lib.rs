@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod audit;
-mod conflicts;
-mod request;
+pub mod conflicts;
+pub mod request;
 mod routes;
 mod runs;
 mod schedule;
@@ -10,8 +10,7 @@ mod unit;
 mod upkeep;
 
 use keapsync_platform::config::SyncConfig;
-use keapsync_platform::log::{Level, Log};
-use keapsync_platform::respond::Answer;
+use keapsync_platform::log::Log;
 use worker::{Context, Env, Request, Response, Result, ScheduleContext, ScheduledEvent, event};
 
 #[event(start)]
@@ -24,10 +23,7 @@ fn start() {
 async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
     let answer = match SyncConfig::of_isolate(&env) {
         Ok(config) => routes::route(request, &env, &context, &config).await,
-        Err(error) => {
-            Log::new(Level::Error).error("configuration_invalid").emit();
-            Answer::error(503, "configuration_invalid", &error.to_string())
-        }
+        Err(error) => routes::misconfigured(&request, &error),
     };
     answer.into_response()
 }
@@ -37,6 +33,6 @@ async fn fetch(request: Request, env: Env, context: Context) -> Result<Response>
 async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match SyncConfig::of_isolate(&env) {
         Ok(config) => schedule::run(&event.cron(), &env, &config).await,
-        Err(_) => Log::new(Level::Error).error("configuration_invalid").emit(),
+        Err(error) => Log::default().error("misconfigured").config_error(&error).emit(),
     }
 }

@@ -7,14 +7,20 @@ use std::collections::HashMap;
 
 /// A path of the sync worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
+pub enum Path {
+    /// How the worker fares.
     Health,
+    /// Its numbers.
     Metrics,
+    /// A unit of bulk work.
     Units,
     /// Start runs over these entities.
     Start(RunKind, Vec<EntityType>),
+    /// The account's status.
     Status,
+    /// Its runs.
     Runs,
+    /// One run.
     Run(String),
     /// What a run would do.
     Plan(String),
@@ -38,13 +44,16 @@ pub(crate) enum Path {
     Resolve(String),
     /// A run of a kind that there is not.
     UnknownKind,
+    /// There is no such path.
     Unknown,
 }
 
 impl Path {
     /// Finds the path; `query` decides the kind of a run over one entity.
-    pub(crate) fn parse(path: &str, query: &Query) -> Self {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    #[must_use]
+    pub fn parse(path: &str, query: &Query) -> Self {
+        // Compared as they are: a doubled or a trailing slash is another path, for us as for a rule at the edge.
+        let parts: Vec<&str> = path.strip_prefix('/').unwrap_or_default().split('/').collect();
         match parts.as_slice() {
             ["health"] => Self::Health,
             ["metrics"] => Self::Metrics,
@@ -74,19 +83,28 @@ impl Path {
 
 /// The query of a request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(HashMap<String, String>);
+pub struct Query(HashMap<String, String>);
 
 impl Query {
-    pub(crate) fn new(pairs: impl Iterator<Item = (String, String)>) -> Self {
-        Self(pairs.collect())
+    /// Takes each parameter once: which of two counts would be anybody's guess. `Err` says that one is repeated.
+    pub fn new(pairs: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
+        let mut known = HashMap::new();
+        for (name, value) in pairs {
+            if known.insert(name, value).is_some() {
+                return Err("a parameter of the address is given more than once".to_owned());
+            }
+        }
+        Ok(Self(known))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    /// A parameter's value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
     /// The account that is named; `Err` says what is wrong with the name.
-    pub(crate) fn account(&self) -> Result<Option<AccountId>, String> {
+    pub fn account(&self) -> Result<Option<AccountId>, String> {
         self.get("account").map(AccountId::parse).transpose().map_err(|error| error.to_string())
     }
 
@@ -99,7 +117,7 @@ impl Query {
     }
 
     /// How many of a list are asked for; `Err` says what is wrong.
-    pub(crate) fn limit(&self, default: usize, max: usize) -> Result<usize, String> {
+    pub fn limit(&self, default: usize, max: usize) -> Result<usize, String> {
         match self.get("limit") {
             None => Ok(default),
             Some(text) => text
@@ -111,7 +129,7 @@ impl Query {
     }
 
     /// The entity that is named; `Err` says what is wrong with the name.
-    pub(crate) fn entities(&self) -> Result<Vec<EntityType>, String> {
+    pub fn entities(&self) -> Result<Vec<EntityType>, String> {
         match self.get("entity") {
             None => Ok(EntityType::ALL.to_vec()),
             Some(name) => EntityType::from_name(name)
@@ -121,7 +139,7 @@ impl Query {
     }
 
     /// What a start asks for; `Err` says what is wrong.
-    pub(crate) fn start(&self, kind: RunKind, entities: &[EntityType]) -> Result<StartRunsRequest, String> {
+    pub fn start(&self, kind: RunKind, entities: &[EntityType]) -> Result<StartRunsRequest, String> {
         let direction = match self.get("direction") {
             None | Some("bidirectional") => Direction::Bidirectional,
             Some("keap_to_supabase") => Direction::KeapToSupabase,
@@ -147,7 +165,7 @@ mod tests {
     use super::*;
 
     fn query(pairs: &[(&str, &str)]) -> Query {
-        Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        Query::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))).unwrap()
     }
 
     #[test]
@@ -176,9 +194,23 @@ mod tests {
             "/sync/runs/../x",
             "/sync/runs/1'--",
             "/healthy",
+            "//health",
+            "/health/",
+            "/sync//full",
+            "/sync/%66ull",
+            "/SYNC/full",
+            "",
         ] {
             assert_eq!(Path::parse(odd, &none), Path::Unknown, "{odd}");
         }
+    }
+
+    #[test]
+    fn a_parameter_counts_once() {
+        let pairs = [("account", "a"), ("limit", "1"), ("account", "b")];
+        assert!(
+            Query::new(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()))).is_err()
+        );
     }
 
     #[test]

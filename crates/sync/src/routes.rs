@@ -8,16 +8,17 @@ use crate::unit;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::RunKind;
-use keapsync_domain::wire::{INTERNAL_TOKEN_HEADER, UnitOrder};
+use keapsync_domain::wire::UnitOrder;
 use keapsync_engine::ports::Clock as _;
-use keapsync_platform::access::{is_admin, is_internal};
+use keapsync_platform::access::{Caller, Visit, log_entry};
 use keapsync_platform::body::read_body;
 use keapsync_platform::clock::WorkerClock;
-use keapsync_platform::config::SyncConfig;
+use keapsync_platform::config::{ConfigError, SyncConfig};
 use keapsync_platform::coordinator_client::CoordinatorClient;
 use keapsync_platform::health::{health_answer, is_scope_self};
 use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
 use keapsync_platform::kv::Cache;
+use keapsync_platform::log::Log;
 use keapsync_platform::memory::wasm_memory_bytes;
 use keapsync_platform::respond::Answer;
 use serde_json::{Value, json};
@@ -28,6 +29,19 @@ const ORDER_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest decision about a conflict, in bytes: a field's value, and a note.
 const DECISION_BYTES_MAX: usize = 256 * 1024;
+
+/// This worker, in the record of access.
+const WORKER: &str = "sync";
+
+/// What a worker says whose configuration is wrong: `GET /health` names the setting, nothing else does.
+pub(crate) fn misconfigured(request: &Request, error: &ConfigError) -> Answer {
+    Log::default().error("misconfigured").config_error(error).emit();
+    if request.method() == Method::Get && request.path() == "/health" {
+        let problem = [("problem", json!(error.to_string()))];
+        return health_answer(WorkerClock.now(), &[("configuration", false)], &problem);
+    }
+    Answer::misconfigured()
+}
 
 /// Answers a request.
 pub(crate) async fn route(request: Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
@@ -47,15 +61,27 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
     let Ok(url) = request.url() else {
         return Answer::bad_request("the address of the request cannot be read");
     };
-    let query = Query::new(url.query_pairs().into_owned());
+    let visit = Visit::new(
+        request.method().as_ref(),
+        url.path(),
+        |name| header(&request, name),
+        &config.admin_token,
+        &config.common.internal_token,
+    );
+    if let Err(refusal) = visit.admit(WorkerClock.now()) {
+        return refusal;
+    }
+    let query = match Query::new(url.query_pairs().into_owned()) {
+        Ok(query) => query,
+        Err(reason) => return Answer::bad_request(&reason),
+    };
     let path = Path::parse(url.path(), &query);
     let is_read = request.method() == Method::Get;
     let is_write = request.method() == Method::Post;
     match &path {
         Path::Health if is_read => return health(env, config, url.query()).await,
         Path::Units if is_write => {
-            if !is_internal(header(&request, INTERNAL_TOKEN_HEADER).as_deref(), &config.common.internal_token)
-            {
+            if visit.caller != Caller::Worker {
                 return Answer::unauthorized("units are ordered by the coordinator only");
             }
             return order(&mut request, env, context, config).await;
@@ -89,20 +115,53 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         Path::Verify if !is_read && !is_write => return Answer::method_not_allowed("GET, POST"),
         _ => {}
     }
-    if !is_admin(header(&request, "authorization").as_deref(), &config.admin_token) {
-        return Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>");
-    }
     let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
-    let outcome = match path {
-        Path::Metrics => return metrics(),
-        Path::UnknownKind => return Answer::bad_request("kind is full or incremental"),
-        Path::Start(kind, entities) => start(&coordinator, &query, kind, &entities).await,
-        Path::Status => show(&coordinator, &query, "status").await,
-        Path::Runs => show(&coordinator, &query, "runs").await,
-        Path::Run(id) => show(&coordinator, &query, &format!("runs/{id}")).await,
+    let answer = if matches!(visit.caller, Caller::Admin(_)) {
+        let answered = answer_admin(&mut request, env, &coordinator, &query, path).await;
+        answered.unwrap_or_else(|failure| Answer::failure(&failure))
+    } else {
+        Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>")
+    };
+    record(&visit, config, &coordinator, query.account().ok().flatten(), &answer).await;
+    answer
+}
+
+/// Records what an admin did, or that a credential was refused: durable before the answer leaves. What was done stays done when the
+/// record cannot be reached: the log has the entry then.
+async fn record(
+    visit: &Visit,
+    config: &SyncConfig,
+    coordinator: &CoordinatorClient,
+    account: Option<AccountId>,
+    answer: &Answer,
+) {
+    let now = WorkerClock.now();
+    let Some(entry) = visit.entry(WORKER, &config.admin_token, account, answer.status, now) else { return };
+    let log = config.common.log;
+    log_entry(log, &entry);
+    if let Err(failure) = coordinator.record_access(&entry).await {
+        log.error("access_not_recorded").failure(&failure).emit();
+    }
+}
+
+async fn answer_admin(
+    request: &mut Request,
+    env: &Env,
+    coordinator: &CoordinatorClient,
+    query: &Query,
+    path: Path,
+) -> Result<Answer, Failure> {
+    let is_write = request.method() == Method::Post;
+    match path {
+        Path::Metrics => Ok(metrics()),
+        Path::UnknownKind => Ok(Answer::bad_request("kind is full or incremental")),
+        Path::Start(kind, entities) => start(coordinator, query, kind, &entities).await,
+        Path::Status => show(coordinator, query, "status").await,
+        Path::Runs => show(coordinator, query, "runs").await,
+        Path::Run(id) => show(coordinator, query, &format!("runs/{id}")).await,
         Path::Verify if is_write => match query.entities() {
-            Ok(entities) => start(&coordinator, &query, RunKind::Verify, &entities).await,
-            Err(reason) => return Answer::bad_request(&reason),
+            Ok(entities) => start(coordinator, query, RunKind::Verify, &entities).await,
+            Err(reason) => Ok(Answer::bad_request(&reason)),
         },
         Path::Conflicts
         | Path::Conflict(_)
@@ -113,12 +172,9 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         | Path::RevertRun(_)
         | Path::Verify
         | Path::Audit
-        | Path::RevertEntry(_) => decide(&mut request, env, &coordinator, &query, &path).await,
-        Path::Health | Path::Units | Path::Unknown => {
-            return Answer::not_found("there is nothing at this path");
-        }
-    };
-    outcome.unwrap_or_else(|failure| Answer::failure(&failure))
+        | Path::RevertEntry(_) => decide(request, env, coordinator, query, &path).await,
+        Path::Health | Path::Units | Path::Unknown => Ok(Answer::not_found("there is nothing at this path")),
+    }
 }
 
 async fn decide(
@@ -144,7 +200,7 @@ async fn decide(
         Path::Resolve(id) => {
             let body = match read_body(request, DECISION_BYTES_MAX).await {
                 Ok(body) => body,
-                Err(error) => return Ok(Answer::too_large(&error.to_string())),
+                Err(error) => return Ok(error.answer()),
             };
             let settled = conflicts::resolve(env, coordinator, &account, id, &body).await;
             Ok(settled.unwrap_or_else(|failure| conflicts::answer_of(&failure)))
@@ -211,8 +267,9 @@ pub(crate) async fn list_accounts(coordinator: &CoordinatorClient) -> Result<Vec
 }
 
 async fn order(request: &mut Request, env: &Env, context: &Context, config: &SyncConfig) -> Answer {
-    let Ok(body) = read_body(request, ORDER_BYTES_MAX).await else {
-        return Answer::too_large("a unit's order is at most 64 KiB");
+    let body = match read_body(request, ORDER_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(error) => return error.answer(),
     };
     // serde's message could quote the token that the order carries.
     let Ok(order) = serde_json::from_slice::<UnitOrder>(&body) else {

@@ -1,7 +1,9 @@
 //! From a request to an answer: who sent it, what it says, and whether it is stored.
 //!
 //! Invariant: 200 is answered only after the inbox said that it holds the delivery. Checks come in one order, cheap and
-//! decisive ones first: account and token, size, signature, form. Nothing of a body is ever logged.
+//! decisive ones first: account and token, form of the signature, size, signature, form. Nothing of a body is ever logged.
+//!
+//! A wrong token or signature takes from the bucket of the sender's address; a right one never does, however many deliveries come.
 
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::hook::Delivery;
@@ -11,7 +13,8 @@ use keapsync_domain::wire::{EventsRequest, EventsResponse};
 use keapsync_platform::body::BodyError;
 use keapsync_platform::config::WebhookConfig;
 use keapsync_platform::hook_auth::{
-    HANDSHAKE_HEADER, SIGNATURE_HEADER, is_handshake_secret, verify_path_token, verify_signature,
+    HANDSHAKE_HEADER, SIGNATURE_HEADER, is_handshake_secret, is_signature, verify_path_token,
+    verify_signature,
 };
 use keapsync_platform::respond::Answer;
 
@@ -25,6 +28,9 @@ const STORE_RETRY_MS: i64 = 30_000;
 pub trait Incoming {
     /// A header's value.
     fn header(&self, name: &str) -> Option<String>;
+
+    /// Takes from the bucket of the sender's address, because its credential was wrong; the answer, when that is empty.
+    fn charge_wrong_credential(&self) -> Result<(), Answer>;
 
     /// The body, up to the limit of deliveries. Asked for at most once.
     async fn body(&mut self) -> Result<Vec<u8>, BodyError>;
@@ -48,18 +54,15 @@ pub async fn by_token<R: Incoming, I: Inbox>(
         .ok()
         .filter(|account| verify_path_token(&config.webhook_secret, account, token));
     let Some(account) = verified else {
-        return refused(
-            config,
-            "token",
-            unauthorized("this is not the address of a hook: register the hooks of the account again"),
-        );
+        let message = "this is not the address of a hook: register the hooks of the account again";
+        return unauthorized(config, request, "token", message);
     };
     if let Some(secret) = request.header(HANDSHAKE_HEADER) {
         return handshake(config, &account, &secret);
     }
     match request.body().await {
         Ok(body) => accept(config, &account, &body, inbox, now).await,
-        Err(error) => unread(config, &error),
+        Err(error) => unread(config, error),
     }
 }
 
@@ -80,15 +83,18 @@ pub async fn signed<R: Incoming, I: Inbox>(
         Ok(account) => account,
         Err(message) => return refused(config, "account", Answer::bad_request(&message)),
     };
+    let signature = request.header(SIGNATURE_HEADER).unwrap_or_default();
+    let message =
+        format!("{SIGNATURE_HEADER} must be the HMAC-SHA256 of the raw body with the webhook secret");
+    if !is_signature(&signature) {
+        return unauthorized(config, request, "signature", &message);
+    }
     let body = match request.body().await {
         Ok(body) => body,
-        Err(error) => return unread(config, &error),
+        Err(error) => return unread(config, error),
     };
-    let signature = request.header(SIGNATURE_HEADER).unwrap_or_default();
     if !verify_signature(&config.webhook_secret, &signature, &body) {
-        let message =
-            format!("{SIGNATURE_HEADER} must be the HMAC-SHA256 of the raw body with the webhook secret");
-        return refused(config, "signature", unauthorized(&message));
+        return unauthorized(config, request, "signature", &message);
     }
     accept(config, &account, &body, inbox, now).await
 }
@@ -138,16 +144,21 @@ fn not_stored(config: &WebhookConfig, account: &AccountId, failure: &Failure) ->
         .with_retry_after_ms(failure.retry_after_ms.unwrap_or(STORE_RETRY_MS))
 }
 
-fn unread(config: &WebhookConfig, error: &BodyError) -> Answer {
-    let answer = match error {
-        BodyError::TooLarge { .. } => Answer::too_large(&error.to_string()),
-        BodyError::Unreadable => Answer::bad_request(&error.to_string()),
-    };
-    refused(config, "body", answer)
+fn unread(config: &WebhookConfig, error: BodyError) -> Answer {
+    refused(config, "body", error.answer())
 }
 
-fn unauthorized(message: &str) -> Answer {
-    Answer::error(401, "unauthorized", message)
+/// Refuses a wrong credential. One too many is not logged: the log is not the sender's to fill.
+fn unauthorized<R: Incoming>(
+    config: &WebhookConfig,
+    request: &R,
+    reason: &'static str,
+    message: &str,
+) -> Answer {
+    match request.charge_wrong_credential() {
+        Ok(()) => refused(config, reason, Answer::error(401, "unauthorized", message)),
+        Err(answer) => answer,
+    }
 }
 
 fn refused(config: &WebhookConfig, reason: &'static str, answer: Answer) -> Answer {

@@ -8,6 +8,7 @@ use keapsync_domain::limits::WEBHOOK_BODY_BYTES_MAX;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{EventsRequest, EventsResponse};
 use keapsync_engine::ports::Clock as _;
+use keapsync_platform::address_limit::{self, ADDRESS_HEADER, PAGE_COST, WRONG_CREDENTIAL_COST};
 use keapsync_platform::body::{BodyError, read_body};
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, WebhookConfig};
@@ -56,6 +57,11 @@ async fn answer(request: &mut Request, env: &Env, config: Result<Rc<WebhookConfi
             };
         }
     };
+    if !matches!(route, Route::ByToken { .. } | Route::Signed)
+        && let Err(answer) = Received(request).charge(PAGE_COST)
+    {
+        return answer;
+    }
     match route {
         Route::ByToken { account, token } => {
             let inbox = CoordinatorClient::new(env, &config.common.internal_token);
@@ -87,9 +93,19 @@ async fn health(request: &Request, env: &Env, config: &WebhookConfig, now: Times
 
 struct Received<'a>(&'a mut Request);
 
+impl Received<'_> {
+    fn charge(&self, cost: u32) -> Result<(), Answer> {
+        address_limit::take(self.header(ADDRESS_HEADER).as_deref(), cost, WorkerClock.now())
+    }
+}
+
 impl Incoming for Received<'_> {
     fn header(&self, name: &str) -> Option<String> {
         self.0.headers().get(name).ok().flatten()
+    }
+
+    fn charge_wrong_credential(&self) -> Result<(), Answer> {
+        self.charge(WRONG_CREDENTIAL_COST)
     }
 
     async fn body(&mut self) -> Result<Vec<u8>, BodyError> {

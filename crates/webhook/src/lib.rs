@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
+#![expect(async_fn_in_trait, reason = "the workers run on one thread: no future here needs to be Send")]
 
-mod delivery;
+pub mod delivery;
 mod entry;
-mod route;
+pub mod route;

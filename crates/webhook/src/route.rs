@@ -22,6 +22,7 @@ pub enum Route<'a> {
 
 impl<'a> Route<'a> {
     /// Finds the route of a method and a path.
+    #[must_use]
     pub fn of(method: &str, path: &'a str) -> Self {
         let (route, allowed) = match path {
             "/health" => (Self::Health, "GET"),

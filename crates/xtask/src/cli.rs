@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::bench::BenchArguments;
 use crate::chaos::ChaosArguments;
 use crate::dev::DevArguments;
+use crate::fuzz::FuzzArguments;
 use crate::live::LiveArguments;
 use crate::send_hook::SendHookArguments;
 use crate::simulate::SimulateArguments;
@@ -55,6 +56,8 @@ pub enum Command {
     Bench(BenchArguments),
     /// Run the engine through histories that seeds determine, with everything going wrong that can.
     Simulate(SimulateArguments),
+    /// Run every parser of outside input under random input, and tell the seed of what panics or hangs.
+    Fuzz(FuzzArguments),
     /// Edit both sides of a system of its own at random while everything goes wrong, and prove that nothing is lost.
     Chaos(ChaosArguments),
     /// Send a delivery as Keap makes it, to any deployment.

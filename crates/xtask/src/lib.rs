@@ -19,6 +19,7 @@ pub mod database;
 pub mod debian;
 pub mod dev;
 pub mod doctor;
+pub mod fuzz;
 pub mod http;
 pub mod live;
 pub mod migrate;

@@ -10,8 +10,8 @@ use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
-    artifacts, bench, chaos, dev, doctor, live, migrate, schema_docs, send_hook, simulate, status, supervise,
-    system, test_run,
+    artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook, simulate, status,
+    supervise, system, test_run,
 };
 
 fn main() -> ExitCode {
@@ -65,6 +65,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Simulate(arguments) => {
             let is_sound = simulate::run(&workspace, &arguments)?;
             return Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Fuzz(arguments) => {
+            let nothing_found = fuzz::run(&workspace, &arguments)?;
+            return Ok(if nothing_found { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Chaos(arguments) => {
             let holds = chaos::run(&workspace, &arguments)?;

@@ -30,6 +30,14 @@ pub fn state_key(config: &CoordinatorConfig) -> Vec<u8> {
     derived_key(config.encryption_key.bytes(), STATE_KEY_PURPOSE)
 }
 
+/// The keys whose states are accepted: that one, and while the encryption key is being changed the one before.
+#[must_use]
+pub fn state_keys(config: &CoordinatorConfig) -> Vec<Vec<u8>> {
+    let previous = config.encryption_key_previous.iter();
+    let previous = previous.map(|key| derived_key(key.bytes(), STATE_KEY_PURPOSE));
+    std::iter::once(state_key(config)).chain(previous).collect()
+}
+
 impl Account<'_> {
     /// Begins an attempt.
     pub(super) fn begin(&self) -> Result<Answer, Failure> {

@@ -1,6 +1,6 @@
 //! The worker's side of connecting: reads what browsers and admins send, asks the account's object, writes pages.
 
-use crate::account::connect::state_key;
+use crate::account::connect::state_keys;
 use crate::account::wire::{AccountRequest, CompleteRequest, OpenRequest, OpenResponse, ServiceKeyRequest};
 use crate::account::{ACCOUNT_BINDING, object_path};
 use crate::entry::Surroundings;
@@ -42,14 +42,31 @@ pub async fn open(around: &Surroundings<'_>, query: &[(String, String)]) -> Answ
     }
 }
 
-/// `GET /oauth/callback`: Keap sent the browser back.
+/// `GET /oauth/callback`: Keap sent the browser back. Also tells the account, when the state is one of ours.
 pub async fn callback(
     around: &Surroundings<'_>,
     query: &[(String, String)],
     cookies: Option<&str>,
-) -> Answer {
-    match finish(around, query, cookies).await {
-        Ok(account) => Answer::html(
+) -> (Answer, Option<AccountId>) {
+    let signed = parameter(query, "state").unwrap_or_default();
+    let state = match State::verify_any(&state_keys(around.config), signed, WorkerClock.now()) {
+        Ok(state) => state,
+        Err(InvalidState::Forged) => {
+            return (
+                refused(&invalid("this address was not made by keapsync: begin again with a new link")),
+                None,
+            );
+        }
+        Err(InvalidState::Expired) => {
+            return (
+                refused(&invalid("connecting took longer than ten minutes: begin again with a new link")),
+                None,
+            );
+        }
+    };
+    let account = state.account.clone();
+    let answer = match finish(around, query, state, cookies).await {
+        Ok(()) => Answer::html(
             200,
             &page(
                 "Connected",
@@ -58,26 +75,18 @@ pub async fn callback(
                 ),
             ),
         )
-        .with_header("set-cookie", &clear_cookie()),
+        .with_header("set-cookie", &clear_cookie(is_https(around))),
         Err(failure) => refused(&failure),
-    }
+    };
+    (answer, Some(account))
 }
 
 async fn finish(
     around: &Surroundings<'_>,
     query: &[(String, String)],
+    state: State,
     cookies: Option<&str>,
-) -> Result<AccountId, Failure> {
-    let signed = parameter(query, "state").unwrap_or_default();
-    let state =
-        State::verify(&state_key(around.config), signed, WorkerClock.now()).map_err(|why| match why {
-            InvalidState::Forged => {
-                invalid("this address was not made by keapsync: begin again with a new link")
-            }
-            InvalidState::Expired => {
-                invalid("connecting took longer than ten minutes: begin again with a new link")
-            }
-        })?;
+) -> Result<(), Failure> {
     if let Some(error) = parameter(query, "error") {
         return Err(match error {
             "access_denied" => invalid("access was not granted in Keap: nothing was changed"),
@@ -86,12 +95,12 @@ async fn finish(
     }
     let code = parameter(query, "code").filter(|code| !code.is_empty());
     let code = code.ok_or_else(|| invalid("Keap sent no code: begin again with a new link"))?;
-    let cookie = cookies.and_then(cookie_of).ok_or_else(|| {
+    let cookie = cookies.and_then(|header| cookie_of(header, is_https(around))).ok_or_else(|| {
         invalid("this browser did not begin the attempt: open the link from keapsync in the browser you use for Keap")
     })?;
     let request = CompleteRequest { nonce: state.nonce, cookie: cookie.to_owned(), code: Secret::new(code) };
     let _: Value = call(around, &state.account, "oauth/complete", &request).await?;
-    Ok(state.account)
+    Ok(())
 }
 
 /// `GET /oauth/status?keap_account_id=`.

@@ -45,6 +45,18 @@ impl State {
         format!("{text}~{signature}")
     }
 
+    /// Reads a state back, when it was signed with any of `keys` and still lives: a key may be changed while somebody connects.
+    pub fn verify_any(keys: &[Vec<u8>], signed: &str, now: Timestamp) -> Result<Self, InvalidState> {
+        let mut outcome = Err(InvalidState::Forged);
+        for key in keys {
+            outcome = Self::verify(key, signed, now);
+            if outcome != Err(InvalidState::Forged) {
+                break;
+            }
+        }
+        outcome
+    }
+
     /// Reads a state back, when it was signed with `key` and still lives.
     pub fn verify(key: &[u8], signed: &str, now: Timestamp) -> Result<Self, InvalidState> {
         let (text, signature) = signed.rsplit_once('~').ok_or(InvalidState::Forged)?;
@@ -87,6 +99,10 @@ mod tests {
         let signed = state().sign(b"key");
         assert_eq!(State::verify(b"key", &signed, Timestamp(999)), Ok(state()));
         assert_eq!(State::verify(b"key", &signed, Timestamp(1_000)), Err(InvalidState::Expired));
+        let keys = [b"new".to_vec(), b"key".to_vec()];
+        assert_eq!(State::verify_any(&keys, &signed, Timestamp(999)), Ok(state()));
+        assert_eq!(State::verify_any(&keys, &signed, Timestamp(1_000)), Err(InvalidState::Expired));
+        assert_eq!(State::verify_any(&keys[..1], &signed, Timestamp(999)), Err(InvalidState::Forged));
     }
 
     #[test]

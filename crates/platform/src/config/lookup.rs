@@ -3,7 +3,7 @@
 use super::EncryptionKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keapsync_domain::secret::Secret;
+use keapsync_domain::secret::{Rotating, Secret};
 use worker::Url;
 
 /// Shortest token that is accepted, in characters: 16 random ones hold 64 bits even in hexadecimal.
@@ -48,14 +48,18 @@ impl<'a> Lookup<'a> {
 
     /// A secret that we choose ourselves, so that it can be asked to be long. Goes into headers, so visible ASCII.
     pub(super) fn token(&self, name: &'static str) -> Result<Secret, ConfigError> {
-        let text = self.required(name)?;
-        if text.len() < TOKEN_LENGTH_MIN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let problem = format!(
-                "must be at least {TOKEN_LENGTH_MIN} visible ASCII characters: make one with `openssl rand -hex 32`"
-            );
-            return Err(ConfigError { name, problem });
-        }
-        Ok(Secret::new(text))
+        checked_token(name, self.required(name)?)
+    }
+
+    /// A secret of our own choice that can be changed without an interruption: `previous` names the one before, which may be
+    /// absent.
+    pub(super) fn rotating(
+        &self,
+        name: &'static str,
+        previous: &'static str,
+    ) -> Result<Rotating, ConfigError> {
+        let before = self.optional(previous).map(|text| checked_token(previous, text)).transpose()?;
+        Ok(Rotating::new(self.token(name)?, before))
     }
 
     pub(super) fn required_url(&self, name: &'static str) -> Result<String, ConfigError> {
@@ -71,7 +75,7 @@ impl<'a> Lookup<'a> {
         let form = "one origin such as https://app.example.com, without a path";
         self.parsed(
             name,
-            |text| Url::parse(text).ok().filter(|url| url.origin().ascii_serialization() == text),
+            |text| parsed_url(text).filter(|url| url.origin().ascii_serialization() == text),
             form,
         )
         .map(|url| url.map(|url| url.origin().ascii_serialization()))
@@ -106,11 +110,17 @@ impl<'a> Lookup<'a> {
     }
 }
 
+/// Only ASCII, so that two names that look alike are not taken for each other.
+fn parsed_url(text: &str) -> Option<Url> {
+    Some(text).filter(|text| text.is_ascii()).and_then(|text| Url::parse(text).ok())
+}
+
 /// An absolute address, without a slash at its end. Tokens go there, so it must be encrypted unless it is this machine.
 fn checked_url(name: &'static str, text: &str) -> Result<String, ConfigError> {
     let error = |problem: &str| ConfigError { name, problem: problem.to_owned() };
-    let url = Url::parse(text)
-        .map_err(|_| error("must be an absolute address such as https://example.com/path"))?;
+    let url = parsed_url(text).ok_or_else(|| {
+        error("must be an absolute address such as https://example.com/path, an international name in its xn-- form")
+    })?;
     let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
         "https" => {}
@@ -121,6 +131,17 @@ fn checked_url(name: &'static str, text: &str) -> Result<String, ConfigError> {
         return Err(error("must not hold a user, a password or a fragment"));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A secret as headers can carry it, and long enough.
+fn checked_token(name: &'static str, text: String) -> Result<Secret, ConfigError> {
+    if text.len() < TOKEN_LENGTH_MIN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let problem = format!(
+            "must be at least {TOKEN_LENGTH_MIN} visible ASCII characters: make one with `openssl rand -hex 32`"
+        );
+        return Err(ConfigError { name, problem });
+    }
+    Ok(Secret::new(text))
 }
 
 fn checked_key(name: &'static str, text: &str) -> Result<EncryptionKey, ConfigError> {

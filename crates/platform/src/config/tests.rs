@@ -1,4 +1,5 @@
 use super::*;
+use keapsync_domain::secret::Generation;
 use std::collections::HashMap;
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -54,7 +55,7 @@ fn takes_what_is_configured() {
     assert_eq!(config.keap_api_base_url, "http://127.0.0.1:8900/crm");
     assert_eq!(config.application.token_url, "http://localhost:8900/token");
     assert_eq!((config.call_limits.per_second, config.outbox_poll_interval_max_ms), (5, 1_000));
-    assert_eq!(config.encryption_key_previous, Some(config.encryption_key.clone()));
+    assert_eq!(config.encryption_key_previous.unwrap().bytes(), config.encryption_key.bytes());
     assert_eq!(config.common.allowed_origin.as_deref(), Some("https://app.example.com"));
     assert_eq!(webhook(&variables).unwrap().default_account.unwrap().as_str(), "demo");
     let sync =
@@ -80,11 +81,15 @@ fn names_what_is_missing() {
 fn names_what_is_wrong_without_repeating_it() {
     for (name, wrong) in [
         ("ADMIN_API_TOKEN", "too-short-value"),
+        ("ADMIN_API_TOKEN_PREVIOUS", "too-short-value"),
         ("INTERNAL_TOKEN", "wrong because of spaces"),
+        ("INTERNAL_TOKEN_PREVIOUS", "wrong because of spaces"),
         ("KEAP_WEBHOOK_SECRET", "wröng-0123456789-wrong"),
         ("KEAP_REDIRECT_URI", "/oauth/wrong"),
         ("KEAP_API_BASE_URL", "http://wrong.example.com"),
         ("KEAP_API_BASE_URL", "ftp://wrong.example.com"),
+        ("KEAP_API_BASE_URL", "https://api.wröng.example.com"),
+        ("KEAP_API_BASE_URL", "https://API.wr\u{43e}ng.com"),
         ("KEAP_TOKEN_URL", "https://user:wrong@example.com"),
         ("WEBHOOK_PUBLIC_URL", "https://example.com#wrong"),
         ("TOKEN_ENCRYPTION_KEY", "d3Jvbmc="),
@@ -105,6 +110,24 @@ fn names_what_is_wrong_without_repeating_it() {
     let mut variables = complete();
     variables.insert("DEFAULT_ACCOUNT_ID", "Not An Account");
     assert_eq!(webhook(&variables).unwrap_err().name, "DEFAULT_ACCOUNT_ID");
+}
+
+#[test]
+fn the_secret_before_counts_while_it_is_set() {
+    let mut variables = complete();
+    assert!(coordinator(&variables).unwrap().admin_token.previous().is_none());
+    variables.extend([
+        ("ADMIN_API_TOKEN_PREVIOUS", "admin-before-0123456789"),
+        ("INTERNAL_TOKEN_PREVIOUS", "internal-before-0123456789"),
+        ("KEAP_WEBHOOK_SECRET_PREVIOUS", "webhook-before-0123456789"),
+    ]);
+    let config = coordinator(&variables).unwrap();
+    assert_eq!(config.admin_token.which("admin-before-0123456789"), Some(Generation::Previous));
+    assert_eq!(config.admin_token.which("admin-token-0123456789"), Some(Generation::Current));
+    assert!(
+        config.common.internal_token.previous().is_some_and(|token| token.is("internal-before-0123456789"))
+    );
+    assert!(webhook(&variables).unwrap().webhook_secret.which("webhook-before-0123456789").is_some());
 }
 
 #[test]

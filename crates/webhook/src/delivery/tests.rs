@@ -3,7 +3,7 @@ use futures_util::FutureExt as _;
 use keapsync_platform::config::Lookup;
 use keapsync_platform::hook_auth::path_token;
 use proptest::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 const SECRET: &str = "webhook-secret-0123456789";
@@ -19,7 +19,7 @@ fn config(more: &[(&str, &str)]) -> WebhookConfig {
 }
 
 fn token(account: &str) -> String {
-    path_token(&config(&[]).webhook_secret, &AccountId::parse(account).unwrap())
+    path_token(config(&[]).webhook_secret.current(), &AccountId::parse(account).unwrap())
 }
 
 /// A request that remembers whether its body was read.
@@ -27,11 +27,20 @@ struct FakeRequest {
     headers: HashMap<&'static str, String>,
     body: Result<Vec<u8>, BodyError>,
     was_read: bool,
+    /// Whether the sender has shown too many wrong credentials already.
+    is_over_limit: bool,
+    charged: Cell<u32>,
 }
 
 impl FakeRequest {
     fn new(body: &str) -> Self {
-        Self { headers: HashMap::new(), body: Ok(body.as_bytes().to_vec()), was_read: false }
+        Self {
+            headers: HashMap::new(),
+            body: Ok(body.as_bytes().to_vec()),
+            was_read: false,
+            is_over_limit: false,
+            charged: Cell::new(0),
+        }
     }
 
     fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -48,6 +57,11 @@ impl FakeRequest {
 impl Incoming for FakeRequest {
     fn header(&self, name: &str) -> Option<String> {
         self.headers.get(name).cloned()
+    }
+
+    fn charge_wrong_credential(&self) -> Result<(), Answer> {
+        self.charged.set(self.charged.get() + 1);
+        if self.is_over_limit { Err(Answer::too_many_requests(1_000)) } else { Ok(()) }
     }
 
     async fn body(&mut self) -> Result<Vec<u8>, BodyError> {
@@ -217,10 +231,53 @@ fn a_wrong_signature_is_refused_and_size_comes_first() {
             request = request.with(SIGNATURE_HEADER, text);
         }
         assert_eq!(post_signed(&with_default, &mut request, &inbox).status, 401, "{signature:?}");
+        // What has not even the form of a signature is not worth reading a body for.
+        assert_eq!(
+            (request.was_read, request.charged.get()),
+            (signature == Some(SIGNATURE), 1),
+            "{signature:?}"
+        );
     }
-    let too_large = FakeRequest::new("").without_body(BodyError::TooLarge { limit_bytes: 1 });
+    let too_large = FakeRequest::new("")
+        .with(SIGNATURE_HEADER, SIGNATURE)
+        .without_body(BodyError::TooLarge { limit_bytes: 1 });
     assert_eq!(post_signed(&with_default, &mut { too_large }, &inbox).status, 413);
     assert!(inbox.ids().is_empty());
+}
+
+#[test]
+fn who_shows_too_many_wrong_credentials_has_to_wait_and_good_ones_count_all_the_same() {
+    let inbox = FakeInbox::default();
+    let limited = || FakeRequest { is_over_limit: true, ..FakeRequest::new(DELIVERY) };
+    let answer = post_by_token("demo", "AAAA", &mut limited(), &inbox);
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")));
+    let with_default = config(&[("DEFAULT_ACCOUNT_ID", "demo")]);
+    assert_eq!(post_signed(&with_default, &mut limited(), &inbox).status, 429);
+    assert!(inbox.ids().is_empty());
+    let mut good = limited();
+    assert_eq!(post_by_token("demo", &token("demo"), &mut good, &inbox).status, 200);
+    assert_eq!((good.charged.get(), inbox.ids().len()), (0, 1));
+}
+
+#[test]
+fn hooks_of_the_secret_before_are_heard_until_they_are_registered_again() {
+    let changed = config(&[
+        ("KEAP_WEBHOOK_SECRET", "webhook-secret-of-tomorrow"),
+        ("KEAP_WEBHOOK_SECRET_PREVIOUS", SECRET),
+    ]);
+    let over = config(&[("KEAP_WEBHOOK_SECRET", "webhook-secret-of-tomorrow")]);
+    let account = AccountId::parse("demo").unwrap();
+    let after = path_token(changed.webhook_secret.current(), &account);
+    for (config, token, status) in [
+        (&changed, &token("demo"), 200),
+        (&changed, &after, 200),
+        (&over, &token("demo"), 401),
+        (&over, &after, 200),
+    ] {
+        let (mut request, inbox) = (FakeRequest::new(DELIVERY), FakeInbox::default());
+        let answer = by_token(config, ("demo", token), &mut request, &inbox, NOW).now_or_never().unwrap();
+        assert_eq!(answer.status, status);
+    }
 }
 
 #[test]

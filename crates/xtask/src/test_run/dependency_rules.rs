@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::workspace::Workspace;
 
 /// Each package with the packages of the workspace that it may be built from.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("keapsync-domain", &[]),
     ("keapsync-keap", &["keapsync-domain"]),
     ("keapsync-engine", &["keapsync-domain", "keapsync-keap"]),
@@ -20,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("keapsync-coordinator", BELOW_WORKERS),
     ("keapsync-webhook", BELOW_WORKERS),
     ("keapsync-sync", BELOW_WORKERS),
+    ("keapsync-fuzz", EVERYTHING_BUT_TOOLS),
     ("keapsync-keap-sim", &["keapsync-domain", "keapsync-keap"]),
     ("keapsync-xtask", &["keapsync-domain", "keapsync-keap", "keapsync-engine", "keapsync-store"]),
     ("keapsync-e2e", &["keapsync-domain", "keapsync-keap", "keapsync-keap-sim", "keapsync-xtask"]),
@@ -29,6 +30,17 @@ const BELOW_PLATFORM: &[&str] = &["keapsync-domain", "keapsync-keap", "keapsync-
 
 const BELOW_WORKERS: &[&str] =
     &["keapsync-domain", "keapsync-keap", "keapsync-engine", "keapsync-store", "keapsync-platform"];
+
+const EVERYTHING_BUT_TOOLS: &[&str] = &[
+    "keapsync-domain",
+    "keapsync-keap",
+    "keapsync-engine",
+    "keapsync-store",
+    "keapsync-platform",
+    "keapsync-coordinator",
+    "keapsync-webhook",
+    "keapsync-sync",
+];
 
 /// Packages that may know the Workers SDK.
 const KNOW_WORKERS: [&str; 4] =
