@@ -195,7 +195,8 @@ fn without_room_nothing_is_read_and_the_delivery_is_sent_again() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     assert!(!request.was_read && inbox.ids().is_empty());
     assert_eq!(request.was_proven, Some(true));
-    let mut request = FakeRequest::new(DELIVERY).with("X-Keap-Account", "demo");
+    let mut request =
+        FakeRequest::new(DELIVERY).with("X-Keap-Account", "demo").with(SIGNATURE_HEADER, SIGNATURE);
     request.has_room = false;
     assert_eq!(post_signed(&config(&[]), &mut request, &inbox).status, 503);
     assert_eq!(request.was_proven, Some(false));
