@@ -47,6 +47,23 @@ $$;
 comment on function public.keapsync_winner(text, timestamptz, timestamptz) is
     'Whose value a conflict ends with: keap, supabase, or null while a person has to decide.';
 
+-- What Keap alone says of a slot, and a reason for consent that is left out (Keap never forgets one), is no edit.
+create function public.keapsync_edit_form(slot_kind text, form jsonb, edited jsonb) returns jsonb
+    language sql
+    immutable parallel safe
+    set search_path = ''
+as $$
+    select case slot_kind
+        when 'email' then nullif(jsonb_strip_nulls(jsonb_build_object('email', form -> 'email',
+            'opt_in_reason', case when edited ? 'opt_in_reason' then form -> 'opt_in_reason' end)), '{}')
+        when 'phone' then nullif(jsonb_strip_nulls(jsonb_build_object('number', form -> 'number',
+            'extension', form -> 'extension', 'type', form -> 'type')), '{}')
+        else form
+    end;
+$$;
+comment on function public.keapsync_edit_form(text, jsonb, jsonb) is
+    'What an edit can bring about of a part''s canonical form, where the part as people left it has the form edited.';
+
 -- The outcome of one field whose two sides differ as they are written. Keys: row and keap (the value that side is to take), base
 -- (the new base where it is not what Keap holds), conflicts, refused; a key is missing where nothing is to be done.
 create function public.keapsync_merge_field(kind text, slot_kind text, field text, reason text, base jsonb, keap jsonb,
@@ -137,11 +154,12 @@ begin
     into to_row, to_keap, to_base, conflicts
     from (
         select compared.*,
-            compared.supabase_form is distinct from compared.base_form
-                and compared.keap_form is distinct from compared.base_form as in_conflict,
+            edit.keap is distinct from edit.supabase and edit.supabase is distinct from edit.base
+                and edit.keap is distinct from edit.base as in_conflict,
             case
-                when compared.supabase_form is not distinct from compared.base_form then 'keap'
-                when compared.keap_form is not distinct from compared.base_form then 'supabase'
+                -- Where the row differs by no edit, it is Keap's to say.
+                when edit.keap is not distinct from edit.supabase or edit.supabase is not distinct from edit.base then 'keap'
+                when edit.keap is not distinct from edit.base then 'supabase'
                 else winner
             end as side
         from (
@@ -161,6 +179,11 @@ begin
             ) as part
             where part.keap_part is distinct from part.supabase_part
         ) as compared
+        cross join lateral (
+            select public.keapsync_edit_form(slot_kind, compared.base_form, compared.supabase_form) as base,
+                public.keapsync_edit_form(slot_kind, compared.keap_form, compared.supabase_form) as keap,
+                public.keapsync_edit_form(slot_kind, compared.supabase_form, compared.supabase_form) as supabase
+        ) as edit
         where compared.keap_form is distinct from compared.supabase_form
     ) as decided;
 
@@ -296,7 +319,7 @@ declare
     signature text;
 begin
     foreach signature in array array[
-        'policy(jsonb, text, text)', 'winner(text, timestamptz, timestamptz)',
+        'policy(jsonb, text, text)', 'winner(text, timestamptz, timestamptz)', 'edit_form(text, jsonb, jsonb)',
         'merge_field(text, text, text, text, jsonb, jsonb, jsonb, text, text)', 'assemble(text, text, jsonb, jsonb)',
         'reconcile(text[], text[], jsonb[], jsonb[], jsonb[], timestamptz[], timestamptz[], jsonb[])',
         'base_delta(text, jsonb, jsonb)']

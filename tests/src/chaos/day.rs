@@ -7,7 +7,7 @@
 //! and the quota are real ones, which makes the day harder for them, not easier.
 //!
 //! # What must hold at the end
-//! What [`conclude`](super::conclude) says of any chaos (nothing lost, nothing doubled, both sides equal, then silence), and:
+//! What `conclude` says of any chaos (nothing lost, nothing doubled, both sides equal, then silence), and:
 //! - the account is connected and has had new tokens;
 //! - every hook delivers again, although Keap had given them up while the workers were down;
 //! - no event is left or dead;

@@ -89,9 +89,25 @@ impl PartKind {
                         .is_some_and(|(left, right)| canonical_entry(left) == canonical_entry(right))
             }
             Self::Slot(kind) => {
-                same_slot(kind, left.and_then(Value::as_object), right.and_then(Value::as_object))
+                same_slot(kind, left.and_then(Value::as_object), right.and_then(Value::as_object), |_| true)
             }
         }
+    }
+
+    /// Whether two parts differ in nothing that an edit can bring about, where `edited` is the part as people left it. What Keap
+    /// alone says of a slot, and a reason for consent that is left out (Keap never forgets one), is no edit.
+    pub(crate) fn same_edit(self, left: Option<&Value>, right: Option<&Value>, edited: Option<&Value>) -> bool {
+        let Self::Slot(kind) = self else { return self.same(left, right) };
+        let (left, right) = (left.and_then(Value::as_object), right.and_then(Value::as_object));
+        let edited = edited.and_then(Value::as_object);
+        same_slot(kind, left, right, |property| match (kind, property) {
+            (SlotKind::Email, "opt_in_reason") => {
+                edited.and_then(|slot| slot.get(property)).is_some_and(|reason| !is_absent(reason))
+            }
+            (SlotKind::Email, _) => property == "email",
+            (SlotKind::Phone, _) => matches!(property, "number" | "extension" | "type"),
+            (SlotKind::Address | SlotKind::Item, _) => true,
+        })
     }
 
     /// Whether a part holds nothing.
@@ -103,12 +119,18 @@ impl PartKind {
     }
 }
 
-fn same_slot(kind: SlotKind, left: Option<&Map<String, Value>>, right: Option<&Map<String, Value>>) -> bool {
+/// Whether two slots hold the same, of the properties that count.
+fn same_slot(
+    kind: SlotKind,
+    left: Option<&Map<String, Value>>,
+    right: Option<&Map<String, Value>>,
+    counts: impl Fn(&str) -> bool,
+) -> bool {
     if left == right {
         return true;
     }
     let covers = |slot: Option<&Map<String, Value>>, other: Option<&Map<String, Value>>| {
-        slot.into_iter().flat_map(Map::keys).all(|property| {
+        slot.into_iter().flat_map(Map::keys).filter(|property| counts(property)).all(|property| {
             let ours = slot.and_then(|slot| compared(kind, slot, property));
             let theirs = other.and_then(|other| compared(kind, other, property));
             match (ours, theirs) {

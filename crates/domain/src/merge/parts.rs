@@ -57,9 +57,11 @@ pub(super) fn merge_parts(
             continue;
         }
         let base = base_parts.get(name);
-        let side = if kind.same(supabase, base) {
+        let same_edit = |left, right| kind.same_edit(left, right, supabase);
+        // Where the row differs by no edit, it is Keap's to say.
+        let side = if same_edit(keap, supabase) || same_edit(supabase, base) {
             Some(Side::Keap)
-        } else if kind.same(keap, base) {
+        } else if same_edit(keap, base) {
             Some(Side::Supabase)
         } else {
             let policy = context.policy();

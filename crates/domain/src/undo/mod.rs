@@ -254,6 +254,9 @@ fn taken_back(
         plan.leave(field.name, LeftReason::UnknownAfter, explanation);
         return None;
     };
+    if same(field.kind, &old, after) {
+        return None;
+    }
     if same(field.kind, after, now) {
         return Some(old);
     }
