@@ -96,7 +96,12 @@ impl PartKind {
 
     /// Whether two parts differ in nothing that an edit can bring about, where `edited` is the part as people left it. What Keap
     /// alone says of a slot, and a reason for consent that is left out (Keap never forgets one), is no edit.
-    pub(crate) fn same_edit(self, left: Option<&Value>, right: Option<&Value>, edited: Option<&Value>) -> bool {
+    pub(crate) fn same_edit(
+        self,
+        left: Option<&Value>,
+        right: Option<&Value>,
+        edited: Option<&Value>,
+    ) -> bool {
         let Self::Slot(kind) = self else { return self.same(left, right) };
         let (left, right) = (left.and_then(Value::as_object), right.and_then(Value::as_object));
         let edited = edited.and_then(Value::as_object);
