@@ -15,7 +15,7 @@ use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteS
 use crate::world::World;
 use futures_util::StreamExt as _;
 use keapsync_domain::backoff::{DELAY_MAX_MS, delay_ms};
-use keapsync_domain::canonical::slot_entries;
+use keapsync_domain::canonical::{same, slot_entries};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::{ATTEMPTS_MAX, OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS};
@@ -356,7 +356,7 @@ async fn create<T: Transport, S: MirrorStore, C: Clock>(
 ) -> Result<(), Failure> {
     let made = world.keap.create(&row.id, &row.record, &|| world.clock.now()).await?;
     let told = Told { made_lines: Vec::new(), gone_tags: made.gone_tags };
-    finish(world, of_row(made.remote, row), told).await
+    finish(world, of_row(made.remote, row), told, None).await
 }
 
 /// A record that was made of the row. Not every kind of record can carry the row's id, so it is said here: without it the record
@@ -381,7 +381,7 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     }
     let meeting = meet(&remote, &row, &world.settings.policies, &Told::default());
     if meeting.merge.to_keap.is_empty() {
-        return finish(world, remote, Told::default()).await;
+        return finish(world, remote, Told::default(), None).await;
     }
     let schema = fields(row.record.entity());
     let changed: Vec<&'static str> = meeting
@@ -397,7 +397,7 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
         remote: &remote,
         changed: &changed,
     };
-    let Written { remote, made_lines, gone_tags } =
+    let Written { remote: after, made_lines, gone_tags } =
         match world.keap.update(&change, &|| world.clock.now()).await {
             Ok(written) => written,
             Err(failure) => {
@@ -409,7 +409,12 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
             }
         };
     let made_lines = named_as_in(&row, change.wanted, made_lines);
-    finish(world, remote, Told { made_lines, gone_tags }).await
+    let is_heeded = meeting.merge.to_keap.iter().any(|change| {
+        let held = |remote: &RemoteRecord| remote.record.get(change.position).clone();
+        schema.get(change.position).is_none_or(|field| !same(field.kind, &held(&remote), &held(&after)))
+    });
+    let unheeded = (!is_heeded).then(|| changed.join(", "));
+    finish(world, after, Told { made_lines, gone_tags }, unheeded).await
 }
 
 /// The made lines by the names that the row's list has for them: what was sent is in the order of the merge, not of the row.
@@ -440,20 +445,30 @@ async fn reread<T, S: MirrorStore, C>(
 }
 
 /// Applies what Keap holds after our write, so that it becomes the base. What Keap does not hold even so, because somebody
-/// changed it there meanwhile, is carried again.
+/// changed it there meanwhile, is carried again. Fields that are all `unheeded`, as if nothing had been written, are not: Keap
+/// would be asked the same forever.
 async fn finish<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     remote: RemoteRecord,
     told: Told,
+    unheeded: Option<String>,
 ) -> Result<(), Failure> {
     let applied = merge_in(world, remote, told).await?;
     if applied.pending.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(
-        FailureClass::Conflict,
-        "the record changed while it was written; what is left is carried over later",
-    ))
+    Err(match unheeded {
+        None => Failure::new(
+            FailureClass::Conflict,
+            "the record changed while it was written; what is left is carried over later",
+        ),
+        Some(fields) => Failure::new(
+            FailureClass::Unexpected,
+            format!(
+                "Keap takes the change of {fields} and keeps what it had: write it in Keap, or take it back here"
+            ),
+        ),
+    })
 }
 
 /// Applies what Keap holds now.

@@ -346,6 +346,23 @@ fn an_outage_costs_no_attempts_and_loses_nothing() {
 }
 
 #[test]
+fn what_keap_takes_and_does_not_keep_is_not_written_forever() {
+    on_stage(|stage| {
+        let (id, row) = stage.linked(&json!({"given_name": "Ann"}));
+        stage.keap.unheeded.set(Some("given_name"));
+        stage.mirror.edit(&row, "first_name", &json!("Anna"));
+        for _ in 0..10 {
+            stage.drain();
+            stage.clock.advance_ms(3_600_000);
+        }
+        assert_eq!((stage.keap.writes.get(), stage.mirror.count("failed")), (3, 1));
+        assert_eq!(stage.keap.value(id, "given_name"), "Ann");
+        let error = stage.mirror.items.borrow()[0].error.clone().unwrap();
+        assert!(error.message.contains("first_name"), "{error}");
+    });
+}
+
+#[test]
 fn a_poison_record_becomes_a_dead_letter() {
     on_stage(|stage| {
         let (_, row) = stage.linked(&json!({"given_name": "Ann"}));

@@ -31,6 +31,8 @@ pub struct FakeKeap<'a> {
     pub writes: Cell<u32>,
     /// The last update mask that was sent.
     pub last_mask: RefCell<Vec<String>>,
+    /// A property that is taken and not kept.
+    pub unheeded: Cell<Option<&'static str>>,
     /// Tags that a person in Keap has deleted; all others exist.
     pub gone_tags: RefCell<Vec<String>>,
 }
@@ -45,6 +47,7 @@ impl<'a> FakeKeap<'a> {
             write_faults: RefCell::default(),
             writes: Cell::new(0),
             last_mask: RefCell::default(),
+            unheeded: Cell::default(),
             gone_tags: RefCell::default(),
         }
     }
@@ -151,6 +154,7 @@ impl<'a> FakeKeap<'a> {
                     .collect();
                 let masked: Map<String, Value> = mask
                     .iter()
+                    .filter(|name| self.unheeded.get() != Some(name.as_str()))
                     .map(|name| (name.clone(), body.get(name).cloned().unwrap_or(Value::Null)))
                     .collect();
                 self.edit(id, &Value::Object(masked));
