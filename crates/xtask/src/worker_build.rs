@@ -95,19 +95,31 @@ impl Worker {
     }
 
     /// Settings of its build that differ from the workspace's release profile. The coordinator carries everything that is live,
-    /// record by record, and has the most code: it is built for size throughout. Bulk work is the sync worker's.
+    /// record by record, and has the most code: it is built for size throughout. Bulk work is the sync worker's, which is built for
+    /// speed throughout.
     fn build_settings(self) -> Vec<String> {
         const BUILT_FOR_SPEED: [&str; 6] =
             ["keapsync-domain", "keapsync-engine", "keapsync-keap", "keapsync-store", "serde_json", "sha2"];
         match self {
-            Self::Coordinator => BUILT_FOR_SPEED
-                .iter()
-                .flat_map(|package| {
-                    let setting = format!("profile.release.package.{package}.opt-level=\"s\"");
-                    ["--config".to_owned(), setting]
-                })
-                .collect(),
-            Self::Webhook | Self::Sync => Vec::new(),
+            Self::Coordinator => {
+                let packages = BUILT_FOR_SPEED.iter().map(|package| format!("package.{package}."));
+                std::iter::once(String::new())
+                    .chain(packages)
+                    .flat_map(|package| {
+                        ["--config".to_owned(), format!("profile.release.{package}opt-level=\"z\"")]
+                    })
+                    .collect()
+            }
+            Self::Sync => vec!["--config".to_owned(), "profile.release.opt-level=3".to_owned()],
+            Self::Webhook => Vec::new(),
+        }
+    }
+
+    /// How its wasm is made better once it is built.
+    fn wasm_optimisation(self) -> &'static str {
+        match self {
+            Self::Sync => "-O3",
+            Self::Coordinator | Self::Webhook => "-Os",
         }
     }
 
@@ -226,18 +238,23 @@ fn build(
     if is_quick() { Ok(()) } else { optimise(workspace, worker, node) }
 }
 
-/// Makes the wasm smaller. worker-build would do it too, but keeps the names of all functions: a tenth of the size, while a
+/// Makes the wasm smaller or faster. worker-build would do it too, but keeps the names of all functions: a tenth of the size, while a
 /// panic's message names its place anyway.
 fn optimise(workspace: &Workspace, worker: Worker, node: &NodeTools) -> Result<()> {
     let wasm = wasm_path(workspace, worker);
-    let smaller = wasm.with_extension("smaller");
+    let better = wasm.with_extension("better");
     let mut command = Command::new(node.wasm_opt());
-    command.env("PATH", node.path()).arg(&wasm).arg("-o").arg(&smaller).args(["-Os", "--strip-debug"]);
+    command
+        .env("PATH", node.path())
+        .arg(&wasm)
+        .arg("-o")
+        .arg(&better)
+        .args([worker.wasm_optimisation(), "--strip-debug"]);
     command.args(WASM_FEATURES.map(|feature| format!("--enable-{feature}")));
     output_of(&mut command)
         .map(drop)
-        .with_context(|| format!("the {} worker cannot be made smaller", worker.name()))?;
-    std::fs::rename(&smaller, &wasm).with_context(|| format!("{} cannot be replaced", wasm.display()))
+        .with_context(|| format!("the {} worker cannot be optimised", worker.name()))?;
+    std::fs::rename(&better, &wasm).with_context(|| format!("{} cannot be replaced", wasm.display()))
 }
 
 fn stamp_path(workspace: &Workspace, worker: Worker) -> PathBuf {
