@@ -186,6 +186,7 @@ fn main() -> ExitCode {
                 .block_on(async {
                     if test.disturbs_others {
                         let _alone = stage.turn.write().await;
+                        stage.pause_the_others().await?;
                         (test.run)(&stage).await
                     } else {
                         let _among_others = stage.turn.read().await;

@@ -1,9 +1,10 @@
 //! The system under test, and the ways into it.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use keapsync_xtask::system::System;
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Mutex, RwLock};
 
@@ -18,6 +19,7 @@ pub struct Stage {
     /// Addresses and secrets.
     pub access: Access,
     next: AtomicU32,
+    paused: Mutex<HashSet<String>>,
 }
 
 /// Addresses and secrets of a running system.
@@ -85,12 +87,37 @@ impl Stage {
     /// Wraps a running system.
     pub fn new(system: System, access: Access) -> Result<Self> {
         let http = Client::builder().redirect(Policy::none()).timeout(crate::wait::PATIENCE).build()?;
-        Ok(Self { system: Mutex::new(system), turn: RwLock::new(()), http, access, next: AtomicU32::new(1) })
+        Ok(Self {
+            system: Mutex::new(system),
+            turn: RwLock::new(()),
+            http,
+            access,
+            next: AtomicU32::new(1),
+            paused: Mutex::default(),
+        })
     }
 
     /// A name that no other test has.
     pub fn fresh_name(&self, about: &str) -> String {
         format!("{about}-{}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Pauses the accounts of the tests before: each looks for edits every second, and when a worker or Postgres comes back all
+    /// of them want it at once.
+    pub async fn pause_the_others(&self) -> Result<()> {
+        let listed = self.admin(Method::GET, &format!("{}/accounts", self.access.coordinator), None).await?;
+        let listed = listed.json();
+        let connected = listed["accounts"].as_array().into_iter().flatten();
+        let connected = connected.filter(|account| account["state"] == "connected");
+        let mut paused = self.paused.lock().await;
+        for account in connected.filter_map(|account| account["account_id"].as_str()) {
+            if paused.insert(account.to_owned()) {
+                let url = format!("{}/coordinator/{account}/pause", self.access.coordinator);
+                let answer = self.admin(Method::POST, &url, None).await?;
+                ensure!(answer.status == 200, "{account} was not paused: {} {}", answer.status, answer.text);
+            }
+        }
+        Ok(())
     }
 
     /// Sends a request with the admin's token.
