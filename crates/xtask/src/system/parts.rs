@@ -89,7 +89,7 @@ impl System {
     }
 
     /// Kills a worker as a crash does, and starts it again with what it had stored. Where all workers are one process, all of
-    /// them die.
+    /// them die; where not, the others are restarted after it, so that they find it.
     pub async fn crash_worker(&mut self, worker: Worker) -> Result<()> {
         let (part, died) = match self.options.runtime {
             WorkerRuntime::WranglerDev => (worker.name(), vec![worker]),
@@ -105,7 +105,16 @@ impl System {
         for worker in died {
             self.wait_for_worker(worker).await?;
         }
-        Ok(())
+        match self.options.runtime {
+            // The others would go on calling the process that was killed for minutes: wrangler's registry does not see it die.
+            WorkerRuntime::WranglerDev => {
+                for other in Worker::ALL.into_iter().filter(|other| *other != worker) {
+                    self.restart_worker(other.name()).await?;
+                }
+                Ok(())
+            }
+            WorkerRuntime::OneWorkerd => Ok(()),
+        }
     }
 
     fn stop_part(&mut self, name: &str) -> Result<()> {
