@@ -16,8 +16,12 @@ const LIST: &str = "
     order by created_at desc, id
     limit $2";
 
-/// Edits are queued again; records that could not be applied are taken off the list, because reading them again decides.
-const REPLAY: &str = "
+/// A statement about the failed items that ids, cause and way choose, of which it takes the records that could not be applied off the
+/// list: reading them again decides.
+macro_rules! about_chosen {
+    ($rest:literal) => {
+        concat!(
+            "
     with chosen as materialized (
         select item.id, item.operation, item.entity_type, item.keap_id
         from public.sync_queue item
@@ -27,21 +31,30 @@ const REPLAY: &str = "
             and ($4::boolean is null or (item.operation = 'sync') = $4::boolean)
         order by item.id
         for update
-    ), queued as (
+    ), taken_off as (
+        delete from public.sync_queue item
+        using chosen
+        where item.id = chosen.id and chosen.operation = 'sync'
+        returning item.id
+    )",
+            $rest
+        )
+    };
+}
+
+/// Edits are queued again.
+const REPLAY: &str = about_chosen!(
+    ", queued as (
         update public.sync_queue item
         set status = 'pending', attempts = 0, scheduled_at = now(), completed_at = null, error_class = null,
             error_message = null, updated_at = now()
         from chosen
         where item.id = chosen.id and chosen.operation <> 'sync'
         returning item.id
-    ), taken_off as (
-        delete from public.sync_queue item
-        using chosen
-        where item.id = chosen.id and chosen.operation = 'sync'
-        returning item.id
     )
     select operation, entity_type, keap_id from chosen
-    where (select count(*) from queued) + (select count(*) from taken_off) >= 0";
+    where (select count(*) from queued) + (select count(*) from taken_off) >= 0"
+);
 
 /// Failed items by way and cause, with the newest of each.
 const GROUPS: &str = "
@@ -55,23 +68,10 @@ const GROUPS: &str = "
     group by 1, 2";
 
 /// Edits stay: see [`Store::discard_failed`].
-const DISCARD: &str = "
-    with chosen as materialized (
-        select item.id, item.operation
-        from public.sync_queue item
-        where item.account_id = $1 and item.status = 'failed'
-            and ($2::text[] is null or item.id::text = any($2::text[]))
-            and ($3::text is null or coalesce(item.error_class, 'unknown') = $3::text)
-            and ($4::boolean is null or (item.operation = 'sync') = $4::boolean)
-        order by item.id
-        for update
-    ), taken_off as (
-        delete from public.sync_queue item
-        using chosen
-        where item.id = chosen.id and chosen.operation = 'sync'
-        returning item.id
-    )
-    select (select count(*) from taken_off), (select count(*) from chosen where chosen.operation <> 'sync')";
+const DISCARD: &str = about_chosen!(
+    "
+    select (select count(*) from taken_off), (select count(*) from chosen where chosen.operation <> 'sync')"
+);
 
 /// Failed items of one way and cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
