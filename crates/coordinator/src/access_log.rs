@@ -7,6 +7,7 @@
 use crate::account::times::shown;
 use crate::object_call::post;
 use crate::registry::{OBJECT_NAME, REGISTRY_BINDING, RegistryCall};
+use crate::route::value_of;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::wire::AccessEntry;
@@ -132,8 +133,7 @@ pub async fn record(env: &Env, entry: AccessEntry) -> Result<(), Failure> {
 
 /// `GET /access-log?before=&account=&limit=`.
 pub async fn answer(env: &Env, query: &[(String, String)]) -> Answer {
-    let get = |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let page = match AccessPage::of(get) {
+    let page = match AccessPage::of(|name| value_of(query, name)) {
         Ok(page) => page,
         Err(reason) => return Answer::bad_request(&reason),
     };

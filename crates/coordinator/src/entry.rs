@@ -11,7 +11,7 @@ use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::wire::AccessEntry;
 use keapsync_engine::ports::Clock as _;
-use keapsync_platform::access::{Caller, Visit, log_entry};
+use keapsync_platform::access::{Caller, Visit, caller, log_entry};
 use keapsync_platform::body::read_body;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, CoordinatorConfig};
@@ -173,13 +173,16 @@ impl Surroundings<'_> {
     /// The account, when the request is a delivery that another worker hands over.
     fn delivered_to(&self, request: &Request) -> Option<AccountId> {
         match Route::of(request.method().as_ref(), &request.path()) {
-            Route::Account(account, AccountCall::Events)
-                if self.visit(request, "").caller == Caller::Worker =>
-            {
+            Route::Account(account, AccountCall::Events) if self.caller(request) == Caller::Worker => {
                 Some(account)
             }
             _ => None,
         }
+    }
+
+    fn caller(&self, request: &Request) -> Caller {
+        let header = |name: &str| request.headers().get(name).ok().flatten();
+        caller(header, &self.config.admin_token, &self.config.common.internal_token)
     }
 
     /// Hands a delivery to the account's object, neither side read here: this is the way of every hook.

@@ -155,7 +155,8 @@ impl Account<'_> {
     /// Looks at the subscriptions to hooks. Says whether it did.
     async fn hooks_part(&self) -> Result<bool, Failure> {
         // Somebody may have revoked while the alarm is at work; a look that does nothing would be due again at once, without an end.
-        if !self.is_connected() || !self.is_due(Part::Hooks)? || self.next_hooks_at()? > time_now() {
+        // That is asked last, because the credential is decrypted for it.
+        if !self.is_due(Part::Hooks)? || self.next_hooks_at()? > time_now() || !self.is_connected() {
             return Ok(false);
         }
         let outcome = self.look_at_hooks().await;

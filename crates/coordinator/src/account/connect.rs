@@ -15,7 +15,7 @@ use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::token::{CredentialKind, TokenState};
 use keapsync_keap::oauth::parse_token;
 use keapsync_keap::transport::Transport as _;
-use keapsync_platform::config::CoordinatorConfig;
+use keapsync_platform::config::{CoordinatorConfig, EncryptionKey};
 use keapsync_platform::entropy::random_token;
 use keapsync_platform::keap_transport::KeapTransport;
 use keapsync_platform::respond::Answer;
@@ -25,11 +25,14 @@ use serde_json::json;
 /// What the key that signs states is derived for.
 const STATE_KEY_PURPOSE: &str = "keapsync-oauth-state-key";
 
-/// The keys that states are verified with; the first one signs.
+/// The keys that states are verified with: the one that signs, and while the encryption key is being changed the one before.
 #[must_use]
 pub fn state_keys(config: &CoordinatorConfig) -> Vec<Vec<u8>> {
-    let keys = std::iter::once(&config.encryption_key).chain(&config.encryption_key_previous);
-    keys.map(|key| derived_key(key.bytes(), STATE_KEY_PURPOSE)).collect()
+    std::iter::once(&config.encryption_key).chain(&config.encryption_key_previous).map(state_key).collect()
+}
+
+fn state_key(key: &EncryptionKey) -> Vec<u8> {
+    derived_key(key.bytes(), STATE_KEY_PURPOSE)
 }
 
 impl Account<'_> {
@@ -168,8 +171,8 @@ impl Account<'_> {
 
     fn auth_url(&self, nonce: String, expires_at: Timestamp) -> String {
         let state = State { account: self.id.clone(), nonce, expires_at };
-        let key = derived_key(self.config.encryption_key.bytes(), STATE_KEY_PURPOSE);
-        self.config.application.authorize_address(&state.sign(&key))
+        let signed = state.sign(&state_key(&self.config.encryption_key));
+        self.config.application.authorize_address(&signed)
     }
 
     /// Our own address, as Keap and browsers know it.

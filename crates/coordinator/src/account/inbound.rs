@@ -83,6 +83,9 @@ impl Account<'_> {
         for entity in EntityType::ALL {
             let ids: Vec<&str> =
                 concerned.iter().filter(|(kind, _)| *kind == entity).map(|(_, id)| *id).collect();
+            if ids.is_empty() {
+                continue;
+            }
             let queued = self.sql().push_events(entity, &ids, &delivery.event_key, sequence, now)?;
             open = open.saturating_add(queued);
             self.object.open_events.set(Some(open));

@@ -9,6 +9,7 @@
 //! step that made it true. To tell never fails the work that is told of.
 
 use super::{Account, ObjectState, split_object_path, time_now};
+use crate::route::value_of;
 use crate::storage::Sql;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::feed::{FeedEvent, FeedExtent, FeedGreeting, FeedTicket};
@@ -265,13 +266,16 @@ impl ObjectState {
             return self.answer(request).await?.into_response();
         };
         let account = Account { object: self, id: &id, config };
-        let query: Vec<(String, String)> = request.url()?.query_pairs().into_owned().collect();
+        // Every delivery comes this way, too: what only the feed needs is not read for it.
+        let query = || -> worker::Result<Vec<(String, String)>> {
+            Ok(request.url()?.query_pairs().into_owned().collect())
+        };
         let outcome = match resource {
-            "live/ticketed" => account.open_live(&query, true),
-            "live/authorized" => account.open_live(&query, false),
-            "live/page" => {
-                account.live_page(&query).and_then(|answer| answer.into_response().map_err(|_| no_socket()))
-            }
+            "live/ticketed" => account.open_live(&query()?, true),
+            "live/authorized" => account.open_live(&query()?, false),
+            "live/page" => account
+                .live_page(&query()?)
+                .and_then(|answer| answer.into_response().map_err(|_| no_socket())),
             _ => return self.answer(request).await?.into_response(),
         };
         outcome.or_else(|failure| {
@@ -343,11 +347,8 @@ impl Account<'_> {
             let full = Answer::error(429, "too_many_watchers", &message).with_retry_after_ms(FULL_RETRY_MS);
             return full.into_response().map_err(|_| no_socket());
         }
-        if needs_ticket {
-            let ticket = query.iter().find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket.as_str());
-            if !self.sql().redeem_ticket(ticket.unwrap_or_default(), now)? {
-                return ticket_used().into_response().map_err(|_| no_socket());
-            }
+        if needs_ticket && !self.sql().redeem_ticket(value_of(query, "ticket").unwrap_or_default(), now)? {
+            return ticket_used().into_response().map_err(|_| no_socket());
         }
         feed.listen(since, now)
     }
@@ -388,7 +389,7 @@ fn close(socket: &WebSocket, closing: Closing) {
 }
 
 fn number_of(query: &[(String, String)], name: &str) -> Result<Option<u64>, Failure> {
-    let Some((_, text)) = query.iter().find(|(known, _)| known == name) else { return Ok(None) };
+    let Some(text) = value_of(query, name) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
         Failure::new(FailureClass::Invalid, format!("{name} is a whole number, such as an event's sequence"))
     })

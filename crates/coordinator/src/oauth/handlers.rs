@@ -7,6 +7,7 @@ use crate::entry::Surroundings;
 use crate::oauth::browser::{clear_cookie, cookie_of, page, set_cookie};
 use crate::oauth::state::{InvalidState, State};
 use crate::object_call::{ObjectAnswer, ObjectRequest};
+use crate::route::value_of;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::secret::Secret;
@@ -181,8 +182,7 @@ async fn send(
 }
 
 fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let value = query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    value.filter(|text| text.len() <= PARAMETER_LENGTH_MAX)
+    value_of(query, name).filter(|text| text.len() <= PARAMETER_LENGTH_MAX)
 }
 
 fn refused(failure: &Failure) -> Answer {
