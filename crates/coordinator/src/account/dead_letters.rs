@@ -88,6 +88,12 @@ impl Chosen {
 impl Account<'_> {
     /// The groups with their counts, and the newest letters.
     pub(super) async fn list_dead_letters(&self) -> Result<Answer, Failure> {
+        let database = Database::new(&self.object.env);
+        let client = database.client().await?;
+        let store = Store::new(&client);
+        let items = store.failed_items(self.id, LISTED_MAX).await?;
+        let item_groups = store.failed_groups(self.id).await?;
+        // Only from here on nothing else runs in the object, so that the groups count the events that the list names.
         let events = self.sql().dead_events()?.into_iter().map(|event| DeadLetter {
             id: format!("{EVENT_PREFIX}{}:{}", event.entity, event.keap_id),
             direction: Way::Inbound.as_str(),
@@ -101,15 +107,11 @@ impl Account<'_> {
             created_at: event.received_at,
         });
         let mut letters: Vec<DeadLetter> = events.collect();
-        let database = Database::new(&self.object.env);
-        let client = database.client().await?;
-        let store = Store::new(&client);
-        let items = store.failed_items(self.id, LISTED_MAX).await?;
         letters.extend(items.into_iter().map(DeadLetter::from));
         letters.sort_by(|left, right| {
             right.created_at.cmp(&left.created_at).then_with(|| left.id.cmp(&right.id))
         });
-        let groups = self.letter_groups(store.failed_groups(self.id).await?)?;
+        let groups = self.letter_groups(item_groups)?;
         Ok(Answer::json(200, &shown(&json!({"groups": groups, "dead_letters": letters}))))
     }
 
