@@ -29,9 +29,15 @@ pub trait Incoming {
     /// A header's value.
     fn header(&self, name: &str) -> Option<String>;
 
-    /// Takes a share of the memory that bodies may take at once, for as long as the request lives. False when there is none now.
+    /// Takes a share of what may be taken at once, for as long as the request lives. False when there is none now.
     /// Who has proven itself is given more.
     fn admit(&mut self, is_proven: bool) -> bool;
+
+    /// How many were not admitted since this was last told; `None` when that was a moment ago, because a storm must not fill the log.
+    fn refused_of_late(&self) -> Option<u64>;
+
+    /// What was admitted is stored.
+    fn stored(&self);
 
     /// Takes from the bucket of the sender's address, because its credential was wrong; the answer, when that is empty.
     fn charge_wrong_credential(&self) -> Result<(), Answer>;
@@ -40,7 +46,7 @@ pub trait Incoming {
     async fn body(&mut self) -> Result<Vec<u8>, BodyError>;
 }
 
-/// When to send again what came while too many bodies were being read, in milliseconds.
+/// When to send again what came while too many deliveries were being taken, in milliseconds.
 const BUSY_RETRY_MS: i64 = 1_000;
 
 /// Where deliveries are kept.
@@ -68,10 +74,10 @@ pub async fn by_token<R: Incoming, I: Inbox>(
         return handshake(config, &account, &secret);
     }
     if !request.admit(true) {
-        return busy(config);
+        return busy(config, request);
     }
     match request.body().await {
-        Ok(body) => accept(config, &account, &body, inbox, now).await,
+        Ok(body) => accept(config, &account, (request, &body), inbox, now).await,
         Err(error) => unread(config, error),
     }
 }
@@ -100,7 +106,7 @@ pub async fn signed<R: Incoming, I: Inbox>(
         return unauthorized(config, request, "signature", &message);
     }
     if !request.admit(false) {
-        return busy(config);
+        return busy(config, request);
     }
     let body = match request.body().await {
         Ok(body) => body,
@@ -109,7 +115,7 @@ pub async fn signed<R: Incoming, I: Inbox>(
     if !verify_signature(&config.webhook_secret, &signature, &body) {
         return unauthorized(config, request, "signature", &message);
     }
-    accept(config, &account, &body, inbox, now).await
+    accept(config, &account, (request, &body), inbox, now).await
 }
 
 /// Keap proves an address by a secret that the answer must repeat.
@@ -122,10 +128,10 @@ fn handshake(config: &WebhookConfig, account: &AccountId, secret: &str) -> Answe
     Answer::text(200, "OK").with_header(HANDSHAKE_HEADER, secret)
 }
 
-async fn accept<I: Inbox>(
+async fn accept<R: Incoming, I: Inbox>(
     config: &WebhookConfig,
     account: &AccountId,
-    body: &[u8],
+    (received, body): (&R, &[u8]),
     inbox: &I,
     now: Timestamp,
 ) -> Answer {
@@ -136,6 +142,7 @@ async fn accept<I: Inbox>(
     let request = EventsRequest { delivery, received_at: now };
     match inbox.push(account, &request).await {
         Ok(stored) => {
+            received.stored();
             // Not at `info`: a line per delivery would cost more than the delivery.
             let line = config.common.log.debug("hook_stored").account(account);
             line.count("queued", stored.queued)
@@ -161,9 +168,11 @@ fn unread(config: &WebhookConfig, error: BodyError) -> Answer {
     refused(config, "body", error.answer())
 }
 
-/// Too many bodies are being read: nothing is lost, because Keap sends again what is not answered with 200.
-fn busy(config: &WebhookConfig) -> Answer {
-    config.common.log.warn("hook_not_admitted").emit();
+/// Too many deliveries are being taken: nothing is lost, because Keap sends again what is not answered with 200.
+fn busy<R: Incoming>(config: &WebhookConfig, request: &R) -> Answer {
+    if let Some(deliveries) = request.refused_of_late() {
+        config.common.log.warn("hook_not_admitted").count("deliveries", deliveries).emit();
+    }
     Answer::error(503, "busy", "too many deliveries come at once: send it again")
         .with_retry_after_ms(BUSY_RETRY_MS)
 }

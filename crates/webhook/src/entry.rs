@@ -132,6 +132,16 @@ impl Incoming for Received<'_> {
         self.share.is_some()
     }
 
+    fn refused_of_late(&self) -> Option<u64> {
+        INTAKE.with(|intake| intake.refused_of_late(self.now))
+    }
+
+    fn stored(&self) {
+        if let Some(share) = &self.share {
+            share.stored(WorkerClock.now());
+        }
+    }
+
     fn charge_wrong_credential(&self) -> Result<(), Answer> {
         self.charge(WRONG_CREDENTIAL_COST)
     }

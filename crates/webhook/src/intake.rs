@@ -1,8 +1,12 @@
-//! How many bytes of bodies are read at once, so that memory never runs out: what would be too much is answered with 503 at once,
-//! and Keap sends it again.
+//! How many deliveries are taken at once, so that neither memory nor patience runs out: what would be too much is answered with 503 at
+//! once, and Keap sends it again.
+//!
+//! Two bounds: one of the bytes of bodies, and one of their number, which [`Pace`] keeps where the account's object still answers
+//! promptly. Without that, a storm would be taken at the object's pace, and each delivery would wait behind all earlier ones.
 //!
 //! A request that the runtime drops in the middle may never say that it is over, so a share ends by itself.
 
+use crate::pace::Pace;
 use keapsync_domain::limits::WEBHOOK_BODY_BYTES_MAX;
 use keapsync_domain::timestamp::Timestamp;
 use std::cell::RefCell;
@@ -21,6 +25,9 @@ const SHARE_MS: i64 = 30_000;
 /// Least share, in bytes: what a request takes besides its body.
 const SHARE_BYTES_MIN: usize = 4 * 1024;
 
+/// Least time between two times that refusals are told of, in milliseconds.
+const TOLD_INTERVAL_MS: i64 = 1_000;
+
 /// What is held, by the number of its share.
 #[derive(Debug, Default)]
 pub struct Intake {
@@ -32,6 +39,10 @@ struct Shares {
     last: u64,
     held: BTreeMap<u64, (Timestamp, usize)>,
     bytes: usize,
+    pace: Pace,
+    /// Not admitted since that was last told, and when that was.
+    refused: u64,
+    told_at: Timestamp,
 }
 
 /// A body's share; gives it back when it is dropped.
@@ -55,9 +66,13 @@ impl Intake {
         let mut shares = self.shares.borrow_mut();
         let bytes =
             declared_bytes.unwrap_or(WEBHOOK_BODY_BYTES_MAX).clamp(SHARE_BYTES_MIN, WEBHOOK_BODY_BYTES_MAX);
-        if shares.bytes.saturating_add(bytes) > held_max {
+        let is_too_much = |shares: &Shares| {
+            shares.bytes.saturating_add(bytes) > held_max || shares.held.len() >= shares.pace.at_once_max()
+        };
+        if is_too_much(&shares) {
             shares.end_old(now);
-            if shares.bytes.saturating_add(bytes) > held_max {
+            if is_too_much(&shares) {
+                shares.refused += 1;
                 return None;
             }
         }
@@ -67,6 +82,16 @@ impl Intake {
         shares.held.insert(number, (now, bytes));
         drop(shares);
         Some(Share { intake: Rc::clone(self), number })
+    }
+
+    /// How many were not admitted since this was last told; `None` when that is less than a second ago.
+    pub fn refused_of_late(&self, now: Timestamp) -> Option<u64> {
+        let mut shares = self.shares.borrow_mut();
+        if now.since_ms(shares.told_at) < TOLD_INTERVAL_MS {
+            return None;
+        }
+        shares.told_at = now;
+        Some(std::mem::take(&mut shares.refused))
     }
 }
 
@@ -82,6 +107,17 @@ impl Shares {
         let old: Vec<u64> = old.map(|(number, _)| *number).collect();
         for number in old {
             self.end(number);
+        }
+    }
+}
+
+impl Share {
+    /// The delivery was stored: how long that took tells how many may come at once.
+    pub fn stored(&self, now: Timestamp) {
+        let mut shares = self.intake.shares.borrow_mut();
+        if let Some((since, _)) = shares.held.get(&self.number) {
+            let took_ms = now.since_ms(*since);
+            shares.pace.note(took_ms, now);
         }
     }
 }
@@ -119,6 +155,21 @@ mod tests {
         }
         assert!(intake.admit(Some(500), true, Timestamp(SHARE_MS - 1)).is_none());
         assert!(intake.admit(Some(500), true, Timestamp(SHARE_MS)).is_some());
+    }
+
+    #[test]
+    fn refusals_are_told_of_together() {
+        let intake = Rc::new(Intake::default());
+        let mut held = Vec::new();
+        while let Some(share) = intake.admit(Some(1), true, Timestamp(5_000)) {
+            held.push(share);
+        }
+        assert_eq!(held.len(), 128);
+        assert_eq!(intake.refused_of_late(Timestamp(5_000)), Some(1));
+        assert!(intake.admit(Some(1), true, Timestamp(5_001)).is_none());
+        assert!(intake.admit(Some(1), true, Timestamp(5_002)).is_none());
+        assert_eq!(intake.refused_of_late(Timestamp(5_999)), None);
+        assert_eq!(intake.refused_of_late(Timestamp(6_000)), Some(2));
     }
 
     #[test]

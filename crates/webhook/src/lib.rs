@@ -4,4 +4,5 @@
 pub mod delivery;
 mod entry;
 mod intake;
+mod pace;
 pub mod route;

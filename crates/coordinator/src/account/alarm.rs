@@ -31,6 +31,12 @@ const FALLBACK_MS: i64 = 15_000;
 /// by time does not.
 const IDLE_LOOK_MS: i64 = 250;
 
+/// After a drain the next one waits this many times as long as that one took, and no longer than the limit in milliseconds. What arrives
+/// meanwhile shares one drain: each costs a connection, a share of the quota and a call to Keap, however few events it settles,
+/// and an object that only drained would leave deliveries waiting.
+const REST_FACTOR: i64 = 3;
+const REST_MS_MAX: i64 = 300;
+
 impl ObjectState {
     /// Runs the alarm.
     pub async fn run_alarm(&self) {
@@ -166,14 +172,21 @@ impl Account<'_> {
 
     /// Drains events. Says whether there were any.
     async fn events_part(&self, database: &Database, deadline: Timestamp) -> Result<bool, Failure> {
-        let now = time_now();
-        if self.is_paused()?
-            || !self.is_due(Part::Events)?
-            || self.sql().next_event_at()?.is_none_or(|due_at| due_at > now)
-        {
+        if !self.has_events_to_drain()? {
             return Ok(false);
         }
+        let rest_ms = self.object.drain_not_before.get().since_ms(time_now()).min(REST_MS_MAX);
+        if rest_ms > 0 {
+            sleep_ms(rest_ms).await;
+            if !self.has_events_to_drain()? {
+                return Ok(false);
+            }
+        }
+        let now = time_now();
         let outcome = self.drain_events(database, deadline).await;
+        let ended = time_now();
+        let rest_ms = ended.since_ms(now).saturating_mul(REST_FACTOR).min(REST_MS_MAX);
+        self.object.drain_not_before.set(ended.plus_ms(rest_ms));
         let settled = *outcome.as_ref().unwrap_or(&0);
         if settled > 0 {
             self.object.events_moved_at.set(Some(time_now()));
@@ -182,6 +195,12 @@ impl Account<'_> {
         }
         self.note(Part::Events, &outcome.map(|_| ()))?;
         Ok(settled > 0)
+    }
+
+    fn has_events_to_drain(&self) -> Result<bool, Failure> {
+        Ok(!self.is_paused()?
+            && self.is_due(Part::Events)?
+            && self.sql().next_event_at()?.is_some_and(|due_at| due_at <= time_now()))
     }
 
     /// Drains the outbox. Says whether anything was carried over.

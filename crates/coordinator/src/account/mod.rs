@@ -102,6 +102,8 @@ pub struct ObjectState {
     first_turn: Cell<usize>,
     /// When events were last settled.
     events_moved_at: Cell<Option<Timestamp>>,
+    /// When the next drain may begin.
+    drain_not_before: Cell<Timestamp>,
     /// When a unit of a run was last ordered or reported.
     runs_moved_at: Cell<Option<Timestamp>>,
     /// When the watchdog last looked.
@@ -158,6 +160,7 @@ impl ObjectState {
             tally: Tally::default(),
             first_turn: Cell::new(0),
             events_moved_at: Cell::new(None),
+            drain_not_before: Cell::default(),
             runs_moved_at: Cell::new(None),
             watched_at: Cell::new(None),
         }

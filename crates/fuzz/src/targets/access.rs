@@ -105,6 +105,12 @@ impl Incoming for Request<'_> {
         true
     }
 
+    fn refused_of_late(&self) -> Option<u64> {
+        None
+    }
+
+    fn stored(&self) {}
+
     fn charge_wrong_credential(&self) -> Result<(), Answer> {
         Ok(())
     }

@@ -34,6 +34,8 @@ struct FakeRequest {
     /// Whether the sender has shown too many wrong credentials already.
     is_over_limit: bool,
     charged: Cell<u32>,
+    /// How often it was said to be stored.
+    stored: Cell<u32>,
 }
 
 impl FakeRequest {
@@ -46,6 +48,7 @@ impl FakeRequest {
             was_proven: None,
             is_over_limit: false,
             charged: Cell::new(0),
+            stored: Cell::new(0),
         }
     }
 
@@ -68,6 +71,14 @@ impl Incoming for FakeRequest {
     fn admit(&mut self, is_proven: bool) -> bool {
         self.was_proven = Some(is_proven);
         self.has_room
+    }
+
+    fn refused_of_late(&self) -> Option<u64> {
+        Some(1)
+    }
+
+    fn stored(&self) {
+        self.stored.set(self.stored.get() + 1);
     }
 
     fn charge_wrong_credential(&self) -> Result<(), Answer> {
