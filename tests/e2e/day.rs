@@ -10,7 +10,7 @@ use std::time::Duration;
 /// On a system of its own: hooks and tokens live faster there, the quota is Keap's own, and all workers die at once.
 pub async fn a_day_ends_as_if_nothing_had_gone_wrong(_others: &Stage) -> Result<()> {
     let day = Day {
-        minutes: 3.0,
+        minutes: 2.0,
         seed: 5,
         quiet: Duration::from_secs(10),
         contacts: 60,

@@ -37,8 +37,15 @@ use keapsync_xtask::system::{System, SystemOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::runtime::Runtime;
+
+/// Tests at once, unless asked otherwise.
+const AT_ONCE: usize = 5;
+
+/// Tests that are named at the end with the time they took.
+const SLOWEST_SHOWN: usize = 12;
 
 /// A test's future.
 type Story<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -155,7 +162,9 @@ fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Tests wait far more than they work, each in an account of its own.
+    arguments.test_threads.get_or_insert(AT_ONCE);
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -178,25 +187,37 @@ fn main() -> ExitCode {
         }
     };
     let handle = runtime.handle().clone();
+    let took = Arc::new(Mutex::new(Vec::new()));
     // Those that disturb come last, and alone: the lock keeps the others out.
     let trials = all_tests().into_iter().map(|test| {
-        let (stage, handle) = (Arc::clone(&stage), handle.clone());
+        let (stage, handle, took) = (Arc::clone(&stage), handle.clone(), Arc::clone(&took));
         Trial::test(test.name, move || {
-            handle
-                .block_on(async {
-                    if test.disturbs_others {
-                        let _alone = stage.turn.write().await;
-                        stage.pause_the_others().await?;
-                        (test.run)(&stage).await
-                    } else {
-                        let _among_others = stage.turn.read().await;
-                        (test.run)(&stage).await
-                    }
-                })
-                .map_err(|error| Failed::from(format!("{error:?}")))
+            let (outcome, seconds) = handle.block_on(async {
+                if test.disturbs_others {
+                    let _alone = stage.turn.write().await;
+                    let begun = Instant::now();
+                    let paused = stage.pause_the_others().await;
+                    let outcome = match paused {
+                        Ok(()) => (test.run)(&stage).await,
+                        Err(error) => Err(error),
+                    };
+                    (outcome, begun.elapsed())
+                } else {
+                    let _among_others = stage.turn.read().await;
+                    let begun = Instant::now();
+                    ((test.run)(&stage).await, begun.elapsed())
+                }
+            });
+            took.lock().unwrap_or_else(PoisonError::into_inner).push((seconds, test.name));
+            outcome.map_err(|error| Failed::from(format!("{error:?}")))
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let mut took = std::mem::take(&mut *took.lock().unwrap_or_else(PoisonError::into_inner));
+    took.sort_unstable_by(|one, other| other.cmp(one));
+    for (time, name) in took.iter().take(SLOWEST_SHOWN) {
+        eprintln!("{:6.1} s  {name}", time.as_secs_f64());
+    }
     if conclusion.has_failed() {
         eprintln!("logs of the system: {}", stage.access.logs);
     }

@@ -23,7 +23,8 @@ use keapsync_domain::ids::EntityType;
 use keapsync_xtask::progress::say;
 use keapsync_xtask::supervise::{INCREMENTAL_CRON, WATCHDOG_CRON, fire_cron};
 use keapsync_xtask::system::{SystemOptions, WorkerRuntime};
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,19 +66,20 @@ enum Deed {
     KeapUp,
 }
 
-/// When what happens, in minutes after midnight. The workers are down for an hour, which is longer than Keap tries to deliver.
+/// When what happens, in minutes after midnight. The workers are down for an hour, which is longer than Keap tries to deliver; nobody
+/// connects the account again after it, so that only the watch over the hooks brings them back.
 const PLAN: [(u32, Deed); 13] = [
     (60, Deed::RevokeAccessTokens),
     (120, Deed::RestartPostgres),
     (210, Deed::KeapDown),
     (270, Deed::KeapUp),
-    (420, Deed::WorkersDown),
-    (480, Deed::WorkersUp),
+    (420, Deed::RevokeGrant),
+    (450, Deed::Reconnect),
     (600, Deed::RestartPostgres),
     (720, Deed::KeapDown),
     (735, Deed::KeapUp),
-    (840, Deed::RevokeGrant),
-    (870, Deed::Reconnect),
+    (840, Deed::WorkersDown),
+    (900, Deed::WorkersUp),
     (1_020, Deed::RestartPostgres),
     (1_140, Deed::RevokeAccessTokens),
 ];
@@ -149,6 +151,10 @@ async fn live(stage: &Stage, day: &Day) -> Result<Report> {
     let options = day.options();
     let mut account = Account::connect_filled(stage, "day", day.contacts).await?;
     prepare(&account, &options, &day.entities).await?;
+    // The least that can be set; a day of 24 minutes has a watch every hour with it.
+    let watch = json!({"hook_watch_interval_minutes": 1});
+    let changed = stage.admin(Method::PUT, &account.route("settings"), Some(&watch)).await?;
+    ensure!(changed.status == 200, "the settings could not be changed: {}", changed.text);
     let before = account.keap.counts().await?;
     let began = Instant::now();
     let (edits, is_keap_down) = (Progress::default(), AtomicBool::new(false));
