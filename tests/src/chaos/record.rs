@@ -108,11 +108,17 @@ async fn rows(mirror: &Mirror, entity: EntityType) -> Result<Vec<MirroredRow>> {
 }
 
 async fn read_audit(mirror: &Mirror, record: &mut Record) -> Result<()> {
-    let sql = "select entity_id::text, sync_source, coalesce(old_data::text, ''), coalesce(new_data::text, '') \
+    // Once a contact has its id in Keap, what people linked to it before is captured as theirs; nobody here moves a record otherwise.
+    let sql = "select entity_id::text, sync_source, coalesce(old_data::text, ''), coalesce(new_data::text, ''), \
+                   operation = 'update' and changed_fields = '{keap_contact_id}' and entity_type <> 'contact' \
                from sync_audit_log where account_id = $1";
     for row in mirror.client.query(sql, &[&mirror.account]).await? {
         let (id, source, old, lost): (String, String, String, String) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
+        let follows_contact = row.get::<_, Option<bool>>(4).unwrap_or(false);
+        if source == "supabase" && follows_contact {
+            continue;
+        }
         if source == "supabase" {
             *record.audited.entry(id).or_default() += 1;
             collect_marks(&old, &mut record.marks.replaced_by_people);
