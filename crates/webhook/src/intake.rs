@@ -116,8 +116,8 @@ impl Share {
     pub fn stored(&self, now: Timestamp) {
         let mut shares = self.intake.shares.borrow_mut();
         if let Some((since, _)) = shares.held.get(&self.number) {
-            let took_ms = now.since_ms(*since);
-            shares.pace.note(took_ms, now);
+            let (took_ms, on_their_way) = (now.since_ms(*since), shares.held.len());
+            shares.pace.note(took_ms, on_their_way, now);
         }
     }
 }
