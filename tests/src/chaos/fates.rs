@@ -241,7 +241,13 @@ impl<'a> Index<'a> {
         }
         let holds = |item: &Value| item.as_str() == Some(element) || item["id"].as_str() == Some(element);
         let is_there = row.json[list].as_array().is_some_and(|items| items.iter().any(holds));
-        if is_there == (edit.action == Action::Add) { Fate::Stands } else { Fate::Lost }
+        if is_there == (edit.action == Action::Add) {
+            Fate::Stands
+        } else if self.is_deleted(edit) {
+            Fate::WentWithRecord
+        } else {
+            Fate::Lost
+        }
     }
 
     /// Whether the tag still exists, as far as tags are read.
@@ -351,6 +357,16 @@ mod tests {
         assert_eq!(fate(of(Action::Add, "tags.5"), |_| ()), Fate::Stands);
         assert_eq!(fate(of(Action::Remove, "tags.5"), |_| ()), Fate::Lost);
         assert_eq!(fate(of(Action::Add, "tags.6"), |_| ()), Fate::Lost);
+    }
+
+    #[test]
+    fn an_element_goes_with_its_record_though_the_row_is_kept() {
+        let edits = [
+            edit(7, Side::Keap, "1", Action::Add, "tags.6"),
+            edit(8, Side::Keap, "1", Action::Delete, "deleted_at"),
+        ];
+        let record = record();
+        assert_eq!(Index::new(&edits, &record).fate(&edits[0]), Fate::WentWithRecord);
     }
 
     #[test]
