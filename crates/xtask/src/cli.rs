@@ -42,6 +42,8 @@ pub enum Command {
         #[command(subcommand)]
         direction: MigrateCommand,
     },
+    /// Give the workers' role its password, `ENGINE_DATABASE_PASSWORD`, on `DATABASE_URL`.
+    EnginePassword,
     /// Look at the local set-up and name a fix for each thing that is wrong.
     Doctor,
     /// Run every test, or parts of it.

@@ -4,6 +4,7 @@
 //! roles) for the migrations and for people, and `keapsync_engine` for the workers.
 
 use anyhow::{Context, Result};
+use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::secrets::Secrets;
@@ -82,10 +83,21 @@ pub async fn prepare_external(url: &str) -> Result<()> {
 /// Gives the workers' role its password, which no migration knows.
 pub async fn set_engine_password(url: &str, secrets: &Secrets) -> Result<()> {
     let client = connect(url).await?;
-    let password = &secrets.postgres_engine_password;
-    client.batch_execute(&format!("alter role {ENGINE} password '{password}'")).await.with_context(|| {
-        format!("the password of {ENGINE} cannot be set: the database's user must have made that role")
-    })
+    client
+        .batch_execute(&engine_password_statement(&secrets.postgres_engine_password))
+        .await
+        .context(ENGINE_PASSWORD_ADVICE)
+}
+
+/// What to do when the workers' role cannot be given its password.
+pub const ENGINE_PASSWORD_ADVICE: &str =
+    "the password of keapsync_engine cannot be set: the database's user must have made that role";
+
+/// The statement that gives the workers' role its password. It holds a salted digest, not the password, which therefore stands in
+/// no log of the server.
+#[must_use]
+pub fn engine_password_statement(password: &str) -> String {
+    format!("alter role {ENGINE} password '{}'", scram_sha_256(password.as_bytes()))
 }
 
 /// The same server and database, as another user.
@@ -113,6 +125,14 @@ pub fn in_database(url: &str, database: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_stands_in_no_statement() {
+        let statement = engine_password_statement("a password of the engine");
+        assert!(statement.starts_with("alter role keapsync_engine password 'SCRAM-SHA-256$4096:"), "{statement}");
+        assert!(!statement.contains("a password") && statement.matches('\'').count() == 2);
+        assert_ne!(statement, engine_password_statement("a password of the engine"), "each has a salt of its own");
+    }
 
     #[test]
     fn another_user_reaches_the_same_database() {

@@ -8,7 +8,7 @@
 //! - Whatever takes longer than a second or two says what it does and why, on standard error.
 //! - Every failure names the fix.
 //!
-//! It does not deploy, and it never writes to a real Keap account on its own.
+//! It does not deploy, which is `deploy.sh`'s, and it never writes to a real Keap account on its own.
 
 pub mod admin_api;
 pub mod artifacts;
@@ -19,6 +19,7 @@ pub mod database;
 pub mod debian;
 pub mod dev;
 pub mod doctor;
+pub mod engine_password;
 pub mod fuzz;
 pub mod http;
 pub mod live;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use keapsync_xtask::cli::{Arguments, Command, MigrateCommand};
+use keapsync_xtask::engine_password::{self, PASSWORD_VARIABLE};
 use keapsync_xtask::progress::say;
 use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
@@ -52,6 +53,12 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let url = database_url(&state_dir)?;
             runtime.block_on(run_migrations(&workspace, &url, direction))?;
         }
+        Command::EnginePassword => {
+            // Never the database of `dev` by mistake: its workers have a password already.
+            let url = required_variable("DATABASE_URL")?;
+            runtime.block_on(engine_password::set(&url, &required_variable(PASSWORD_VARIABLE)?))?;
+            say("The workers' role has its password");
+        }
         Command::Doctor => {
             let all_well = runtime.block_on(doctor::run(&workspace))?;
             return Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -87,6 +94,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Supervise { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A variable of the environment that has to be set.
+fn required_variable(name: &str) -> Result<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| format!("set {name}; .env.example says what it is"))
 }
 
 /// The database that commands work on: `DATABASE_URL`, or that of the running system.

@@ -102,13 +102,15 @@ async fn read(workspace: &Workspace) -> Result<Migrator> {
     Ok(migrator)
 }
 
-async fn open(url: &str) -> Result<PgConnection> {
+/// A connection as migrations use it: encrypted where the server can.
+pub(crate) async fn open(url: &str) -> Result<PgConnection> {
     PgConnection::connect(url).await.context(
         "no connection to the database: check DATABASE_URL, or start the local one with `cargo xtask dev`",
     )
 }
 
-async fn close(connection: PgConnection) -> Result<()> {
+/// Ends a connection in order.
+pub(crate) async fn close(connection: PgConnection) -> Result<()> {
     connection.close().await.context("the connection to the database did not close")
 }
 

@@ -4,8 +4,11 @@
 //! - All parts run, whatever an earlier one found; the run fails when any part did.
 //! - A part that lacks something fails and names the fix; none is skipped in silence.
 
+mod contract_rule;
 mod dependency_rules;
+mod deployment;
 mod gates;
+mod lint;
 mod native_tests;
 mod postgres_15;
 mod schema_round_trip;
@@ -37,6 +40,8 @@ pub enum Part {
     Secrets,
     /// Dependencies point one way, and none is unused.
     Dependencies,
+    /// Shell scripts by shellcheck, workflow files by actionlint, and migrations that take something away.
+    Lint,
     /// Clippy on all targets, warnings denied.
     Clippy,
     /// The documentation builds without warnings.
@@ -51,6 +56,8 @@ pub enum Part {
     Schema,
     /// The three workers build to wasm within their size budget.
     Workers,
+    /// Each environment of the wrangler files, bundled as a deployment would, within the size budget.
+    Deployment,
     /// The whole system on workerd, Postgres and the simulator.
     E2e,
     /// Licences, sources and banned crates, by cargo-deny; builds that tool first, so it runs only when named.
@@ -59,10 +66,11 @@ pub enum Part {
 
 impl Part {
     /// What runs when nothing is named: what is quick to fail comes first.
-    const USUAL: [Self; 11] = [
+    const USUAL: [Self; 13] = [
         Self::Format,
         Self::Secrets,
         Self::Dependencies,
+        Self::Lint,
         Self::Clippy,
         Self::Docs,
         Self::Unit,
@@ -70,6 +78,7 @@ impl Part {
         Self::Store,
         Self::Schema,
         Self::Workers,
+        Self::Deployment,
         Self::E2e,
     ];
 
@@ -78,6 +87,7 @@ impl Part {
             Self::Format => "format",
             Self::Secrets => "secrets",
             Self::Dependencies => "dependencies",
+            Self::Lint => "lint",
             Self::Clippy => "clippy",
             Self::Docs => "docs",
             Self::Unit => "unit",
@@ -85,6 +95,7 @@ impl Part {
             Self::Store => "store",
             Self::Schema => "schema",
             Self::Workers => "workers",
+            Self::Deployment => "deployment",
             Self::E2e => "e2e",
             Self::Deny => "deny",
         }
@@ -132,6 +143,7 @@ async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
         Part::Format => gates::format(workspace),
         Part::Secrets => secret_scan::run(workspace),
         Part::Dependencies => dependency_rules::run(workspace),
+        Part::Lint => lint::run(workspace),
         Part::Clippy => gates::clippy(workspace),
         Part::Docs => gates::docs(workspace),
         Part::Unit => native_tests::unit(workspace),
@@ -139,6 +151,7 @@ async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
         Part::Store => native_tests::store(workspace).await,
         Part::Schema => native_tests::schema(workspace).await,
         Part::Workers => workers(workspace),
+        Part::Deployment => deployment::run(workspace),
         Part::E2e => native_tests::end_to_end(workspace),
         Part::Deny => gates::deny(workspace),
     }

@@ -58,10 +58,12 @@ function deploy() {
   }
   for (const namespace of config.namespaces) if (!state.namespaces.some((known) => known.id === namespace.id)) refuse(`KV namespace '${namespace.id}' not found. [code: 10041]`);
   for (const hyperdrive of config.hyperdrives) if (!state.hyperdrives.some((known) => known.id === hyperdrive.id)) refuse(`hyperdrive config '${hyperdrive.id}' not found. [code: 10159]`);
-  const secrets = option("secrets-file") === "/dev/stdin" ? JSON.parse(input()) : refuse("secrets must come by standard input");
+  if (has("secrets-file") && option("secrets-file") !== "/dev/stdin") refuse("secrets must come by standard input");
+  const secrets = has("secrets-file") ? JSON.parse(input()) : {};
   const worker = (state.workers[name] ??= { versions: [], deployments: [], secrets: {} });
   Object.assign(worker.secrets, secrets);
-  worker.vars = config.vars;
+  const given = args.filter((_, place) => args[place - 1] === "--var").map((pair) => [pair.slice(0, pair.indexOf(":")), pair.slice(pair.indexOf(":") + 1)]);
+  worker.vars = { ...config.vars, ...Object.fromEntries(given) };
   worker.services = config.services.map(({ service }) => service);
   const version = addVersion(worker, { "workers/tag": option("tag"), "workers/message": option("message") });
   version.code = fs.readFileSync(config.main, "utf8");
@@ -69,7 +71,7 @@ function deploy() {
   worker.url = `https://${host ?? `${name}.acme.workers.dev`}`;
   say(`Total Upload: 2426.55 KiB / gzip: 900.50 KiB\nenv.ADMIN_API_TOKEN ("(hidden)")\nDeployed ${name} triggers\nCurrent Version ID: ${version.id}`);
   const record = { type: "deploy", version: 1, worker_name: name, version_id: version.id, targets: ["schedule: * * * * *", host ? `${host} (custom domain)` : worker.url] };
-  fs.appendFileSync(process.env.WRANGLER_OUTPUT_FILE_PATH, `${JSON.stringify({ type: "wrangler-session" })}\n${JSON.stringify(record)}\n`);
+  if (process.env.WRANGLER_OUTPUT_FILE_PATH) fs.appendFileSync(process.env.WRANGLER_OUTPUT_FILE_PATH, `${JSON.stringify({ type: "wrangler-session" })}\n${JSON.stringify(record)}\n`);
 }
 
 function hyperdriveOrigin() {
@@ -80,6 +82,8 @@ function hyperdriveOrigin() {
 }
 
 const wrangler = {
+  "login": () => { state.loggedIn = true; },
+  "logout": () => { state.loggedIn = false; },
   "whoami": () => (state.loggedIn ? say(JSON.stringify({ loggedIn: true, accounts: state.accounts }, null, 4)) : refuse("You are not authenticated.")),
   "kv namespace list": () => say(JSON.stringify(state.namespaces, null, "  ")),
   "kv namespace create": () => {
@@ -161,7 +165,7 @@ function act() {
   const known = program === "wrangler" ? wrangler : program === "cargo" ? cargo : {};
   if (program === "wrangler" && words.length === 0 && has("version")) return say("4.164.0");
   const name = Object.keys(known).find((candidate) => words.join(" ").startsWith(candidate)) ?? refuse(`the stand-in knows no ${program} ${args.join(" ")}`);
-  if (program === "wrangler" && !state.loggedIn && !(name === "deploy" && has("dry-run"))) refuse("You are not authenticated. [code: 10000]");
+  if (program === "wrangler" && !state.loggedIn && name !== "login" && !(name === "deploy" && has("dry-run"))) refuse("You are not authenticated. [code: 10000]");
   known[name]();
 }
 
