@@ -200,10 +200,6 @@ step_config() {
     step config "write the workers' configurations with these ids into ${state_dir#"$root"/}; the tracked files stay as they are" "delete ${state_dir#"$root"/}"
     if [ "$dry_run" = yes ]; then return; fi
     require_resources
-    write_configs
-}
-
-write_configs() {
     local worker
     for worker in $workers; do
         write_config "$worker"
@@ -211,13 +207,13 @@ write_configs() {
     done
 }
 
-# Makes sure that the copies exist and that the release is known.
+# Makes sure that code and configurations are the present ones and that the release is known.
 prepare_release() {
     if [ -n "$release" ]; then return; fi
-    if [ -n "$only" ]; then step_build; fi
-    require_resources
-    local worker
-    for worker in $workers; do write_config "$worker"; done
+    if [ -n "$only" ]; then
+        step_build
+        step_config
+    fi
     [ -f build/coordinator/index_bg.wasm ] || fail "the workers are not built" "run ./deploy.sh --env $environment --only build first"
     release=$(release_id)
 }

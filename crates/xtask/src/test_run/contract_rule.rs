@@ -74,7 +74,7 @@ fn statement_at(lines: &[&str], index: usize) -> String {
     let mut statement = String::new();
     for line in lines.get(index..).unwrap_or_default() {
         let code = line.split("--").next().unwrap_or_default();
-        statement.push_str(code);
+        statement.push_str(&code.replace([';', ','], " "));
         statement.push(' ');
         if code.contains(';') {
             break;

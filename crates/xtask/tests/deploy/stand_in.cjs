@@ -155,13 +155,15 @@ function health() {
   const url = args.find((argument) => argument.startsWith("https://"));
   const worker = Object.values(state.workers).find((known) => `${known.url}/health` === url);
   const isWell = worker && !state.unwell && worker.secrets.INTERNAL_TOKEN && worker.services.length > 0 && worker.services.every((name) => state.workers[name]);
-  fs.writeFileSync(option("output"), JSON.stringify({ status: isWell ? "healthy" : "unhealthy" }));
-  process.stdout.write(isWell ? "200" : "503");
+  const body = JSON.stringify({ status: isWell ? "healthy" : "unhealthy" });
+  if (has("output")) fs.writeFileSync(option("output"), body);
+  process.stdout.write(has("write-out") ? (isWell ? "200" : "503") : body);
+  if (has("fail") && !isWell) process.exitCode = 22;
 }
 
 function act() {
   if (program === "npm") return;
-  if (program === "curl") return args.some((argument) => argument.endsWith("/health")) ? health() : say(`{"auth_url":"…"}`);
+  if (program === "curl") return args.some((argument) => argument.endsWith("/health")) ? health() : process.stdout.write(`{"auth_url":"…"}`);
   const known = program === "wrangler" ? wrangler : program === "cargo" ? cargo : {};
   if (program === "wrangler" && words.length === 0 && has("version")) return say("4.164.0");
   const name = Object.keys(known).find((candidate) => words.join(" ").startsWith(candidate)) ?? refuse(`the stand-in knows no ${program} ${args.join(" ")}`);
