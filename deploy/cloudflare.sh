@@ -89,6 +89,10 @@ find_hyperdrive() {
     hyperdrive_caching=${found#* }
 }
 
+# How many connections Hyperdrive may hold to the database. It lends each for a transaction, so few serve many; Supabase's smallest
+# session pooler gives 15 to everybody together.
+hyperdrive_connections=10
+
 # Creates or updates the Hyperdrive configuration; the password goes in by standard input.
 write_hyperdrive() {
     local action=("$@") parts host port user database
@@ -96,7 +100,8 @@ write_hyperdrive() {
     read -r host port user database <<<"$parts"
     if keep_output_of node --no-warnings --require "$root/deploy/secret-argument.cjs" \
         "$root/node_modules/wrangler/wrangler-dist/cli.js" hyperdrive "${action[@]}" --origin-scheme postgresql --origin-host "$host" \
-        --origin-port "$port" --origin-user "$user" --database "$database" --caching-disabled < <(setting ENGINE_DATABASE_PASSWORD); then
+        --origin-port "$port" --origin-user "$user" --database "$database" --caching-disabled \
+        --origin-connection-limit "$hyperdrive_connections" < <(setting ENGINE_DATABASE_PASSWORD); then
         return 0
     fi
     printf '%s\n' "$wrangler_output" >&2

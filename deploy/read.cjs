@@ -93,8 +93,6 @@ const tasks = {
     for (const file of files) digest.update(path.basename(file)).update(createHash("sha256").update(fs.readFileSync(file)).digest());
     return digest.digest("hex").slice(0, 16);
   },
-  /** A digest of standard input, to notice a change without keeping what changed. */
-  digest: () => createHash("sha256").update(input()).digest("hex"),
   /** Parts of a Postgres address on standard input: host, port, user, database. */
   database: () => {
     const url = new URL(input().trim());

@@ -42,7 +42,7 @@ step_tools() {
     for tool in node npm cargo curl openssl git; do
         command -v "$tool" >/dev/null || fail "$tool is missing" "install it (node and npm: https://nodejs.org, cargo: https://rustup.rs, the others: your system's packages) and repeat the command"
     done
-    pinned=$(node -p 'require("./package.json").devDependencies.wrangler')
+    pinned=$(sed -n 's/^ *"wrangler": "\(.*\)".*/\1/p' package.json)
     present=$(with_cloudflare wrangler --version 2>/dev/null || true)
     if [ "${present##*[[:space:]]}" != "$pinned" ]; then
         npm ci --no-audit --no-fund --loglevel=error >&2 || fail "npm ci failed; its output is above" "check the network and repeat the command"
@@ -135,7 +135,7 @@ step_database() {
 
 # What the Hyperdrive configuration was last made from.
 hyperdrive_digest() {
-    { engine_database && setting ENGINE_DATABASE_PASSWORD; } | node deploy/read.cjs digest
+    { engine_database && setting ENGINE_DATABASE_PASSWORD; } | openssl dgst -sha256 -r
 }
 
 recorded_hyperdrive_digest() {
@@ -162,7 +162,7 @@ step_hyperdrive() {
     step hyperdrive "create the Hyperdrive configuration $(resource_name) to the database, without caching, unless it exists" "./deploy.sh destroy --env $environment, or wrangler hyperdrive delete ID"
     if [ "$dry_run" = yes ]; then
         would_run wrangler hyperdrive list
-        would_run "wrangler hyperdrive create $(resource_name) --origin-host … --origin-user keapsync_engine --caching-disabled   (password by standard input)"
+        would_run "wrangler hyperdrive create $(resource_name) --origin-host … --origin-user keapsync_engine --caching-disabled --origin-connection-limit $hyperdrive_connections   (password by standard input)"
         return
     fi
     find_hyperdrive
@@ -286,8 +286,8 @@ would_run_deploy() {
 # Deploys a worker, unless an interrupted run got so far with the same release.
 deploy_once() {
     local mark
-    mark="$1 $release $(node deploy/read.cjs digest <"$(config_copy "$1")")"
-    if [ -z "$only" ] && grep -qsx "$mark" "$state_dir/progress"; then
+    mark="$1 $release $(openssl dgst -sha256 -r <"$(config_copy "$1")")"
+    if [ -z "$only" ] && grep -qsxF "$mark" "$state_dir/progress"; then
         detail "$1 has release $release since the run that was interrupted"
         return
     fi

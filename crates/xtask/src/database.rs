@@ -129,9 +129,16 @@ mod tests {
     #[test]
     fn a_password_stands_in_no_statement() {
         let statement = engine_password_statement("a password of the engine");
-        assert!(statement.starts_with("alter role keapsync_engine password 'SCRAM-SHA-256$4096:"), "{statement}");
+        assert!(
+            statement.starts_with("alter role keapsync_engine password 'SCRAM-SHA-256$4096:"),
+            "{statement}"
+        );
         assert!(!statement.contains("a password") && statement.matches('\'').count() == 2);
-        assert_ne!(statement, engine_password_statement("a password of the engine"), "each has a salt of its own");
+        assert_ne!(
+            statement,
+            engine_password_statement("a password of the engine"),
+            "each has a salt of its own"
+        );
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub async fn set(url: &str, password: &str) -> Result<()> {
         .fetch_optional(&mut connection)
         .await
         .context("the roles cannot be read")?;
-    ensure!(role.is_some(), "there is no role {ENGINE} yet: run `cargo xtask migrate up` first, which makes it");
+    ensure!(
+        role.is_some(),
+        "there is no role {ENGINE} yet: run `cargo xtask migrate up` first, which makes it"
+    );
     sqlx::raw_sql(AssertSqlSafe(engine_password_statement(password)))
         .execute(&mut connection)
         .await
@@ -47,9 +50,17 @@ mod tests {
     #[test]
     fn a_password_that_can_be_guessed_is_refused_without_being_repeated() {
         assert!(check(&"0123456789abcdef".repeat(2)).is_ok());
-        for password in ["", "short", "twenty four or more, but with blanks", "öffentlich-und-lang-genug-aber-nicht-ascii"] {
+        for password in [
+            "",
+            "short",
+            "twenty four or more, but with blanks",
+            "öffentlich-und-lang-genug-aber-nicht-ascii",
+        ] {
             let error = check(password).unwrap_err().to_string();
-            assert!(error.contains("openssl") && (password.is_empty() || !error.contains(password)), "{error}");
+            assert!(
+                error.contains("openssl") && (password.is_empty() || !error.contains(password)),
+                "{error}"
+            );
         }
     }
 }

@@ -98,7 +98,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// A variable of the environment that has to be set.
 fn required_variable(name: &str) -> Result<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| format!("set {name}; .env.example says what it is"))
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.is_empty())
+        .with_context(|| format!("set {name}; .env.example says what it is"))
 }
 
 /// The database that commands work on: `DATABASE_URL`, or that of the running system.

@@ -100,16 +100,25 @@ fn taken_away(statement: &str) -> Option<&'static str> {
     let follows = |first: &str, others: &[&str]| {
         words.windows(2).any(|pair| matches!(pair, [word, next] if *word == first && others.contains(next)))
     };
-    if follows("drop", &["table", "view", "column", "function", "procedure", "schema", "type", "role", "materialized"]) {
+    if follows(
+        "drop",
+        &["table", "view", "column", "function", "procedure", "schema", "type", "role", "materialized"],
+    ) {
         return Some("something is dropped");
     }
     if follows("rename", &["to", "column", "constraint"]) {
         return Some("something is renamed");
     }
-    if follows("alter", &["column"]) && (words.contains(&"type") || follows("set", &["not"]) || follows("drop", &["default"])) {
+    if follows("alter", &["column"])
+        && (words.contains(&"type") || follows("set", &["not"]) || follows("drop", &["default"]))
+    {
         return Some("a column changes its type, or what it takes");
     }
-    if follows("add", &["column"]) && follows("not", &["null"]) && !words.contains(&"default") && !words.contains(&"generated") {
+    if follows("add", &["column"])
+        && follows("not", &["null"])
+        && !words.contains(&"default")
+        && !words.contains(&"generated")
+    {
         return Some("a new column must be filled in, which the release before does not do");
     }
     None

@@ -100,7 +100,10 @@ fn rules_broken_in(worker: Worker, environment: &str, local: &Value, deployed: &
     };
     let at = |value: &Value, path: &str| value.pointer(path).cloned().unwrap_or_default();
     let named = |name: &str| format!("{name}-{environment}");
-    rule(at(deployed, "/name").as_str() == Some(&named(worker.script_name())), "its name must end in the environment's");
+    rule(
+        at(deployed, "/name").as_str() == Some(&named(worker.script_name())),
+        "its name must end in the environment's",
+    );
     for (path, key, what) in [
         ("/kv_namespaces", "binding", "KV namespaces"),
         ("/hyperdrive", "binding", "Hyperdrive configurations"),
@@ -115,7 +118,10 @@ fn rules_broken_in(worker: Worker, environment: &str, local: &Value, deployed: &
         values(&at(deployed, "/services"), "service") == services,
         "services must be the workers of the same environment",
     );
-    rule(keys(&at(deployed, "/vars")) == keys(&at(local, "/vars")), "the variables must be those of local work");
+    rule(
+        keys(&at(deployed, "/vars")) == keys(&at(local, "/vars")),
+        "the variables must be those of local work",
+    );
     let has_secret =
         keys(&at(deployed, "/vars")).iter().any(|name| SECRET_ENDINGS.iter().any(|end| name.ends_with(end)));
     rule(!has_secret, "a secret must not stand among the variables: deploy.sh brings it");
@@ -125,7 +131,8 @@ fn rules_broken_in(worker: Worker, environment: &str, local: &Value, deployed: &
         rule(at(deployed, path) == at(local, path), &format!("{path} must be that of local work"));
     }
     rule(
-        worker != Worker::Sync || at(deployed, "/triggers/crons").as_array().is_some_and(|crons| crons.len() == 3),
+        worker != Worker::Sync
+            || at(deployed, "/triggers/crons").as_array().is_some_and(|crons| crons.len() == 3),
         "the sync worker must have its three crons",
     );
     broken

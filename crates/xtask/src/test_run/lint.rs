@@ -1,5 +1,6 @@
 //! What neither clippy nor a test sees: shell scripts, workflow files and migrations.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,14 +30,17 @@ fn tracked(workspace: &Workspace, wanted: impl Fn(&str, &str) -> bool) -> Result
 
 fn shell_scripts(workspace: &Workspace) -> Result<()> {
     let scripts = tracked(workspace, |name, first_line| {
-        name.ends_with(".sh") || (first_line.starts_with("#!") && first_line.ends_with("sh"))
+        Path::new(name).extension().is_some_and(|extension| extension == "sh")
+            || (first_line.starts_with("#!") && first_line.ends_with("sh"))
     })?;
     ensure!(!scripts.is_empty(), "no shell script is tracked: is this a git checkout?");
     if find_program("shellcheck").is_none() {
         debian::install(&["shellcheck"], "shellcheck looks at the shell scripts, and it is missing")?;
     }
-    run_shown(Command::new("shellcheck").arg("--external-sources").args(&scripts).current_dir(workspace.root()))
-        .context("shellcheck has something to say")
+    run_shown(
+        Command::new("shellcheck").arg("--external-sources").args(&scripts).current_dir(workspace.root()),
+    )
+    .context("shellcheck has something to say")
 }
 
 fn workflows(workspace: &Workspace) -> Result<()> {

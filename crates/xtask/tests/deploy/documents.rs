@@ -26,11 +26,14 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 
 /// What a person does in an editor, after the block that makes the file: enters the three settings that nobody can make for them.
 fn as_entered() -> String {
-    let mut script = String::new();
-    for (name, value) in SETTINGS {
-        script.push_str(&format!("sed -i -e 's|^# {name}=.*|{name}=|' -e 's|^{name}=.*|{name}={value}|' .env.staging\ngrep -q '^{name}={value}$' .env.staging\n"));
-    }
-    script
+    SETTINGS
+        .map(|(name, value)| {
+            format!(
+                "sed -i -e 's|^# {name}=.*|{name}=|' -e 's|^{name}=.*|{name}={value}|' .env.staging\n\
+                 grep -q '^{name}={value}$' .env.staging\n"
+            )
+        })
+        .concat()
 }
 
 #[test]
@@ -40,7 +43,7 @@ fn a_newcomer_who_types_every_command_of_the_manual_has_a_whole_deployment() {
     let mut script = String::new();
     for (number, (language, content)) in blocks.iter().enumerate() {
         assert_eq!(language, "sh", "block {number} of the manual would be run by nobody");
-        script.push_str(&format!("echo 'block {number}'\n{content}"));
+        script.extend([&format!("echo 'block {number}'\n"), content.as_str()]);
         if content.starts_with("cp .env.example") {
             script.push_str(&as_entered());
         }
@@ -54,7 +57,10 @@ fn a_newcomer_who_types_every_command_of_the_manual_has_a_whole_deployment() {
     let run = clone.shell(&script, &[]);
     assert_succeeded(&run);
     for number in 0..blocks.len() {
-        assert!(run.output.lines().any(|line| line == format!("block {number}")), "block {number} was not run");
+        assert!(
+            run.output.lines().any(|line| line == format!("block {number}")),
+            "block {number} was not run"
+        );
     }
     assert!(blocks.len() > 10);
     assert_whole(&clone);
@@ -66,7 +72,7 @@ fn a_newcomer_who_types_every_command_of_the_manual_has_a_whole_deployment() {
     // What the manual leaves behind is what the script would have left.
     assert!(std::fs::read_dir(&clone.root).expect("the clone").all(|entry| {
         let name = entry.expect("a file").file_name().to_string_lossy().into_owned();
-        !name.starts_with("manual-") && !name.ends_with(".new")
+        !name.starts_with("manual-") && !name.contains(".new")
     }));
 }
 
@@ -74,14 +80,22 @@ fn a_newcomer_who_types_every_command_of_the_manual_has_a_whole_deployment() {
 fn every_setting_that_the_script_knows_is_in_the_example() {
     let script = std::fs::read_to_string(repository().join("deploy/settings.sh")).expect("the script");
     let example = std::fs::read_to_string(repository().join(".env.example")).expect("the example");
-    let lists: String = script.split("secrets_of()").next().unwrap_or_default().lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(" ");
+    let lists: String = script
+        .split("secrets_of()")
+        .next()
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect::<Vec<_>>()
+        .join(" ");
     let names: Vec<&str> = lists
         .split(|character: char| !(character.is_ascii_uppercase() || character == '_'))
         .filter(|word| word.len() > 3 && !word.contains("__"))
         .collect();
     assert!(names.len() > 25, "{names:?}");
     for name in names {
-        let is_there = example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name}=")));
+        let is_there =
+            example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name}=")));
         assert!(is_there, "{name} is missing in .env.example");
     }
 }

@@ -47,7 +47,9 @@ fn whichever_call_fails_the_next_run_finishes_the_job() {
 fn a_call_that_landed_and_whose_answer_was_lost_is_not_made_into_two_things() {
     let changes = |number: &usize| {
         let call = FIRST_DEPLOYMENT[number - 1];
-        ["build", "migrate", "password", "create", "wrangler deploy --"].iter().any(|word| call.contains(word))
+        ["build", "migrate", "password", "create", "wrangler deploy --"]
+            .iter()
+            .any(|word| call.contains(word))
     };
     each((2..=FIRST_DEPLOYMENT.len()).filter(changes).map(Failure::After).collect());
 }
@@ -69,18 +71,27 @@ fn workers_that_are_not_well_are_said_to_be_so() {
 
 #[test]
 fn a_run_that_was_interrupted_does_not_deploy_twice_what_it_had_deployed() {
-    let clone = Clone::with_settings();
-    assert_succeeded(&clone.deploy(&[]));
+    let clone = Clone::deployed();
     let deployed = |calls: &[String]| -> Vec<String> {
         let calls = calls.iter().filter(|call| call.starts_with("wrangler deploy --config"));
-        calls.filter_map(|call| call.split("wrangler-").nth(1)?.split('.').next()).map(str::to_owned).collect()
+        calls
+            .filter_map(|call| call.split("wrangler-").nth(1)?.split('.').next())
+            .map(str::to_owned)
+            .collect()
     };
     let plain = clone.deploy(&[]);
-    let last = plain.calls.iter().rposition(|call| call.starts_with("wrangler deploy --config")).expect("it deploys");
+    let last = plain
+        .calls
+        .iter()
+        .rposition(|call| call.starts_with("wrangler deploy --config"))
+        .expect("it deploys");
     let failed = clone.deploy_with(&[], Failure::Before(last + 1), &[], "");
     assert!(!failed.succeeded);
     let resumed = clone.deploy(&[]);
     assert_succeeded(&resumed);
-    assert_eq!((deployed(&failed.calls), deployed(&resumed.calls)), (vec!["coordinator".to_owned(), "webhook".to_owned(), "sync".to_owned()], vec!["sync".to_owned()]));
+    assert_eq!(
+        (deployed(&failed.calls), deployed(&resumed.calls)),
+        (vec!["coordinator".to_owned(), "webhook".to_owned(), "sync".to_owned()], vec!["sync".to_owned()])
+    );
     assert_eq!(deployed(&clone.deploy(&[]).calls).len(), 3);
 }

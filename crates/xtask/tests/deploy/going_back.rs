@@ -1,5 +1,7 @@
 //! Rollback, validation and destruction.
 
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 
 use crate::stage::{Clone, Failure, Run};
@@ -7,11 +9,15 @@ use crate::{assert_kept_secret, assert_refused, assert_succeeded, worker};
 
 /// Three releases with their code, one after the other.
 fn with_three_releases() -> Clone {
-    let clone = Clone::with_settings();
-    for code in ["one", "two", "three"] {
-        assert_succeeded(&deploy_code(&clone, code));
-    }
-    clone
+    static DEPLOYED: OnceLock<Clone> = OnceLock::new();
+    let deploy = || {
+        let clone = Clone::deployed();
+        for code in ["two", "three"] {
+            assert_succeeded(&deploy_code(&clone, code));
+        }
+        clone
+    };
+    DEPLOYED.get_or_init(deploy).copy()
 }
 
 fn deploy_code(clone: &Clone, code: &str) -> Run {
@@ -27,7 +33,11 @@ fn code(clone: &Clone) -> Vec<String> {
         let id = &deployments.last().expect("one at least")["versions"][0]["version_id"];
         let versions = worker["versions"].as_array().expect("a list");
         let version = versions.iter().find(|version| version["id"] == *id).expect("it is known");
-        version["code"].as_str().and_then(|code| code.split(' ').nth(1)).expect("code of a release").to_owned()
+        version["code"]
+            .as_str()
+            .and_then(|code| code.split(' ').nth(1))
+            .expect("code of a release")
+            .to_owned()
     };
     ["sync-coordinator-staging", "webhook-handler-staging", "sync-worker-staging"].map(running).into()
 }
@@ -79,7 +89,8 @@ fn a_rollback_that_broke_off_is_finished_by_the_next() {
         assert_succeeded(&run);
         run.calls
     };
-    let rollbacks: Vec<usize> = (1..=calls.len()).filter(|number| calls[number - 1].starts_with("wrangler rollback")).collect();
+    let rollbacks: Vec<usize> =
+        (1..=calls.len()).filter(|number| calls[number - 1].starts_with("wrangler rollback")).collect();
     assert_eq!(rollbacks.len(), 3, "{calls:#?}");
     // The coordinator goes last, so a run that breaks off still knows where it came from.
     assert!(!clone.deploy_with(&["rollback", "--yes"], Failure::Before(rollbacks[2]), &[], "").succeeded);
@@ -94,7 +105,10 @@ fn a_named_release_comes_back_and_an_unknown_one_changes_nothing() {
     let state = clone.state();
     let versions = worker(&state, "webhook-handler-staging")["versions"].as_array().expect("a list");
     let first = versions[0]["annotations"]["workers/tag"].as_str().expect("a release").to_owned();
-    assert_refused(&clone.deploy(&["rollback", "--yes", "--to", "0123456789abcdef"]), &["no version of release 0123456789abcdef"]);
+    assert_refused(
+        &clone.deploy(&["rollback", "--yes", "--to", "0123456789abcdef"]),
+        &["no version of release 0123456789abcdef"],
+    );
     assert_eq!(code(&clone), ["three"; 3]);
     assert_succeeded(&clone.deploy(&["rollback", "--yes", "--to", &first]));
     assert_eq!(code(&clone), ["one"; 3]);
@@ -108,6 +122,13 @@ fn secrets_that_were_sent_alone_are_no_release() {
     assert_eq!(code(&clone), ["two"; 3]);
 }
 
+/// Breaks something behind the script's back.
+type Breaking = fn(&mut Value);
+
+fn remove_worker(state: &mut Value, name: &str) {
+    state["workers"].as_object_mut().expect("workers").remove(name).expect("it was there");
+}
+
 #[test]
 fn validation_finds_what_is_missing_and_changes_nothing() {
     let clone = Clone::with_settings();
@@ -119,7 +140,10 @@ fn validation_finds_what_is_missing_and_changes_nothing() {
     assert_eq!(run.calls.iter().filter(|call| call.starts_with("wrangler deploy --dry-run")).count(), 3);
     clone.change_state(|state| state["loggedIn"] = json!(true));
     assert_refused(&clone.deploy(&["validate"]), &["there is no KV namespace"]);
-    assert_refused(&clone.deploy(&["validate", "--health-only"]), &["the address of the coordinator worker is not known"]);
+    assert_refused(
+        &clone.deploy(&["validate", "--health-only"]),
+        &["the address of the coordinator worker is not known"],
+    );
     assert_succeeded(&clone.deploy(&[]));
     let whole = without_calls(clone.state());
     for arguments in [&["validate"][..], &["validate", "--config-only"], &["validate", "--health-only"]] {
@@ -130,11 +154,19 @@ fn validation_finds_what_is_missing_and_changes_nothing() {
     }
     let health = clone.deploy(&["validate", "--health-only"]);
     assert!(health.calls.iter().all(|call| call.starts_with("curl")), "{:#?}", health.calls);
-    let broken: [(&str, fn(&mut Value), &str); 4] = [
-        ("a secret", |state| drop(state["workers"]["sync-worker-staging"]["secrets"].as_object_mut().expect("secrets").remove("INTERNAL_TOKEN")), "sync/INTERNAL_TOKEN"),
+    let broken: [(&str, Breaking, &str); 4] = [
+        (
+            "a secret",
+            |state| state["workers"]["sync-worker-staging"]["secrets"] = json!({"ADMIN_API_TOKEN": "x"}),
+            "sync/INTERNAL_TOKEN",
+        ),
         ("a migration", |state| state["database"]["migrated"] = json!(false), "--only database"),
         ("health", |state| state["unwell"] = json!(true), "/health answers 503"),
-        ("a worker", |state| drop(state["workers"].as_object_mut().expect("workers").remove("webhook-handler-staging")), "webhook-handler-staging is not deployed"),
+        (
+            "a worker",
+            |state| remove_worker(state, "webhook-handler-staging"),
+            "webhook-handler-staging is not deployed",
+        ),
     ];
     for (what, breaking, words) in broken {
         clone.change_state(breaking);
@@ -153,8 +185,7 @@ fn without_calls(mut state: Value) -> Value {
 
 #[test]
 fn destruction_wants_the_name_typed() {
-    let clone = Clone::with_settings();
-    assert_succeeded(&clone.deploy(&[]));
+    let clone = Clone::deployed();
     let whole = without_calls(clone.state());
     for typed in ["", "yes\n", "production\n", "Staging\n"] {
         let run = clone.deploy_with(&["destroy", "--yes"], Failure::None, &[], typed);
@@ -164,7 +195,10 @@ fn destruction_wants_the_name_typed() {
     let run = clone.deploy_with(&["destroy"], Failure::None, &[], "staging\n");
     assert_succeeded(&run);
     let state = clone.state();
-    assert_eq!((&state["workers"], &state["namespaces"], &state["hyperdrives"]), (&json!({}), &json!([]), &json!([])));
+    assert_eq!(
+        (&state["workers"], &state["namespaces"], &state["hyperdrives"]),
+        (&json!({}), &json!([]), &json!([]))
+    );
     assert_eq!(state["database"]["migrated"], json!(true));
     assert!(clone.settings().contains_key("TOKEN_ENCRYPTION_KEY"));
     // Again, there is nothing left to delete; and a new deployment begins from nothing.
@@ -175,8 +209,7 @@ fn destruction_wants_the_name_typed() {
 
 #[test]
 fn destruction_that_broke_off_is_finished_by_the_next() {
-    let whole = Clone::with_settings();
-    assert_succeeded(&whole.deploy(&[]));
+    let whole = Clone::deployed();
     let state = whole.state();
     let calls = whole.deploy_with(&["destroy"], Failure::None, &[], "staging\n").calls;
     let deletions = (1..=calls.len()).filter(|number| calls[number - 1].contains(" delete "));
@@ -187,6 +220,9 @@ fn destruction_that_broke_off_is_finished_by_the_next() {
         assert!(!whole.deploy_with(&["destroy"], Failure::After(number), &[], "staging\n").succeeded);
         assert_succeeded(&whole.deploy_with(&["destroy"], Failure::None, &[], "staging\n"));
         let after = whole.state();
-        assert_eq!((&after["workers"], &after["namespaces"], &after["hyperdrives"]), (&json!({}), &json!([]), &json!([])));
+        assert_eq!(
+            (&after["workers"], &after["namespaces"], &after["hyperdrives"]),
+            (&json!({}), &json!([]), &json!([]))
+        );
     }
 }

@@ -72,10 +72,22 @@ fn assert_whole(clone: &Clone) {
     let coordinator = worker(&state, "sync-coordinator-staging");
     assert_eq!(coordinator["services"], json!(["sync-worker-staging"]));
     assert_eq!(coordinator["vars"]["KEAP_CLIENT_ID"], json!("client-id"));
-    assert_eq!(coordinator["vars"]["KEAP_REDIRECT_URI"], json!(format!("{}/oauth/callback", coordinator["url"].as_str().unwrap_or_default())));
+    assert_eq!(
+        coordinator["vars"]["KEAP_REDIRECT_URI"],
+        json!(format!("{}/oauth/callback", coordinator["url"].as_str().unwrap_or_default()))
+    );
     assert_eq!(coordinator["vars"]["WEBHOOK_PUBLIC_URL"], worker(&state, "webhook-handler-staging")["url"]);
     for (name, secrets) in [
-        ("sync-coordinator-staging", &["ADMIN_API_TOKEN", "INTERNAL_TOKEN", "KEAP_CLIENT_SECRET", "KEAP_WEBHOOK_SECRET", "TOKEN_ENCRYPTION_KEY"][..]),
+        (
+            "sync-coordinator-staging",
+            &[
+                "ADMIN_API_TOKEN",
+                "INTERNAL_TOKEN",
+                "KEAP_CLIENT_SECRET",
+                "KEAP_WEBHOOK_SECRET",
+                "TOKEN_ENCRYPTION_KEY",
+            ][..],
+        ),
         ("webhook-handler-staging", &["INTERNAL_TOKEN", "KEAP_WEBHOOK_SECRET"]),
         ("sync-worker-staging", &["ADMIN_API_TOKEN", "INTERNAL_TOKEN"]),
     ] {
@@ -89,10 +101,19 @@ fn assert_whole(clone: &Clone) {
 /// No secret is in what was printed, in the arguments of a program, or in a file beside the environment file.
 fn assert_kept_secret(clone: &Clone, run: &Run) {
     let settings = clone.settings();
-    let names = ["ADMIN_API_TOKEN", "INTERNAL_TOKEN", "KEAP_WEBHOOK_SECRET", "TOKEN_ENCRYPTION_KEY", "ENGINE_DATABASE_PASSWORD", "KEAP_CLIENT_SECRET"];
-    let mut secrets: Vec<&str> = names.iter().filter_map(|name| settings.get(*name)).map(String::as_str).collect();
+    let names = [
+        "ADMIN_API_TOKEN",
+        "INTERNAL_TOKEN",
+        "KEAP_WEBHOOK_SECRET",
+        "TOKEN_ENCRYPTION_KEY",
+        "ENGINE_DATABASE_PASSWORD",
+        "KEAP_CLIENT_SECRET",
+    ];
+    let mut secrets: Vec<&str> =
+        names.iter().filter_map(|name| settings.get(*name)).map(String::as_str).collect();
     secrets.push("pass-of-the-owner");
-    let mut texts = vec![("what it printed".to_owned(), run.output.clone()), ("a call".to_owned(), run.calls.join("\n"))];
+    let mut texts =
+        vec![("what it printed".to_owned(), run.output.clone()), ("a call".to_owned(), run.calls.join("\n"))];
     if let Ok(entries) = std::fs::read_dir(clone.root.join(".keapsync/deploy/staging")) {
         for entry in entries {
             let path = entry.expect("a file of the state").path();
@@ -119,7 +140,7 @@ const FIRST_DEPLOYMENT: [&str; 22] = [
     "wrangler kv namespace create keapsync-staging",
     "wrangler kv namespace list",
     "wrangler hyperdrive list",
-    "wrangler hyperdrive create keapsync-staging --origin-scheme postgresql --origin-host db.abcdefgh.supabase.co --origin-port 5432 --origin-user keapsync_engine --database postgres --caching-disabled",
+    "wrangler hyperdrive create keapsync-staging --origin-scheme postgresql --origin-host db.abcdefgh.supabase.co --origin-port 5432 --origin-user keapsync_engine --database postgres --caching-disabled --origin-connection-limit 10",
     "wrangler hyperdrive list",
     "wrangler deployments list --name sync-worker-staging --json",
     "wrangler deploy --config .keapsync/deploy/staging/wrangler-coordinator.toml --env staging --secrets-file /dev/stdin --tag first-pass",
@@ -142,11 +163,29 @@ fn a_dry_run_on_a_clean_clone_says_everything_and_calls_nothing() {
         let run = clone.deploy(&["--dry-run", "--env", environment]);
         assert_succeeded(&run);
         assert_eq!(run.calls, Vec::<String>::new());
-        for step in ["tools", "login", "settings", "build", "database", "namespace", "hyperdrive", "config", "coordinator", "webhook", "sync", "check"] {
+        for step in [
+            "tools",
+            "login",
+            "settings",
+            "build",
+            "database",
+            "namespace",
+            "hyperdrive",
+            "config",
+            "coordinator",
+            "webhook",
+            "sync",
+            "check",
+        ] {
             assert!(run.output.contains(&format!("\n==> {step}: ")), "no step {step} in:\n{}", run.output);
         }
         assert_eq!(run.output.matches("\n==> ").count(), run.output.matches("\n    undo: ").count());
-        for said in ["DATABASE_URL is not set yet", "ADMIN_API_TOKEN would be generated", &format!("wrangler kv namespace create keapsync-{environment}"), "cargo xtask migrate up"] {
+        for said in [
+            "DATABASE_URL is not set yet",
+            "ADMIN_API_TOKEN would be generated",
+            &format!("wrangler kv namespace create keapsync-{environment}"),
+            "cargo xtask migrate up",
+        ] {
             assert!(run.output.contains(said), "no {said:?} in:\n{}", run.output);
         }
     }
@@ -167,14 +206,15 @@ fn a_first_deployment_makes_exactly_these_calls() {
     assert_whole(&clone);
     assert_kept_secret(&clone, &run);
     assert!(run.output.contains("https://sync-coordinator-staging.acme.workers.dev/oauth/callback"));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(clone.root.join(".env.staging")).expect("the file").permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(clone.root.join(".env.staging")).expect("the file").permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
 fn a_second_deployment_makes_nothing_anew() {
-    let clone = Clone::with_settings();
-    assert_succeeded(&clone.deploy(&[]));
+    let clone = Clone::deployed();
     let before = clone.state();
     let run = clone.deploy_with(&[], Failure::None, &[("STAND_IN_CODE", "two")], "");
     assert_succeeded(&run);
@@ -184,7 +224,8 @@ fn a_second_deployment_makes_nothing_anew() {
     for made in ["create", "update", "engine-password", "first-pass"] {
         assert!(!shape.iter().any(|call| call.contains(made)), "{made} in {shape:#?}");
     }
-    let deployed: Vec<&String> = shape.iter().filter(|call| call.starts_with("wrangler deploy --config")).collect();
+    let deployed: Vec<&String> =
+        shape.iter().filter(|call| call.starts_with("wrangler deploy --config")).collect();
     assert_eq!(deployed.len(), 3, "{shape:#?}");
     assert_eq!(clone.state()["namespaces"], before["namespaces"]);
     assert_eq!(clone.state()["hyperdrives"], before["hyperdrives"]);
@@ -192,11 +233,11 @@ fn a_second_deployment_makes_nothing_anew() {
 
 #[test]
 fn the_tracked_configurations_stay_as_they_are() {
-    let clone = Clone::with_settings();
-    assert_succeeded(&clone.deploy(&[]));
+    let clone = Clone::deployed();
     for worker in ["coordinator", "webhook", "sync"] {
         let name = format!("wrangler-{worker}.toml");
-        let read = |root: &std::path::Path| std::fs::read_to_string(root.join(&name)).expect("a configuration");
+        let read =
+            |root: &std::path::Path| std::fs::read_to_string(root.join(&name)).expect("a configuration");
         assert_eq!(read(&clone.root), read(&stage::repository()));
     }
 }
@@ -204,8 +245,15 @@ fn the_tracked_configurations_stay_as_they_are() {
 #[test]
 fn what_is_missing_or_wrong_is_named_with_what_to_do() {
     let clone = Clone::new();
-    assert_refused(&clone.deploy(&[]), &["DATABASE_URL KEAP_CLIENT_ID KEAP_CLIENT_SECRET", "copy .env.example to .env.staging"]);
-    clone.write_settings(&[("DATABASE_URL", "postgres://u:p@pooler.example:6543/postgres"), SETTINGS[1], SETTINGS[2]]);
+    assert_refused(
+        &clone.deploy(&[]),
+        &["DATABASE_URL KEAP_CLIENT_ID KEAP_CLIENT_SECRET", "copy .env.example to .env.staging"],
+    );
+    clone.write_settings(&[
+        ("DATABASE_URL", "postgres://u:p@pooler.example:6543/postgres"),
+        SETTINGS[1],
+        SETTINGS[2],
+    ]);
     assert_refused(&clone.deploy(&[]), &["transaction pooler", "5432"]);
     clone.write_settings(&[SETTINGS[0], SETTINGS[1]]);
     assert_refused(&clone.deploy(&[]), &["these settings are empty: KEAP_CLIENT_SECRET"]);
@@ -232,7 +280,8 @@ fn what_is_missing_or_wrong_is_named_with_what_to_do() {
 #[test]
 fn production_is_deployed_only_after_a_yes() {
     let clone = Clone::with_settings();
-    std::fs::rename(clone.root.join(".env.staging"), clone.root.join(".env.production")).expect("it can be renamed");
+    std::fs::rename(clone.root.join(".env.staging"), clone.root.join(".env.production"))
+        .expect("it can be renamed");
     let asked = |input: &str| clone.deploy_with(&["--env", "production"], Failure::None, &[], input);
     for answer in ["", "no\n"] {
         assert_refused(&asked(answer), &["nothing was changed"]);
@@ -244,13 +293,15 @@ fn production_is_deployed_only_after_a_yes() {
 
 #[test]
 fn a_second_machine_does_not_make_other_secrets() {
-    let clone = Clone::with_settings();
-    assert_succeeded(&clone.deploy(&[]));
+    let clone = Clone::deployed();
     let complete = clone.settings();
     std::fs::remove_dir_all(clone.root.join(".keapsync")).expect("it can be removed");
     clone.write_settings(&SETTINGS);
     let before = clone.state()["workers"].clone();
-    assert_refused(&clone.deploy(&[]), &["TOKEN_ENCRYPTION_KEY", "copy them from the machine that deployed it"]);
+    assert_refused(
+        &clone.deploy(&[]),
+        &["TOKEN_ENCRYPTION_KEY", "copy them from the machine that deployed it"],
+    );
     assert_eq!(clone.state()["workers"], before);
     // As in CI: no file, all but the database's password in the environment, and Hyperdrive keeps what it has.
     std::fs::remove_file(clone.root.join(".env.staging")).expect("it can be removed");
@@ -261,18 +312,35 @@ fn a_second_machine_does_not_make_other_secrets() {
         .collect();
     let run = clone.deploy_with(&["--yes"], Failure::None, &variables, "");
     assert_succeeded(&run);
-    assert!(!run.calls.iter().any(|call| call.contains("engine-password") || call.contains("hyperdrive update")));
-    assert_eq!(clone.state()["workers"]["sync-worker-staging"]["secrets"], before["sync-worker-staging"]["secrets"]);
+    assert!(
+        !run.calls.iter().any(|call| call.contains("engine-password") || call.contains("hyperdrive update"))
+    );
+    assert_eq!(
+        clone.state()["workers"]["sync-worker-staging"]["secrets"],
+        before["sync-worker-staging"]["secrets"]
+    );
     // A deployment that is there must not be given a coordinator without its other half.
-    let without_addresses: Vec<(&str, &str)> = variables.iter().copied().filter(|(name, _)| *name != "SYNC_PUBLIC_URL").collect();
-    assert_refused(&clone.deploy_with(&[], Failure::None, &without_addresses, ""), &["addresses are not known"]);
-    assert_eq!(clone.state()["workers"]["sync-coordinator-staging"]["services"], json!(["sync-worker-staging"]));
+    let without_addresses: Vec<(&str, &str)> =
+        variables.iter().copied().filter(|(name, _)| *name != "SYNC_PUBLIC_URL").collect();
+    assert_refused(
+        &clone.deploy_with(&[], Failure::None, &without_addresses, ""),
+        &["addresses are not known"],
+    );
+    assert_eq!(
+        clone.state()["workers"]["sync-coordinator-staging"]["services"],
+        json!(["sync-worker-staging"])
+    );
 }
 
 #[test]
 fn a_file_counts_before_what_is_left_over_in_the_shell() {
     let clone = Clone::with_settings();
-    let run = clone.deploy_with(&[], Failure::None, &[("DATABASE_URL", "postgres://other:other@elsewhere.example:5432/other")], "");
+    let run = clone.deploy_with(
+        &[],
+        Failure::None,
+        &[("DATABASE_URL", "postgres://other:other@elsewhere.example:5432/other")],
+        "",
+    );
     assert_succeeded(&run);
     assert_eq!(clone.state()["hyperdrives"][0]["host"], json!("db.abcdefgh.supabase.co"));
 }
@@ -305,20 +373,25 @@ fn a_pooler_and_domains_of_ones_own_are_used_as_they_are_entered() {
 #[test]
 fn one_step_alone_does_what_it_says() {
     let clone = Clone::with_settings();
-    assert_refused(&clone.deploy(&["--only", "webhook"]), &["there is no KV namespace", "run the whole ./deploy.sh"]);
+    assert_refused(
+        &clone.deploy(&["--only", "webhook"]),
+        &["there is no KV namespace", "run the whole ./deploy.sh"],
+    );
     assert_succeeded(&clone.deploy(&["--only", "database"]));
     assert_eq!(clone.state()["workers"], json!({}));
     assert_succeeded(&clone.deploy(&[]));
     for worker in ["webhook", "sync", "coordinator"] {
         let run = clone.deploy(&["--only", worker]);
         assert_succeeded(&run);
-        let deployed: Vec<&String> = run.calls.iter().filter(|call| call.starts_with("wrangler deploy --config")).collect();
+        let deployed: Vec<&String> =
+            run.calls.iter().filter(|call| call.starts_with("wrangler deploy --config")).collect();
         assert_eq!(deployed.len(), 1);
         assert!(deployed[0].contains(&format!("wrangler-{worker}.toml")), "{deployed:?}");
     }
     let mut settings = clone.settings();
     settings.insert("ADMIN_API_TOKEN".to_owned(), "a-new-token-for-admins".to_owned());
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let settings: Vec<(&str, &str)> =
+        settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     clone.write_settings(&settings);
     let run = clone.deploy(&["--only", "secrets"]);
     assert_succeeded(&run);
@@ -329,11 +402,11 @@ fn one_step_alone_does_what_it_says() {
 
 #[test]
 fn a_new_password_of_the_database_reaches_hyperdrive() {
-    let clone = Clone::with_settings();
-    assert_succeeded(&clone.deploy(&[]));
+    let clone = Clone::deployed();
     let mut settings = clone.settings();
     settings.insert("ENGINE_DATABASE_PASSWORD".to_owned(), "another-password-of-the-engine".to_owned());
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let settings: Vec<(&str, &str)> =
+        settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     clone.write_settings(&settings);
     let run = clone.deploy(&[]);
     assert_succeeded(&run);
@@ -343,8 +416,7 @@ fn a_new_password_of_the_database_reaches_hyperdrive() {
 
 #[test]
 fn a_configuration_that_caches_is_not_accepted() {
-    let clone = Clone::with_settings();
-    assert_succeeded(&clone.deploy(&[]));
+    let clone = Clone::deployed();
     clone.change_state(|state| state["hyperdrives"][0]["caching"] = json!("enabled"));
     assert_refused(&clone.deploy(&["validate"]), &["caches answers"]);
     assert_succeeded(&clone.deploy(&[]));

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 /// The checkout.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate is two folders deep").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the crate is two folders deep")
+        .to_path_buf()
 }
 
 /// What a person enters before a first deployment.
@@ -46,9 +51,33 @@ pub struct Clone {
     pub root: PathBuf,
 }
 
+/// A folder that no other clone has.
+fn new_root() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    if number == 0 {
+        sweep();
+    }
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{ROOT_PREFIX}{}-{number}", std::process::id()))
+}
+
+/// What the folders of clones begin with; the process that made one follows.
+const ROOT_PREFIX: &str = "clone-";
+
+/// Removes what earlier processes left: copies are made of clones that live as long as their process.
+fn sweep() {
+    for entry in std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(ROOT_PREFIX).and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
 impl Drop for Clone {
     fn drop(&mut self) {
-        // What stays behind is swept with the target directory.
+        // What stays behind the next run sweeps.
         drop(std::fs::remove_dir_all(&self.root));
     }
 }
@@ -56,15 +85,14 @@ impl Drop for Clone {
 impl Clone {
     /// A clone in which nothing was built, installed or deployed, with an account and an empty database.
     pub fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("clone-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let clone = Self { root };
+        let clone = Self { root: new_root() };
         for folder in ["bin", "deploy", "node_modules/.bin", "node_modules/wrangler/wrangler-dist"] {
             std::fs::create_dir_all(clone.root.join(folder)).expect("a folder for the clone");
         }
         let mut files: Vec<PathBuf> = ["deploy.sh", "package.json", ".env.example"].map(PathBuf::from).into();
-        files.extend(["coordinator", "webhook", "sync"].map(|worker| format!("wrangler-{worker}.toml").into()));
+        files.extend(
+            ["coordinator", "webhook", "sync"].map(|worker| format!("wrangler-{worker}.toml").into()),
+        );
         for entry in std::fs::read_dir(repository().join("deploy")).expect("the folder of the script") {
             files.push(Path::new("deploy").join(entry.expect("a file of the script").file_name()));
         }
@@ -77,12 +105,15 @@ impl Clone {
         for place in [&wrangler, &clone.root.join("bin/stand_in.cjs")] {
             std::fs::copy(&stand_in, place).expect("the stand-in");
         }
-        clone.program("node_modules/.bin/wrangler", &format!("exec node '{}' \"$@\"", wrangler.display()));
+        clone.program(
+            "node_modules/.bin/wrangler",
+            "exec node \"${0%/*}/../wrangler/wrangler-dist/cli.js\" \"$@\"",
+        );
         // Whoever follows the documents calls the pinned programs through npx.
         clone.program("bin/npx", "if [ -x \"node_modules/.bin/$1\" ]; then program=$1; shift; set -- \"./node_modules/.bin/$program\" \"$@\"; fi\nexec \"$@\"");
         for program in ["cargo", "npm", "curl"] {
-            let stand_in = clone.root.join("bin/stand_in.cjs");
-            clone.program(&format!("bin/{program}"), &format!("exec node '{}' {program} \"$@\"", stand_in.display()));
+            let line = format!("exec node \"${{0%/*}}/stand_in.cjs\" {program} \"$@\"");
+            clone.program(&format!("bin/{program}"), &line);
         }
         clone.write_state(&json!({
             "calls": [], "namespaces": [], "hyperdrives": [], "workers": {}, "database": {},
@@ -98,6 +129,26 @@ impl Clone {
         clone
     }
 
+    /// Another clone in the same state, with an account and a database of its own.
+    pub fn copy(&self) -> Self {
+        let root = new_root();
+        let status = Command::new("cp").arg("-a").arg(&self.root).arg(&root).status().expect("cp is there");
+        assert!(status.success(), "a clone cannot be copied");
+        Self { root }
+    }
+
+    /// A clone that is deployed. The first who asks deploys it, all get a copy.
+    pub fn deployed() -> Self {
+        static DEPLOYED: OnceLock<Clone> = OnceLock::new();
+        let deploy = || {
+            let clone = Self::with_settings();
+            let run = clone.deploy(&[]);
+            assert!(run.succeeded, "{}", run.output);
+            clone
+        };
+        DEPLOYED.get_or_init(deploy).copy()
+    }
+
     fn program(&self, path: &str, line: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.root.join(path);
@@ -107,8 +158,8 @@ impl Clone {
 
     /// Writes the environment file of staging.
     pub fn write_settings(&self, settings: &[(&str, &str)]) {
-        let lines: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        std::fs::write(self.root.join(".env.staging"), lines).expect("the environment file");
+        let lines: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        std::fs::write(self.root.join(".env.staging"), lines.concat()).expect("the environment file");
     }
 
     /// What the environment file of staging says.
@@ -147,7 +198,13 @@ impl Clone {
     }
 
     /// Runs `./deploy.sh` for staging with a call that fails, further variables, and something on standard input.
-    pub fn deploy_with(&self, arguments: &[&str], failure: Failure, variables: &[(&str, &str)], input: &str) -> Run {
+    pub fn deploy_with(
+        &self,
+        arguments: &[&str],
+        failure: Failure,
+        variables: &[(&str, &str)],
+        input: &str,
+    ) -> Run {
         let mut command = Command::new("./deploy.sh");
         command.args(arguments);
         if !arguments.contains(&"--env") {
@@ -191,7 +248,8 @@ impl Clone {
         std::io::Write::write_all(&mut child.stdin.take().expect("it has an input"), input.as_bytes())
             .expect("it takes its input");
         let output = child.wait_with_output().expect("it ends");
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        let text =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         let calls = self.calls().split_off(before);
         Run { succeeded: output.status.success(), output: text, calls }
     }
