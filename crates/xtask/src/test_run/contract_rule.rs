@@ -15,6 +15,9 @@ use crate::workspace::Workspace;
 /// The mark of a statement that takes something away on purpose.
 const MARK: &str = "-- contract:";
 
+/// The last migration of the first release: nothing had used what these replace among themselves.
+const FIRST_RELEASE: u32 = 50;
+
 /// How many lines above a statement its mark may stand.
 const LINES_ABOVE: usize = 3;
 
@@ -43,13 +46,19 @@ fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>> {
     let entries =
         std::fs::read_dir(directory).with_context(|| format!("{} cannot be read", directory.display()))?;
     for entry in entries {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(".up.sql") {
-            found.push(path);
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".up.sql") && is_after_first_release(&name) {
+            found.push(entry.path());
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// A file without a number counts as well: that it has none is told elsewhere.
+fn is_after_first_release(name: &str) -> bool {
+    name.split('_').next().and_then(|number| number.parse::<u32>().ok()).is_none_or(|number| number > FIRST_RELEASE)
 }
 
 /// The lines that begin to take something away without a mark, with what they do.
@@ -149,6 +158,13 @@ mod tests {
             assert_eq!(unmarked(&without_reason).len(), 1, "{without_reason}");
         }
         assert_eq!(unmarked("select 1;\n\ndrop table t;").first().map(|(line, _)| *line), Some(3));
+    }
+
+    #[test]
+    fn the_rule_begins_after_the_first_release() {
+        assert!(!is_after_first_release("0050_first_load.up.sql"));
+        assert!(is_after_first_release("0051_more.up.sql"));
+        assert!(is_after_first_release("more.up.sql"));
     }
 
     #[test]
