@@ -58,7 +58,10 @@ fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>> {
 
 /// A file without a number counts as well: that it has none is told elsewhere.
 fn is_after_first_release(name: &str) -> bool {
-    name.split('_').next().and_then(|number| number.parse::<u32>().ok()).is_none_or(|number| number > FIRST_RELEASE)
+    name.split('_')
+        .next()
+        .and_then(|number| number.parse::<u32>().ok())
+        .is_none_or(|number| number > FIRST_RELEASE)
 }
 
 /// The lines that begin to take something away without a mark, with what they do.
