@@ -10,8 +10,8 @@ use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
-    artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook, simulate, status,
-    supervise, system, test_run,
+    artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook, simulate, smoke,
+    status, supervise, system, test_run,
 };
 
 fn main() -> ExitCode {
@@ -52,9 +52,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let url = database_url(&state_dir)?;
             runtime.block_on(run_migrations(&workspace, &url, direction))?;
         }
-        Command::Doctor => {
-            let all_well = runtime.block_on(doctor::run(&workspace))?;
+        Command::Doctor(arguments) => {
+            let all_well = runtime.block_on(doctor::run(&workspace, &arguments))?;
             return Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Smoke(arguments) => {
+            let holds = runtime.block_on(smoke::run(&workspace, &arguments))?;
+            return Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Test(arguments) => {
             let all_passed = runtime.block_on(test_run::run(&workspace, &arguments))?;
