@@ -67,8 +67,8 @@ fn text(figures: Option<&Figures>, wasm_memory_bytes: u64) -> String {
     let mut page = Page::default();
     page.gauge("keapsync_database_up", "Whether the database answered.");
     page.sample(&[], figures.is_some().into());
-    let Figures { entities, recent } =
-        figures.unwrap_or(&Figures { entities: Vec::new(), recent: Vec::new() });
+    let nothing = Figures::default();
+    let Figures { entities, recent } = figures.unwrap_or(&nothing);
     for (name, help, figure) in FIGURES {
         page.gauge(name, help);
         for of in entities {

@@ -188,9 +188,9 @@ async fn connections(env: &Env, count: usize) -> Result<Value, Failure> {
     while left > 0 {
         let now = left.min(CONNECTIONS_AT_ONCE);
         for opened in join_all((0..now).map(|_| connection(env))).await {
-            let (backend, duration_ms) = opened?;
+            let (backend, took_ms) = opened?;
             backends.push(backend);
-            durations_ms.push(duration_ms);
+            durations_ms.push(took_ms);
         }
         left -= now;
     }

@@ -1,7 +1,7 @@
 //! Which system a command looks at: the local one of `dev`, or a deployed one by its environment file or addresses.
 //!
-//! An environment file is `.env.staging` or `.env.production` at the root of the checkout, in the form of `.env.example`. What the
-//! command line says counts before it. Nothing of it is ever printed but addresses and names.
+//! An environment file is `.env.staging` or `.env.production` at the root of the checkout, in the form of `.env.example`; where there is
+//! none, variables of the same names are taken from the process' environment. What the command line says counts before both. Nothing of it is ever printed but addresses and names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,25 @@ use crate::workspace::Workspace;
 
 /// What the coordinator's redirect address ends in; before it stands the coordinator's own.
 const CALLBACK_PATH: &str = "/oauth/callback";
+
+/// What is taken from the process' own environment where there is no file, as in CI.
+const FROM_SURROUNDINGS: [&str; 15] = [
+    "KEAP_CLIENT_ID",
+    "KEAP_CLIENT_SECRET",
+    "KEAP_REDIRECT_URI",
+    "WEBHOOK_PUBLIC_URL",
+    "SYNC_PUBLIC_URL",
+    "KEAP_WEBHOOK_SECRET",
+    "KEAP_WEBHOOK_SECRET_PREVIOUS",
+    "TOKEN_ENCRYPTION_KEY",
+    "TOKEN_ENCRYPTION_KEY_PREVIOUS",
+    "ADMIN_API_TOKEN",
+    "ADMIN_API_TOKEN_PREVIOUS",
+    "INTERNAL_TOKEN",
+    "INTERNAL_TOKEN_PREVIOUS",
+    "METRICS_TOKEN",
+    "DATABASE_URL",
+];
 
 /// Which system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -110,9 +129,13 @@ impl DeploymentArguments {
     /// The environment file's variables; none where there is no file and none is needed.
     pub fn variables(&self, workspace: &Workspace) -> Result<Variables> {
         let Some(path) = self.file(workspace) else { return Ok(Variables::new()) };
-        if !path.exists() && self.env_file.is_none() && self.coordinator_url.is_some() {
+        if !path.exists() && self.env_file.is_none() {
+            let found: Variables =
+                FROM_SURROUNDINGS.iter().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect();
             // Addresses and a token are enough for what is asked of the workers.
-            return Ok(Variables::new());
+            if found.contains_key("KEAP_REDIRECT_URI") || self.coordinator_url.is_some() {
+                return Ok(found);
+            }
         }
         let text = std::fs::read_to_string(&path).with_context(|| {
             format!(
@@ -126,7 +149,7 @@ impl DeploymentArguments {
     /// The system that is meant.
     pub fn deployment(&self, state_dir: &Path, variables: &Variables) -> Result<Deployment> {
         if !self.is_remote() {
-            return self.local(state_dir);
+            return Self::local(state_dir);
         }
         let variable = |name: &str| variables.get(name).cloned();
         let coordinator = || variable("KEAP_REDIRECT_URI")?.strip_suffix(CALLBACK_PATH).map(str::to_owned);
@@ -166,7 +189,7 @@ impl DeploymentArguments {
         })
     }
 
-    fn local(&self, state_dir: &Path) -> Result<Deployment> {
+    fn local(state_dir: &Path) -> Result<Deployment> {
         let record = SystemRecord::read(state_dir)?
             .context("no local system is running: start one with `cargo xtask dev --detach`, or name a deployment by --env")?;
         Ok(Deployment {
@@ -177,6 +200,11 @@ impl DeploymentArguments {
             admin_token: Secrets::of(state_dir)?.admin_api_token,
         })
     }
+}
+
+/// A variable of this process, unless it is empty.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Reads lines of `NAME=value`; values may stand in quotes, lines that begin with `#` are left out.

@@ -259,8 +259,8 @@ const FAULTS: &[Fault] = &[
         "a worker is misconfigured",
         |w| {
             World::in_health(&mut w.coordinator, 503, |body| {
-                body["problem"] = json!("KEAP_CLIENT_ID is not set: set it")
-            })
+                body["problem"] = json!("KEAP_CLIENT_ID is not set: set it");
+            });
         },
         "coordinator",
         "KEAP_CLIENT_ID is not set",
@@ -325,7 +325,12 @@ const FAULTS: &[Fault] = &[
         "one database",
         "wrangler hyperdrive get",
     ),
-    ("Postgres is too old", |w| w.facts.version = "14.9".to_owned(), "postgres version", "Postgres 15 to 17"),
+    (
+        "Postgres is too old",
+        |w| "14.9".clone_into(&mut w.facts.version),
+        "postgres version",
+        "Postgres 15 to 17",
+    ),
     ("the database's clock is wrong", |w| w.facts.clock_seconds += 90, "postgres clock", "90 s away"),
     (
         "connections run out",
@@ -401,7 +406,7 @@ const FAULTS: &[Fault] = &[
             w.in_status(
                 "/errors/events",
                 json!({"failures": 9, "error": {"class": "unavailable", "message": "m"}}),
-            )
+            );
         },
         "account demo: failing",
         "Keap and the database are up",
@@ -439,7 +444,11 @@ const FAULTS: &[Fault] = &[
 ];
 
 fn shown(findings: &[Finding]) -> String {
-    findings.iter().map(|finding| format!("{} {}: {}\n", finding.ok, finding.check, finding.says)).collect()
+    let lines: Vec<String> = findings
+        .iter()
+        .map(|finding| format!("{} {}: {}", finding.ok, finding.check, finding.says))
+        .collect();
+    lines.join("\n")
 }
 
 #[tokio::test]

@@ -42,16 +42,14 @@ pub(super) async fn findings(deployment: &Deployment, only: Option<&str>) -> Vec
 
 async fn statuses(deployment: &Deployment, only: Option<&str>) -> Result<Vec<(String, Result<Value>)>> {
     let api = AdminApi::new(&deployment.coordinator, &deployment.sync, &deployment.admin_token)?;
-    let names = match only {
-        Some(account) => vec![account.to_owned()],
-        None => {
-            let listed = api.call(Method::GET, &format!("{}/accounts", deployment.coordinator), None).await?;
-            let listed =
-                listed.get("accounts").and_then(Value::as_array).context("/accounts lists nothing")?;
-            // A revoked account was given up on purpose.
-            let kept = listed.iter().filter(|entry| text(entry, "/state") != "revoked");
-            kept.filter_map(|entry| Some(entry.get("account_id")?.as_str()?.to_owned())).collect()
-        }
+    let names = if let Some(account) = only {
+        vec![account.to_owned()]
+    } else {
+        let listed = api.call(Method::GET, &format!("{}/accounts", deployment.coordinator), None).await?;
+        let listed = listed.get("accounts").and_then(Value::as_array).context("/accounts lists nothing")?;
+        // A revoked account was given up on purpose.
+        let kept = listed.iter().filter(|entry| text(entry, "/state") != "revoked");
+        kept.filter_map(|entry| Some(entry.get("account_id")?.as_str()?.to_owned())).collect()
     };
     let mut statuses = Vec::new();
     for name in names {

@@ -108,7 +108,7 @@ async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
 
 /// Why there is no connection, and the fix. The address stays out of it: it holds the password.
 fn refusal(error: &sqlx::Error) -> String {
-    let code = error.as_database_error().and_then(|error| error.code()).map(std::borrow::Cow::into_owned);
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref() {
         Some("28P01" | "28000") => {
             "refuses user or password: take the connection string from Supabase's settings anew, with %-escapes in the password".to_owned()

@@ -91,7 +91,8 @@ pub async fn run(workspace: &Workspace, arguments: &DoctorArguments) -> Result<b
         match variables {
             Err(error) => findings.push(Finding::new("environment file", Err(error))),
             Ok(variables) => {
-                if is_remote && !variables.is_empty() {
+                // With addresses alone, what the workers are set to is theirs to say.
+                if is_remote && variables.contains_key("KEAP_REDIRECT_URI") {
                     findings.extend(judge_settings(&variables));
                 }
                 match deployment(arguments, &state_dir, &variables) {

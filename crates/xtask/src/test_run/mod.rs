@@ -8,6 +8,7 @@ mod dependency_rules;
 mod gates;
 mod native_tests;
 mod postgres_15;
+mod restore_drill;
 mod schema_round_trip;
 mod secret_scan;
 
