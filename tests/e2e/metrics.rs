@@ -19,7 +19,7 @@ pub fn with_metrics_token(options: SystemOptions) -> SystemOptions {
 
 pub async fn metrics_are_for_the_admin_and_their_own_token(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "metrics").await?;
-    let id = account.keap.add(&serde_json::json!({"given_name": "Mo"})).await?;
+    let id = account.keap.add(&serde_json::json!({"given_name": "Mo", "email_addresses": [{"field": "EMAIL1", "email": "mo@x.example"}]})).await?;
     account.wait_for_row(&id, "the row", |row| row["first_name"] == "Mo").await?;
     let page = async |origin: &str| -> Result<String> {
         let answer = stage.admin(Method::GET, &format!("{origin}/metrics"), None).await?;

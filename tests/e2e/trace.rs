@@ -27,7 +27,7 @@ async fn lines(stage: &Stage, worker: &str, event: &str) -> Result<Vec<Value>> {
 
 pub async fn a_delivery_is_followed_from_the_hook_to_the_row(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "trace").await?;
-    let id = account.keap.add(&json!({"given_name": "Tess"})).await?;
+    let id = account.keap.add(&json!({"given_name": "Tess", "email_addresses": [{"field": "EMAIL1", "email": "tess@x.example"}]})).await?;
     let answer = account.deliver("contact.edit", &[&id]).await?;
     let trace = answer.headers.get("x-trace-id").and_then(|value| value.to_str().ok());
     let trace: i64 = trace.context("the delivery was answered without a trace")?.parse()?;
