@@ -147,7 +147,7 @@ fn all_tests() -> Vec<Test> {
         doctor::a_healthy_system_has_no_problem_and_a_planted_one_is_found,
         doctor::a_database_without_migrations_and_a_stranger_are_told_apart,
         metrics::metrics_are_for_the_admin_and_their_own_token,
-        trace::a_delivery_is_followed_from_the_hook_to_the_row,
+        trace::what_became_of_a_delivery_names_its_trace,
         runbook::every_command_of_the_runbook_works,
         pooler::workers_share_few_connections_of_the_pooler,
     ];
@@ -167,8 +167,7 @@ fn all_tests() -> Vec<Test> {
 
 fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
     runtime.block_on(async {
-        let options = without_quota(SystemOptions::for_tests("e2e"));
-        let options = trace::with_every_step_logged(metrics::with_metrics_token(options));
+        let options = metrics::with_metrics_token(without_quota(SystemOptions::for_tests("e2e")));
         let system = System::start(options).await?;
         let access = Access::of(&system);
         Ok(Arc::new(Stage::new(system, access)?))

@@ -22,7 +22,7 @@ use crate::workspace::Workspace;
 pub const DATABASE_URL_VARIABLE: &str = "KEAPSYNC_TEST_DATABASE_URL";
 
 /// The role that owns the databases made here.
-const OWNER: &str = "keapsync_scratch_owner";
+pub const OWNER: &str = "keapsync_scratch_owner";
 
 /// The password of the owner and the engine, on a server that listens on this machine for as long as a command runs.
 const PASSWORD: &str = "keapsync-test";
