@@ -167,7 +167,8 @@ async fn check_tools(workspace: &Workspace, recorded: &str, account: &Account<'_
             "psql" if words.iter().any(|word| word.starts_with("--file")) => {}
             "psql" => {
                 let statement = words.last().context("psql without a statement")?;
-                let tried = account.mirror.client.batch_execute(&format!("begin; {statement}; rollback")).await;
+                let tried =
+                    account.mirror.client.batch_execute(&format!("begin; {statement}; rollback")).await;
                 tried.with_context(|| format!("psql: {statement}"))?;
             }
             "pg_dump" => {}

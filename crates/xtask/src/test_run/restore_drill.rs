@@ -65,7 +65,13 @@ async fn drill(workspace: &Workspace, server: &ScratchPostgres, programs: &Path)
     // As Supabase lets the owner of a project do.
     let may_replicate = format!("grant set on parameter session_replication_role to {OWNER}");
     database::connect(&target.superuser_url).await?.batch_execute(&may_replicate).await?;
-    run_command(&runbook, "psql \"$DATABASE_URL\" --single-transaction", programs, &directory, &target.owner_url)?;
+    run_command(
+        &runbook,
+        "psql \"$DATABASE_URL\" --single-transaction",
+        programs,
+        &directory,
+        &target.owner_url,
+    )?;
     let restored = database::connect(&target.owner_url).await?;
 
     expect_same(&before.0, &content(&restored).await?, "other content came back")?;
