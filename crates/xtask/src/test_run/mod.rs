@@ -48,7 +48,7 @@ pub enum Part {
     Simulation,
     /// The store on a real Postgres.
     Store,
-    /// Migrations up, down and up again, compared; and whether `docs/database` describes the schema.
+    /// Migrations up, down and up again, compared; the runbook's backup, restored; and whether `docs/database` describes the schema.
     Schema,
     /// The three workers build to wasm within their size budget.
     Workers,
