@@ -161,7 +161,7 @@ async fn expect_jobs(superuser: &Client, expected: i64) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn catalog(client: &Client) -> Result<Vec<String>> {
+async fn catalog(client: &Client) -> Result<Vec<String>> {
     let rows = client.query(CATALOG_QUERY, &[]).await.context("the catalog cannot be read")?;
     Ok(rows.into_iter().map(|row| row.get(0)).collect())
 }
