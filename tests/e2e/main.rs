@@ -15,18 +15,23 @@ mod chaos;
 mod conflicts;
 mod connect;
 mod day;
+mod doctor;
 mod echo;
 mod hooks;
 mod inbound;
 mod live;
+mod metrics;
 mod outages;
 mod outbound;
 mod pause;
 mod pooler;
 mod queue;
 mod quota;
+mod runbook;
 mod runs;
+mod smoke;
 mod tokens;
+mod trace;
 mod upkeep;
 mod watcher;
 
@@ -137,6 +142,13 @@ fn all_tests() -> Vec<Test> {
         bad_input::unknown_accounts_and_paths_are_refused,
         outages::keap_faults_are_retried_and_end_in_success,
         outages::a_lost_answer_makes_no_second_contact,
+        smoke::a_thousand_queries_of_each_size_come_back_right,
+        smoke::the_smoke_test_is_the_admins_alone_and_bounded,
+        doctor::a_healthy_system_has_no_problem_and_a_planted_one_is_found,
+        doctor::a_database_without_migrations_and_a_stranger_are_told_apart,
+        metrics::metrics_are_for_the_admin_and_their_own_token,
+        trace::what_became_of_a_delivery_names_its_trace,
+        runbook::every_command_of_the_runbook_works,
         pooler::workers_share_few_connections_of_the_pooler,
     ];
     let disturbing = tests![true;
@@ -155,7 +167,8 @@ fn all_tests() -> Vec<Test> {
 
 fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
     runtime.block_on(async {
-        let system = System::start(without_quota(SystemOptions::for_tests("e2e"))).await?;
+        let options = metrics::with_metrics_token(without_quota(SystemOptions::for_tests("e2e")));
+        let system = System::start(options).await?;
         let access = Access::of(&system);
         Ok(Arc::new(Stage::new(system, access)?))
     })

@@ -11,7 +11,7 @@ use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::wire::AccessEntry;
 use keapsync_engine::ports::Clock as _;
-use keapsync_platform::access::{Caller, Visit, caller, log_entry};
+use keapsync_platform::access::{Caller, Visit, caller, log_entry, shows};
 use keapsync_platform::body::read_body;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, CoordinatorConfig};
@@ -21,6 +21,7 @@ use keapsync_platform::kv::{CACHE_BINDING, Cache};
 use keapsync_platform::log::Log;
 use keapsync_platform::memory::wasm_memory_bytes;
 use keapsync_platform::panic_hook;
+use keapsync_platform::prometheus;
 use keapsync_platform::respond::Answer;
 use keapsync_platform::sync_client::{SYNC_WORKER_BINDING, SyncClient};
 use serde_json::{Value, json};
@@ -91,6 +92,12 @@ impl Surroundings<'_> {
             return Answer::bad_request("the address of the request cannot be read");
         };
         let route = Route::of(request.method().as_ref(), url.path());
+        if route == Route::Metrics {
+            let authorization = request.headers().get("authorization").ok().flatten();
+            if shows(authorization.as_deref(), self.config.common.metrics_token.as_ref()) {
+                return self.metrics().await;
+            }
+        }
         let visit = self.visit(&request, url.path());
         if let Err(refusal) = visit.admit(WorkerClock.now()) {
             return refusal;
@@ -290,7 +297,8 @@ impl Surroundings<'_> {
                 statuses.push((entry.account_id.as_str().to_owned(), status));
             }
         }
-        Answer::text(200, &metrics::text(&statuses, wasm_memory_bytes()))
+        let text = metrics::text(&statuses, wasm_memory_bytes());
+        Answer::new(200, prometheus::MEDIA_TYPE, text.into_bytes())
     }
 
     async fn health(&self, query: Option<&str>) -> Answer {

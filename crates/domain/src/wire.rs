@@ -52,6 +52,9 @@ pub struct EventsResponse {
     pub coalesced: u64,
     /// Objects of kinds that are not synced.
     pub not_synced: u64,
+    /// The number by which the log names this delivery; none when nothing of it was queued.
+    #[serde(default)]
+    pub trace: Option<i64>,
 }
 
 /// Sync worker to coordinator: a person settled a conflict; for the live feed.

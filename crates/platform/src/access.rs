@@ -89,6 +89,15 @@ fn bearer(authorization: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
+/// Whether an `Authorization` header shows a token that is no admin's but opens one door, such as that of the metrics.
+#[must_use]
+pub fn shows(authorization: Option<&str>, token: Option<&Secret>) -> bool {
+    match (authorization.and_then(bearer), token) {
+        (Some(given), Some(token)) => token.is(given),
+        _ => false,
+    }
+}
+
 /// A short name of a token, by which the record of access tells which of several was used.
 #[must_use]
 pub fn token_name(token: &Secret) -> String {
@@ -270,6 +279,17 @@ mod tests {
         ] {
             assert_eq!(called(&[("authorization", wrong)]), Caller::Refused, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_token_for_one_door_opens_only_that() {
+        let token = Secret::new("only the metrics");
+        assert!(shows(Some("Bearer only the metrics"), Some(&token)));
+        for wrong in [None, Some(""), Some("only the metrics"), Some("Bearer only the"), Some("Bearer ")] {
+            assert!(!shows(wrong, Some(&token)), "{wrong:?}");
+        }
+        assert!(!shows(Some("Bearer only the metrics"), None));
+        assert_eq!(called(&[("authorization", "Bearer only the metrics")]), Caller::Refused);
     }
 
     fn visit(method: &str, path: &str, headers: &'static [(&str, &str)]) -> (Visit, Rotating) {

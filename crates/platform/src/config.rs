@@ -69,6 +69,8 @@ pub struct CommonConfig {
     pub internal_token: Rotating,
     /// `ALLOWED_ORIGIN`: the one origin whose pages may read answers.
     pub allowed_origin: Option<String>,
+    /// `METRICS_TOKEN`: opens `GET /metrics` and nothing else, beside the admin token.
+    pub metrics_token: Option<Secret>,
     /// `LOG_LEVEL`.
     pub log: Log,
 }
@@ -78,6 +80,7 @@ impl CommonConfig {
         Ok(Self {
             internal_token: lookup.rotating("INTERNAL_TOKEN", "INTERNAL_TOKEN_PREVIOUS")?,
             allowed_origin: lookup.origin("ALLOWED_ORIGIN")?,
+            metrics_token: lookup.optional_token("METRICS_TOKEN")?,
             log: Log::new(
                 lookup
                     .parsed("LOG_LEVEL", Level::from_name, "debug, info, warn or error")?

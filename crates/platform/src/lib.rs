@@ -16,6 +16,7 @@ pub mod log;
 pub mod memory;
 pub mod panic_hook;
 mod plain_object;
+pub mod prometheus;
 pub mod respond;
 pub mod service;
 pub mod socket;

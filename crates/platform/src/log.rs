@@ -61,6 +61,12 @@ impl Log {
         Self { level_min }
     }
 
+    /// Whether lines of a level are written: before many of them are put together.
+    #[must_use]
+    pub fn writes(self, level: Level) -> bool {
+        level >= self.level_min
+    }
+
     /// A line about a step.
     pub fn debug(self, event: &'static str) -> Line {
         self.line(Level::Debug, event)
@@ -82,7 +88,7 @@ impl Log {
     }
 
     fn line(self, level: Level, event: &'static str) -> Line {
-        let fields = (level >= self.level_min).then(Map::new);
+        let fields = self.writes(level).then(Map::new);
         Line { level, fields }.with("level", level.as_str().into()).with("event", event.into())
     }
 }
@@ -306,6 +312,7 @@ mod tests {
         let log = Log::new(Level::from_name("WARN").unwrap());
         assert!(log.debug("x").text().is_none() && log.info("x").text().is_none());
         assert!(log.warn("x").text().is_some() && log.error("x").text().is_some());
+        assert!(log.writes(Level::Error) && !log.writes(Level::Debug));
         assert_eq!(Level::from_name("loud"), None);
     }
 }

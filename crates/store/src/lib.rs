@@ -16,6 +16,7 @@ mod certificates;
 mod conflicts;
 mod contacts;
 mod dead_letters;
+mod figures;
 mod guard;
 mod history;
 mod maintain;
@@ -34,6 +35,7 @@ mod tags;
 
 pub use conflicts::{ConflictRow, Resolution};
 pub use dead_letters::{Discarded, FailedGroup, FailedItem, ReplayedItem};
+pub use figures::{EntityFigures, RecentActivity};
 pub use maintain::UpkeepReport;
 pub use paired::PairedStore;
 pub use runs::RunRow;

@@ -206,3 +206,38 @@ async fn health_reads_no_whole_table() {
     assert!(plan.contains("sync_contacts_sync_status_idx"), "{plan}");
     assert!(!plan.contains("Seq Scan on sync_contacts"), "{plan}");
 }
+
+#[tokio::test]
+async fn figures_for_metrics_say_what_health_and_activity_say() {
+    let database = TestDatabase::migrated().await;
+    let (engine, person) = (database.engine().await, database.person().await);
+    with_account(&engine).await;
+    engine
+        .batch_execute(
+            "insert into sync_contacts (account_id, keap_id, sync_status) values ('demo', '1', 'completed'), ('demo', '2', 'error');
+             insert into sync_activity (account_id, entity_type, direction, source, records, lag_ms_total, lag_records, at) values
+                 ('demo', 'contact', 'keap_to_supabase', 'hook', 3, 3000, 2, now()),
+                 ('demo', 'contact', 'keap_to_supabase', 'hook', 1, 0, 0, now() - interval '1 minute'),
+                 ('demo', 'contact', 'supabase_to_keap', 'outbox', 5, 0, 0, now()),
+                 ('demo', 'contact', 'supabase_to_keap', 'outbox', 70, 0, 0, now() - interval '1 hour')",
+        )
+        .await
+        .expect("the engine writes");
+    person
+        .execute("update sync_contacts set first_name = 'Ann' where keap_id = '1'", &[])
+        .await
+        .expect("a person edits");
+    let store = keapsync_store::Store::new(&engine);
+    let figures = store.entity_figures(10).await.expect("figures are read");
+    assert_eq!(figures.len(), 4);
+    let contacts = figures.iter().find(|figures| figures.entity == "contact").expect("contacts have figures");
+    assert_eq!((contacts.total, contacts.pending, contacts.errors, contacts.conflicts), (2, 1, 1, 0));
+    assert!(
+        contacts.oldest_pending_seconds.is_some() && contacts.last_sync_seconds.is_some(),
+        "{contacts:?}"
+    );
+    let recent = store.recent_activity(10, 300.0).await.expect("activity is read");
+    let seen: Vec<_> = recent.iter().map(|of| (of.direction.as_str(), of.records, of.lag_ms)).collect();
+    assert_eq!(seen, [("keap_to_supabase", 4, Some(1_500)), ("supabase_to_keap", 5, None)]);
+    assert_eq!(store.entity_figures(0).await.expect("none is asked for"), []);
+}

@@ -2,10 +2,12 @@
 
 mod audit;
 pub mod conflicts;
+mod metrics;
 pub mod request;
 mod routes;
 mod runs;
 mod schedule;
+pub mod smoke;
 mod unit;
 mod upkeep;
 

@@ -1,5 +1,6 @@
 //! What a request asks for, checked before anything is done.
 
+use crate::smoke;
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::run::{Direction, RunKind};
 use keapsync_domain::wire::StartRunsRequest;
@@ -42,6 +43,8 @@ pub enum Path {
     Conflict(String),
     /// A decision about a conflict.
     Resolve(String),
+    /// A proof that the deployed system works.
+    Smoke(smoke::Part),
     /// A run of a kind that there is not.
     UnknownKind,
     /// There is no such path.
@@ -57,6 +60,7 @@ impl Path {
         match parts.as_slice() {
             ["health"] => Self::Health,
             ["metrics"] => Self::Metrics,
+            ["smoke", name] => smoke::Part::from_name(name).map_or(Self::Unknown, Self::Smoke),
             ["units"] => Self::Units,
             ["sync", "full"] => query.start_of(EntityType::ALL.to_vec()),
             ["sync", "status"] => Self::Status,
@@ -118,13 +122,18 @@ impl Query {
 
     /// How many of a list are asked for; `Err` says what is wrong.
     pub fn limit(&self, default: usize, max: usize) -> Result<usize, String> {
-        match self.get("limit") {
+        self.number("limit", default, max)
+    }
+
+    /// A number from 1 to `max`; `Err` says what is wrong.
+    pub fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, String> {
+        match self.get(name) {
             None => Ok(default),
             Some(text) => text
                 .parse()
                 .ok()
-                .filter(|limit| (1..=max).contains(limit))
-                .ok_or_else(|| format!("limit is 1 to {max}")),
+                .filter(|number| (1..=max).contains(number))
+                .ok_or_else(|| format!("{name} is 1 to {max}")),
         }
     }
 
@@ -185,9 +194,12 @@ mod tests {
         assert_eq!(Path::parse(&format!("/conflicts/{id}/resolve"), &none), Path::Resolve(id.to_owned()));
         assert_eq!(Path::parse(&format!("/sync/runs/{id}/revert"), &none), Path::RevertRun(id.to_owned()));
         assert_eq!(Path::parse("/audit/17/revert", &none), Path::RevertEntry(17));
+        assert_eq!(Path::parse("/smoke/queries", &none), Path::Smoke(smoke::Part::Queries));
         for odd in [
             "/",
             "/audit/x/revert",
+            "/smoke",
+            "/smoke/fire",
             "/conflicts/x",
             "/sync",
             "/sync/planets",
@@ -229,5 +241,7 @@ mod tests {
         assert!(query(&[("entity", "orders")]).entities().is_err());
         assert!(query(&[("account", "No!")]).account().is_err());
         assert_eq!(query(&[]).account(), Ok(None));
+        assert_eq!(query(&[("rows", "5")]).number("rows", 1, 5), Ok(5));
+        assert!(query(&[("rows", "0")]).number("rows", 1, 5).unwrap_err().contains("1 to 5"));
     }
 }

@@ -2,15 +2,17 @@
 
 use crate::audit;
 use crate::conflicts;
+use crate::metrics;
 use crate::request::{Path, Query};
 use crate::runs;
+use crate::smoke;
 use crate::unit;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::RunKind;
 use keapsync_domain::wire::UnitOrder;
 use keapsync_engine::ports::Clock as _;
-use keapsync_platform::access::{Caller, Visit, log_entry};
+use keapsync_platform::access::{Caller, Visit, log_entry, shows};
 use keapsync_platform::body::read_body;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, SyncConfig};
@@ -19,7 +21,6 @@ use keapsync_platform::health::{health_answer, is_scope_self};
 use keapsync_platform::hyperdrive::{self, HYPERDRIVE_BINDING};
 use keapsync_platform::kv::Cache;
 use keapsync_platform::log::Log;
-use keapsync_platform::memory::wasm_memory_bytes;
 use keapsync_platform::respond::Answer;
 use serde_json::{Value, json};
 use worker::{Context, Env, Method, Request};
@@ -61,6 +62,13 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
     let Ok(url) = request.url() else {
         return Answer::bad_request("the address of the request cannot be read");
     };
+    let authorization = header(&request, "authorization");
+    if url.path() == "/metrics"
+        && request.method() == Method::Get
+        && shows(authorization.as_deref(), config.common.metrics_token.as_ref())
+    {
+        return metrics::answer(env).await;
+    }
     let visit = Visit::new(
         request.method().as_ref(),
         url.path(),
@@ -89,6 +97,7 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         Path::Unknown => return Answer::not_found("there is nothing at this path"),
         Path::Health
         | Path::Metrics
+        | Path::Smoke(_)
         | Path::Status
         | Path::Runs
         | Path::Run(_)
@@ -153,7 +162,8 @@ async fn answer_admin(
 ) -> Result<Answer, Failure> {
     let is_write = request.method() == Method::Post;
     match path {
-        Path::Metrics => Ok(metrics()),
+        Path::Metrics => Ok(metrics::answer(env).await),
+        Path::Smoke(part) => smoke::run(env, coordinator, part, query).await,
         Path::UnknownKind => Ok(Answer::bad_request("kind is full or incremental")),
         Path::Start(kind, entities) => start(coordinator, query, kind, &entities).await,
         Path::Status => show(coordinator, query, "status").await,
@@ -301,16 +311,4 @@ async fn health(env: &Env, config: &SyncConfig, query: Option<&str>) -> Answer {
         ("kv", json!(if kv { "accessible" } else { "inaccessible" })),
     ];
     health_answer(WorkerClock.now(), &services, &more)
-}
-
-fn metrics() -> Answer {
-    Answer::text(
-        200,
-        &format!(
-            "# HELP keapsync_wasm_memory_bytes Linear memory of this worker instance.\n\
-             # TYPE keapsync_wasm_memory_bytes gauge\n\
-             keapsync_wasm_memory_bytes{{worker=\"sync\"}} {}\n",
-            wasm_memory_bytes()
-        ),
-    )
 }

@@ -21,6 +21,9 @@ use keapsync_platform::respond::Answer;
 /// Header that names the account of a signed delivery.
 const ACCOUNT_HEADER: &str = "X-Keap-Account";
 
+/// Header of the answer that names the delivery as the log does.
+const TRACE_HEADER: &str = "x-trace-id";
+
 /// When to send again what could not be stored, in milliseconds. Keap has its own times; proxies and tests heed this.
 const STORE_RETRY_MS: i64 = 30_000;
 
@@ -145,11 +148,17 @@ async fn accept<R: Incoming, I: Inbox>(
             received.stored();
             // Not at `info`: a line per delivery would cost more than the delivery.
             let line = config.common.log.debug("hook_stored").account(account);
-            line.count("queued", stored.queued)
+            let line = line
+                .count("queued", stored.queued)
                 .count("coalesced", stored.coalesced)
-                .count("not_synced", stored.not_synced)
-                .emit();
-            Answer::text(200, "OK")
+                .count("not_synced", stored.not_synced);
+            let answer = Answer::text(200, "OK");
+            let Some(trace) = stored.trace else {
+                line.emit();
+                return answer;
+            };
+            line.count("trace", trace).emit();
+            answer.with_header(TRACE_HEADER, &trace.to_string())
         }
         Err(failure) => not_stored(config, account, &failure),
     }

@@ -7,10 +7,12 @@ use clap::{Parser, Subcommand};
 use crate::bench::BenchArguments;
 use crate::chaos::ChaosArguments;
 use crate::dev::DevArguments;
+use crate::doctor::DoctorArguments;
 use crate::fuzz::FuzzArguments;
 use crate::live::LiveArguments;
 use crate::send_hook::SendHookArguments;
 use crate::simulate::SimulateArguments;
+use crate::smoke::SmokeArguments;
 use crate::test_run::TestArguments;
 use crate::worker_build::Worker;
 
@@ -44,8 +46,11 @@ pub enum Command {
     },
     /// Give the workers' role its password, `ENGINE_DATABASE_PASSWORD`, on `DATABASE_URL`.
     EnginePassword,
-    /// Look at the local set-up and name a fix for each thing that is wrong.
-    Doctor,
+    /// Look at a set-up, the local one or a deployed one, and name a fix for each thing that is wrong. Changes nothing.
+    Doctor(DoctorArguments),
+    /// Prove that a running system works, a deployed one above all: health, a thousand typed queries each of 1, 50 and 500 rows through
+    /// the proxy before Postgres, large parameters, connections, KV and objects. Changes nothing.
+    Smoke(SmokeArguments),
     /// Run every test, or parts of it.
     Test(TestArguments),
     /// Describe the database in docs/database: a diagram, every table, view, column and function.

@@ -11,8 +11,8 @@ use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
-    artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook, simulate, status,
-    supervise, system, test_run,
+    artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook, simulate, smoke,
+    status, supervise, system, test_run,
 };
 
 fn main() -> ExitCode {
@@ -59,9 +59,13 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             runtime.block_on(engine_password::set(&url, &required_variable(PASSWORD_VARIABLE)?))?;
             say("The workers' role has its password");
         }
-        Command::Doctor => {
-            let all_well = runtime.block_on(doctor::run(&workspace))?;
+        Command::Doctor(arguments) => {
+            let all_well = runtime.block_on(doctor::run(&workspace, &arguments))?;
             return Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Smoke(arguments) => {
+            let holds = runtime.block_on(smoke::run(&workspace, &arguments))?;
+            return Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Test(arguments) => {
             let all_passed = runtime.block_on(test_run::run(&workspace, &arguments))?;

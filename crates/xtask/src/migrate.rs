@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 const RECORD_SCHEMA: &str = "keapsync_migrations";
 
 /// The table of the record.
-const RECORD_TABLE: &str = "keapsync_migrations.applied";
+pub(crate) const RECORD_TABLE: &str = "keapsync_migrations.applied";
 
 /// One migration and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,18 +78,26 @@ pub async fn status(workspace: &Workspace, url: &str) -> Result<Vec<MigrationSta
     let mut connection = open(url).await?;
     let applied = applied_versions(&migrator, &mut connection).await?;
     close(connection).await?;
+    Ok(states(&migrator, &applied))
+}
+
+/// The migrations of this checkout, as a database without any of them has them.
+pub async fn known(workspace: &Workspace) -> Result<Vec<MigrationState>> {
+    Ok(states(&read(workspace).await?, &BTreeMap::new()))
+}
+
+fn states(migrator: &Migrator, applied: &BTreeMap<i64, Vec<u8>>) -> Vec<MigrationState> {
     let ups = migrator.iter().filter(|migration| migration.migration_type.is_up_migration());
-    Ok(ups
-        .map(|migration| {
-            let recorded = applied.get(&migration.version);
-            MigrationState {
-                version: migration.version,
-                name: migration.description.to_string(),
-                applied: recorded.is_some(),
-                changed_since: recorded.is_some_and(|checksum| *checksum != migration.checksum.as_ref()),
-            }
-        })
-        .collect())
+    ups.map(|migration| {
+        let recorded = applied.get(&migration.version);
+        MigrationState {
+            version: migration.version,
+            name: migration.description.to_string(),
+            applied: recorded.is_some(),
+            changed_since: recorded.is_some_and(|checksum| *checksum != migration.checksum.as_ref()),
+        }
+    })
+    .collect()
 }
 
 async fn read(workspace: &Workspace) -> Result<Migrator> {

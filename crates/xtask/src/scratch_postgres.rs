@@ -22,7 +22,7 @@ use crate::workspace::Workspace;
 pub const DATABASE_URL_VARIABLE: &str = "KEAPSYNC_TEST_DATABASE_URL";
 
 /// The role that owns the databases made here.
-const OWNER: &str = "keapsync_scratch_owner";
+pub const OWNER: &str = "keapsync_scratch_owner";
 
 /// The password of the owner and the engine, on a server that listens on this machine for as long as a command runs.
 const PASSWORD: &str = "keapsync-test";
@@ -35,7 +35,7 @@ pub struct ScratchPostgres {
     service: Option<Service>,
 }
 
-/// A migrated database on such a server.
+/// A database on such a server.
 #[derive(Debug, Clone)]
 pub struct MigratedDatabase {
     /// As a superuser.
@@ -74,8 +74,24 @@ impl ScratchPostgres {
         self.service.as_ref().map(|service| service.record().pid)
     }
 
+    /// A server that somebody else started and ends.
+    #[must_use]
+    pub fn of(url: &str) -> Self {
+        Self { url: url.to_owned(), service: None }
+    }
+
     /// Makes a database and applies all migrations to it. One of the same name is replaced.
     pub async fn migrated_database(&self, workspace: &Workspace, name: &str) -> Result<MigratedDatabase> {
+        let made = self.empty_database(name).await?;
+        migrate::up(workspace, &made.owner_url, None).await?;
+        let superuser = database::connect(&made.superuser_url).await?;
+        superuser.batch_execute(&format!("alter role {} password '{PASSWORD}'", database::ENGINE)).await?;
+        Ok(made)
+    }
+
+    /// Makes a database as a new project has it, without any migration. One of the same name is replaced. The engine can log in once
+    /// it exists on the server.
+    pub async fn empty_database(&self, name: &str) -> Result<MigratedDatabase> {
         let server = database::connect(&self.url).await?;
         ensure_role(&server).await?;
         server.batch_execute(&format!("drop database if exists {name} with (force)")).await?;
@@ -91,8 +107,6 @@ impl ScratchPostgres {
             ))
             .await?;
         let owner_url = database::url_as(&superuser_url, OWNER, PASSWORD)?;
-        migrate::up(workspace, &owner_url, None).await?;
-        superuser.batch_execute(&format!("alter role {} password '{PASSWORD}'", database::ENGINE)).await?;
         let engine_url = database::url_as(&superuser_url, database::ENGINE, PASSWORD)?;
         Ok(MigratedDatabase { superuser_url, owner_url, engine_url })
     }

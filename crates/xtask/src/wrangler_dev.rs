@@ -46,8 +46,7 @@ impl WorkerProcess<'_> {
             .arg(objects_dir(self.state_dir))
             .arg("--env-file")
             .arg(&env_file)
-            // One line for each request is too much for a load test; what workers log themselves still shows.
-            .args(["--log-level", "warn", "--show-interactive-dev-session=false"])
+            .args(["--log-level", self.shown_level(), "--show-interactive-dev-session=false"])
             .current_dir(self.root)
             .env("KEAPSYNC_WORKERS_PREBUILT", "1")
             // A registry of its own: two systems on one machine must not find each other's workers.
@@ -55,6 +54,15 @@ impl WorkerProcess<'_> {
             .env("WRANGLER_LOG_PATH", self.state_dir.join("logs"))
             .env("CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE", self.engine_database_url);
         Ok(command)
+    }
+
+    /// From which level on `wrangler` shows anything. It shows a line of its own for each request together with what workers log as steps,
+    /// which is too much for a load test: warnings and errors are shown, and everything where somebody asks for every step.
+    fn shown_level(&self) -> &'static str {
+        match self.variables.get("LOG_LEVEL").map(String::as_str) {
+            Some("debug") => "log",
+            _ => "warn",
+        }
     }
 }
 

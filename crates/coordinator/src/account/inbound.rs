@@ -21,6 +21,7 @@ use keapsync_engine::watched::{Watched, dead_letter};
 use keapsync_engine::world::World;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::{random_bytes, random_u32};
+use keapsync_platform::log::Level;
 use keapsync_platform::respond::Answer;
 use keapsync_store::Store;
 use std::collections::{HashMap, HashSet};
@@ -58,7 +59,7 @@ impl Account<'_> {
             return Ok(Answer::error(503, "queue_full", message).with_retry_after_ms(QUEUE_FULL_RETRY_MS));
         }
         self.object.tally.stored(&delivery.event_key, count(delivery.object_ids.len()), now);
-        let mut response = EventsResponse { queued: 0, coalesced: 0, not_synced: 0 };
+        let mut response = EventsResponse { queued: 0, coalesced: 0, not_synced: 0, trace: None };
         if delivery.is_about_unnamed_contacts() {
             // Their tags are found by reading all contacts; the event is stored as that debt.
             let before = self.catch_up()?;
@@ -79,6 +80,7 @@ impl Account<'_> {
             return Ok(Answer::json(200, &response));
         }
         let sequence = new_sequence()?;
+        response.trace = Some(sequence);
         let mut open = waiting;
         for entity in EntityType::ALL {
             let ids: Vec<&str> =
@@ -232,6 +234,7 @@ impl Drain<'_> {
         let dead = self.account.sql().fail_events(entity, &not_done)?;
         let open = &self.account.object.open_events;
         open.set(open.get().map(|open| open.saturating_sub(count(ended + dead.len()))));
+        self.log_applied(entity, &done, entropy);
         for event_key in &dead {
             self.account.object.tally.given_up(event_key);
         }
@@ -241,11 +244,27 @@ impl Drain<'_> {
         for (event, outcome, failure) in &not_done {
             if matches!(outcome, Failed::Dead { .. }) {
                 let line = self.account.log().error("event_given_up").account(self.account.id);
-                line.id("keap_id", &event.keap_id).failure(failure).emit();
+                line.id("keap_id", &event.keap_id).count("trace", event.sequence).failure(failure).emit();
                 self.account.tell(given_up(entity, event, failure));
             }
         }
         Ok(done.len())
+    }
+
+    /// Names what was read together, and which deliveries it answers: for somebody who follows one change. `batch` is random.
+    fn log_applied(&self, entity: EntityType, done: &[&ClaimedEvent], batch: u32) {
+        let log = self.account.log();
+        if !log.writes(Level::Debug) {
+            return;
+        }
+        let about = |event| {
+            let line = log.debug(event).account(self.account.id).word("entity", entity.as_str());
+            line.count("batch", batch)
+        };
+        about("events_fetched").count("records", done.len() as u64).emit();
+        for event in done {
+            about("event_applied").id("keap_id", &event.keap_id).count("trace", event.sequence).emit();
+        }
     }
 }
 

@@ -126,7 +126,7 @@ struct Kept(Cell<Option<bool>>);
 impl Inbox for Kept {
     async fn push(&self, account: &AccountId, _: &EventsRequest) -> Result<EventsResponse, Failure> {
         self.0.set(Some(account.as_str() == "demo"));
-        Ok(EventsResponse { queued: 1, coalesced: 0, not_synced: 0 })
+        Ok(EventsResponse { queued: 1, coalesced: 0, not_synced: 0, trace: None })
     }
 }
 

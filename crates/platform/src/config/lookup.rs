@@ -51,6 +51,11 @@ impl<'a> Lookup<'a> {
         checked_token(name, self.required(name)?)
     }
 
+    /// A secret of our own choice that may be absent.
+    pub(super) fn optional_token(&self, name: &'static str) -> Result<Option<Secret>, ConfigError> {
+        self.optional(name).map(|text| checked_token(name, text)).transpose()
+    }
+
     /// A secret of our own choice that can be changed without an interruption: `previous` names the one before, which may be
     /// absent.
     pub(super) fn rotating(
@@ -58,8 +63,7 @@ impl<'a> Lookup<'a> {
         name: &'static str,
         previous: &'static str,
     ) -> Result<Rotating, ConfigError> {
-        let before = self.optional(previous).map(|text| checked_token(previous, text)).transpose()?;
-        Ok(Rotating::new(self.token(name)?, before))
+        Ok(Rotating::new(self.token(name)?, self.optional_token(previous)?))
     }
 
     pub(super) fn required_url(&self, name: &'static str) -> Result<String, ConfigError> {

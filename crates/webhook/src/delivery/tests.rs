@@ -118,7 +118,7 @@ impl Inbox for FakeInbox {
             return Err(failure.clone());
         }
         self.kept.borrow_mut().push((account.as_str().to_owned(), request.clone()));
-        Ok(EventsResponse { queued: 1, coalesced: 0, not_synced: 0 })
+        Ok(EventsResponse { queued: 1, coalesced: 0, not_synced: 0, trace: Some(7) })
     }
 }
 
@@ -138,6 +138,7 @@ fn a_delivery_with_its_token_is_stored_and_then_answered() {
     let inbox = FakeInbox::default();
     let answer = post_by_token("demo", &token("demo"), &mut FakeRequest::new(DELIVERY), &inbox);
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"OK".as_slice()));
+    assert_eq!(answer.header(TRACE_HEADER), Some("7"));
     assert_eq!(inbox.ids(), [("demo".to_owned(), vec!["12".to_owned()])]);
     assert_eq!(inbox.kept.borrow()[0].1.received_at, NOW);
 }

@@ -243,7 +243,7 @@ impl System {
         };
         set("ADMIN_API_TOKEN", &secrets.admin_api_token);
         set("INTERNAL_TOKEN", &secrets.internal_token);
-        set("LOG_LEVEL", "info");
+        set("LOG_LEVEL", &log_level());
         if worker != Worker::Sync {
             set("KEAP_WEBHOOK_SECRET", &secrets.keap_webhook_secret);
         }
@@ -272,6 +272,11 @@ impl System {
         variables.extend(self.options.worker_variables.get(&worker).cloned().unwrap_or_default());
         variables
     }
+}
+
+/// How much the workers log: `LOG_LEVEL` of the command that starts them.
+fn log_level() -> String {
+    std::env::var("LOG_LEVEL").ok().filter(|level| !level.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
 fn worker_named(name: &str) -> Result<Worker> {

@@ -11,6 +11,7 @@ mod gates;
 mod lint;
 mod native_tests;
 mod postgres_15;
+mod restore_drill;
 mod schema_round_trip;
 mod secret_scan;
 
@@ -52,7 +53,7 @@ pub enum Part {
     Simulation,
     /// The store on a real Postgres.
     Store,
-    /// Migrations up, down and up again, compared; and whether `docs/database` describes the schema.
+    /// Migrations up, down and up again, compared; the runbook's backup, restored; and whether `docs/database` describes the schema.
     Schema,
     /// The three workers build to wasm within their size budget.
     Workers,

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::postgres_15::Postgres15;
-use super::schema_round_trip;
+use super::{restore_drill, schema_round_trip};
 use crate::pooler::{Login, Pooler};
 use crate::ports::{PortNumbers, Ports};
 use crate::process::{Lifetime, Service};
@@ -59,10 +59,17 @@ pub(super) async fn store(workspace: &Workspace) -> Result<()> {
     outcome
 }
 
-/// Migrations up, down and up again, on the oldest version and on the newest, and the documents that describe the schema.
+/// Migrations up, down and up again, on the oldest version and on the newest; the runbook's backup and restore; and the documents that
+/// describe the schema.
 pub(super) async fn schema(workspace: &Workspace) -> Result<()> {
     let oldest = Postgres15::start(workspace, schema_round_trip::DATABASE).await?;
-    let outcome = schema_round_trip::run(workspace, &oldest.url).await;
+    let outcome = match schema_round_trip::run(workspace, &oldest.url).await {
+        Ok(()) => {
+            let server = ScratchPostgres::of(&oldest.url);
+            restore_drill::run(workspace, &server, &Postgres15::programs()).await
+        }
+        Err(error) => Err(error),
+    };
     oldest.stop();
     outcome?;
     let server = ScratchPostgres::start(workspace, SERVER_NAME).await?;

@@ -83,6 +83,11 @@ impl Postgres15 {
         Ok(Self { url, service })
     }
 
+    /// Where the programs are that came with it, `pg_dump` among them.
+    pub(super) fn programs() -> PathBuf {
+        Path::new(PREFIX).join("bin")
+    }
+
     /// Ends it.
     pub(super) fn stop(self) {
         self.service.stop();

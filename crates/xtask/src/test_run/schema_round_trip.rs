@@ -166,7 +166,7 @@ async fn catalog(client: &Client) -> Result<Vec<String>> {
     Ok(rows.into_iter().map(|row| row.get(0)).collect())
 }
 
-fn expect_same(expected: &[String], found: &[String], what: &str) -> Result<()> {
+pub(super) fn expect_same(expected: &[String], found: &[String], what: &str) -> Result<()> {
     let missing: Vec<&String> = expected.iter().filter(|line| !found.contains(line)).collect();
     let extra: Vec<&String> = found.iter().filter(|line| !expected.contains(line)).collect();
     ensure!(missing.is_empty() && extra.is_empty(), "{what}\nmissing: {missing:#?}\nextra: {extra:#?}");

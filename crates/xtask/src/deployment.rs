@@ -1,0 +1,274 @@
+//! Which system a command looks at: the local one of `dev`, or a deployed one by its environment file or addresses.
+//!
+//! An environment file is `.env.staging` or `.env.production` at the root of the checkout, in the form of `.env.example`; where there is
+//! none, variables of the same names are taken from the process' environment. What the command line says counts before both. Nothing of it is ever printed but addresses and names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::secrets::Secrets;
+use crate::system::SystemRecord;
+use crate::workspace::Workspace;
+
+/// What the coordinator's redirect address ends in; before it stands the coordinator's own.
+const CALLBACK_PATH: &str = "/oauth/callback";
+
+/// What is taken from the process' own environment where there is no file, as in CI.
+const FROM_SURROUNDINGS: [&str; 15] = [
+    "KEAP_CLIENT_ID",
+    "KEAP_CLIENT_SECRET",
+    "KEAP_REDIRECT_URI",
+    "WEBHOOK_PUBLIC_URL",
+    "SYNC_PUBLIC_URL",
+    "KEAP_WEBHOOK_SECRET",
+    "KEAP_WEBHOOK_SECRET_PREVIOUS",
+    "TOKEN_ENCRYPTION_KEY",
+    "TOKEN_ENCRYPTION_KEY_PREVIOUS",
+    "ADMIN_API_TOKEN",
+    "ADMIN_API_TOKEN_PREVIOUS",
+    "INTERNAL_TOKEN",
+    "INTERNAL_TOKEN_PREVIOUS",
+    "METRICS_TOKEN",
+    "DATABASE_URL",
+];
+
+/// Which system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Environment {
+    /// The one that `cargo xtask dev` started in this checkout.
+    #[default]
+    Local,
+    /// The deployment that `.env.staging` describes.
+    Staging,
+    /// The deployment that `.env.production` describes.
+    Production,
+}
+
+impl Environment {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// The system that is meant, on the command line.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DeploymentArguments {
+    /// Which system: the local one, or the deployment described by `.env.staging` or `.env.production`.
+    #[arg(long, value_enum, default_value_t)]
+    pub env: Environment,
+    /// Another environment file.
+    #[arg(long, value_name = "PATH")]
+    pub env_file: Option<PathBuf>,
+    /// The coordinator's address; by default what stands before /oauth/callback in `KEAP_REDIRECT_URI`.
+    #[arg(long, value_name = "URL")]
+    pub coordinator_url: Option<String>,
+    /// The sync worker's address; by default `SYNC_PUBLIC_URL`.
+    #[arg(long, value_name = "URL")]
+    pub sync_url: Option<String>,
+    /// The webhook handler's address; by default `WEBHOOK_PUBLIC_URL`.
+    #[arg(long, value_name = "URL")]
+    pub webhook_url: Option<String>,
+    /// The deployment's admin token; by default that of the environment file or of the local system.
+    #[arg(long, env = "ADMIN_API_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+/// A system, as far as it is known.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// How it is called when a fix names it.
+    pub environment: Environment,
+    /// The coordinator, without a slash at the end, as all of these.
+    pub coordinator: String,
+    /// The sync worker.
+    pub sync: String,
+    /// The webhook handler.
+    pub webhook: String,
+    /// The admin token.
+    pub admin_token: String,
+}
+
+impl std::fmt::Debug for Deployment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Deployment({}, {}, {})", self.coordinator, self.sync, self.webhook)
+    }
+}
+
+/// The variables of an environment file.
+pub type Variables = BTreeMap<String, String>;
+
+impl DeploymentArguments {
+    /// Whether a deployed system is meant rather than the local one.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.env != Environment::Local
+            || self.env_file.is_some()
+            || self.coordinator_url.is_some()
+            || self.sync_url.is_some()
+            || self.webhook_url.is_some()
+    }
+
+    /// The environment file's place, if one belongs to it.
+    #[must_use]
+    pub fn file(&self, workspace: &Workspace) -> Option<PathBuf> {
+        match (&self.env_file, self.env) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Environment::Local) => None,
+            (None, environment) => Some(workspace.root().join(format!(".env.{}", environment.name()))),
+        }
+    }
+
+    /// The environment file's variables; none where there is no file and none is needed.
+    pub fn variables(&self, workspace: &Workspace) -> Result<Variables> {
+        let Some(path) = self.file(workspace) else { return Ok(Variables::new()) };
+        if !path.exists() && self.env_file.is_none() {
+            let found: Variables =
+                FROM_SURROUNDINGS.iter().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect();
+            // Addresses and a token are enough for what is asked of the workers.
+            if found.contains_key("KEAP_REDIRECT_URI") || self.coordinator_url.is_some() {
+                return Ok(found);
+            }
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "{} cannot be read: copy .env.example there and fill it in, or give the addresses as flags",
+                path.display()
+            )
+        })?;
+        parse(&text).with_context(|| format!("{} cannot be read", path.display()))
+    }
+
+    /// The system that is meant.
+    pub fn deployment(&self, state_dir: &Path, variables: &Variables) -> Result<Deployment> {
+        if !self.is_remote() {
+            return Self::local(state_dir);
+        }
+        let variable = |name: &str| variables.get(name).cloned();
+        let coordinator = || variable("KEAP_REDIRECT_URI")?.strip_suffix(CALLBACK_PATH).map(str::to_owned);
+        let chosen = |flag: &Option<String>, other: Option<String>, advice: &str| -> Result<String> {
+            let url = flag.clone().or(other).with_context(|| advice.to_owned())?;
+            let url = url.trim_end_matches('/').to_owned();
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                bail!("{url} is no address: begin it with https://");
+            }
+            Ok(url)
+        };
+        Ok(Deployment {
+            environment: self.env,
+            coordinator: chosen(
+                &self.coordinator_url,
+                coordinator(),
+                "give --coordinator-url, or KEAP_REDIRECT_URI in the environment file (it ends in /oauth/callback)",
+            )?,
+            sync: chosen(
+                &self.sync_url,
+                variable("SYNC_PUBLIC_URL"),
+                "give --sync-url, or SYNC_PUBLIC_URL in the environment file",
+            )?,
+            webhook: chosen(
+                &self.webhook_url,
+                variable("WEBHOOK_PUBLIC_URL"),
+                "give --webhook-url, or WEBHOOK_PUBLIC_URL in the environment file",
+            )?,
+            admin_token: self
+                .token
+                .clone()
+                .or_else(|| variable("ADMIN_API_TOKEN"))
+                .filter(|token| !token.is_empty())
+                .context(
+                    "set ADMIN_API_TOKEN to the deployment's admin token, here or in the environment file",
+                )?,
+        })
+    }
+
+    fn local(state_dir: &Path) -> Result<Deployment> {
+        let record = SystemRecord::read(state_dir)?
+            .context("no local system is running: start one with `cargo xtask dev --detach`, or name a deployment by --env")?;
+        Ok(Deployment {
+            environment: Environment::Local,
+            coordinator: record.urls.coordinator,
+            sync: record.urls.sync,
+            webhook: record.urls.webhook,
+            admin_token: Secrets::of(state_dir)?.admin_api_token,
+        })
+    }
+}
+
+/// A variable of this process, unless it is empty.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Reads lines of `NAME=value`; values may stand in quotes, lines that begin with `#` are left out.
+pub fn parse(text: &str) -> Result<Variables> {
+    let mut variables = Variables::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        // The line itself stays out of the message: it may be a secret.
+        let (name, value) = line
+            .split_once('=')
+            .with_context(|| format!("line {} is not of the form NAME=value", number + 1))?;
+        variables.insert(name.trim().to_owned(), unquoted(value.trim()).to_owned());
+    }
+    Ok(variables)
+}
+
+fn unquoted(value: &str) -> &str {
+    ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_files_are_read_as_shells_read_them() {
+        let read = parse("# a comment\n\nexport A=1\nB=\"two words\"\nC='it''s'\nD=x=y==\nE=\n").unwrap();
+        let value = |name: &str| read.get(name).map(String::as_str);
+        assert_eq!((value("A"), value("B"), value("D")), (Some("1"), Some("two words"), Some("x=y==")));
+        assert_eq!((value("E"), value("F")), (Some(""), None));
+        let error = parse("A=1\nsecret-alone\n").unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("secret-alone"), "{error}");
+    }
+
+    #[test]
+    fn addresses_come_from_flags_before_the_file() {
+        let file = parse(
+            "KEAP_REDIRECT_URI=https://c.example/oauth/callback\nSYNC_PUBLIC_URL=https://s.example/\nWEBHOOK_PUBLIC_URL=https://w.example\nADMIN_API_TOKEN=t",
+        )
+        .unwrap();
+        let mut arguments =
+            DeploymentArguments { env: Environment::Staging, ..DeploymentArguments::default() };
+        let nowhere = Path::new("/nowhere");
+        let found = arguments.deployment(nowhere, &file).unwrap();
+        assert_eq!(
+            (
+                found.coordinator.as_str(),
+                found.sync.as_str(),
+                found.webhook.as_str(),
+                found.admin_token.as_str()
+            ),
+            ("https://c.example", "https://s.example", "https://w.example", "t")
+        );
+        assert!(!format!("{found:?}").contains("\"t\""));
+        arguments.sync_url = Some("http://127.0.0.1:1".to_owned());
+        assert_eq!(arguments.deployment(nowhere, &file).unwrap().sync, "http://127.0.0.1:1");
+        arguments.sync_url = Some("s.example".to_owned());
+        assert!(arguments.deployment(nowhere, &file).unwrap_err().to_string().contains("https://"));
+        arguments.sync_url = None;
+        let error = arguments.deployment(nowhere, &Variables::new()).unwrap_err().to_string();
+        assert!(error.contains("--coordinator-url"), "{error}");
+    }
+}
