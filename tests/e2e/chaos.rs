@@ -8,9 +8,9 @@ use std::time::Duration;
 
 pub async fn nothing_is_lost_whatever_goes_wrong(stage: &Stage) -> Result<()> {
     let options = Options {
-        edits: 400,
+        edits: 240,
         seed: 20_260_301,
-        kills: 3,
+        kills: 2,
         edits_per_second: 20,
         quiet: Duration::from_secs(10),
         patience: Duration::from_mins(3),
