@@ -6,13 +6,24 @@
 # This file reads the command line and orders the steps; the steps themselves are in deploy/.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# The script may be called through a link, and CDPATH makes `cd` print.
+script=${BASH_SOURCE[0]}
+while [ -L "$script" ]; do
+    target=$(readlink "$script")
+    case $target in
+        /*) script=$target ;;
+        *) script=$(dirname "$script")/$target ;;
+    esac
+done
+root=$(CDPATH='' cd "$(dirname "$script")" >/dev/null && pwd -P)
 cd "$root"
 
 # shellcheck source=deploy/output.sh
 source deploy/output.sh
 # shellcheck source=deploy/settings.sh
 source deploy/settings.sh
+# shellcheck source=deploy/environments.sh
+source deploy/environments.sh
 # shellcheck source=deploy/cloudflare.sh
 source deploy/cloudflare.sh
 # shellcheck source=deploy/steps.sh
@@ -37,11 +48,12 @@ Options
   --dry-run                  say what would be done and how to undo it, and do nothing; needs no account
   --only STEP                one step: settings, build, database, namespace, hyperdrive, config, coordinator, webhook, sync,
                              secrets (sends the secrets alone) or check
-  --yes                      don't ask before deploying or rolling back
+  --code-only                deploy code and configurations; the workers keep the secrets that they have, as in CI
+  --yes                      don't ask before deploying to production, attaching a domain or rolling back
   --to RELEASE               rollback: to this release in place of the one before
   --health-only              validate: only ask the three workers whether they are well
   --config-only              validate: only check settings and configurations, without an account
-  --help                     this text
+  -h, --help                 this text
 
 Freshly deployed workers have 90 seconds to become well; KEAPSYNC_HEALTH_LIMIT_SECONDS changes that.
 Where there is no .env file for the environment, as in CI, the settings are taken from variables of the same names.
@@ -49,34 +61,48 @@ docs/manual-setup.md does the same by hand, step by step. docs/keap-setup.md say
 TEXT
 }
 
-command=deploy
+command=''
 environment=''
 dry_run=no
 assume_yes=no
 only=''
 to_release=''
 validation=full
+code_only=no
+
+# Takes an option's value, once and not empty.
+take() {
+    [ -z "${!2}" ] || fail "$1 is given twice" "leave one of them out"
+    [ -n "$3" ] || fail "$1 wants a value" "see ./deploy.sh --help"
+    printf -v "$2" '%s' "$3"
+}
 
 while [ $# -gt 0 ]; do
     case $1 in
-        validate | rollback | destroy) command=$1 ;;
+        validate | rollback | destroy)
+            [ -z "$command" ] || fail "$command and $1 are two commands" "give one at a time"
+            command=$1
+            ;;
         --env | --only | --to)
-            [ $# -ge 2 ] || fail "$1 wants a value" "see ./deploy.sh --help"
             case $1 in
-                --env) environment=$2 ;;
-                --only) only=$2 ;;
-                --to) to_release=$2 ;;
+                --env) take "$1" environment "${2-}" ;;
+                --only) take "$1" only "${2-}" ;;
+                --to) take "$1" to_release "${2-}" ;;
             esac
             shift
             ;;
-        --env=*) environment=${1#*=} ;;
-        --only=*) only=${1#*=} ;;
-        --to=*) to_release=${1#*=} ;;
+        --env=*) take --env environment "${1#*=}" ;;
+        --only=*) take --only only "${1#*=}" ;;
+        --to=*) take --to to_release "${1#*=}" ;;
         --dry-run) dry_run=yes ;;
         --yes) assume_yes=yes ;;
-        --health-only) validation=health ;;
-        --config-only) validation=config ;;
-        --help)
+        --code-only) code_only=yes ;;
+        --health-only | --config-only)
+            [ "$validation" = full ] || fail "--health-only and --config-only are each one part of the validation" "give one of them, or none for all parts"
+            validation=${1%-only}
+            validation=${validation#--}
+            ;;
+        -h | --help | help)
             usage
             exit 0
             ;;
@@ -90,9 +116,16 @@ case $environment in
     '') fail "no environment is named" "add --env staging or --env production" ;;
     *) fail "there is no environment $environment" "use --env staging or --env production" ;;
 esac
+command=${command:-deploy}
+case $only in *' '*) fail "there is no step $only" "use --only with one of: $all_steps" ;; esac
 case " $all_steps " in
     *" ${only:-settings} "*) ;;
     *) fail "there is no step $only" "use --only with one of: $all_steps" ;;
+esac
+[ "$code_only" = no ] || [ "$command" = deploy ] || fail "--code-only belongs to deploying" "leave it out, or leave out $command"
+[ "$code_only" = no ] || [ "$only" != secrets ] || fail "--code-only sends no secrets, and --only secrets nothing else" "leave out one of them"
+case $health_limit in
+    '' | *[!0-9]*) fail "KEAPSYNC_HEALTH_LIMIT_SECONDS is no whole number" "write the seconds without a unit, as in KEAPSYNC_HEALTH_LIMIT_SECONDS=90" ;;
 esac
 [ -z "$only" ] || [ "$command" = deploy ] || fail "--only belongs to deploying" "leave it out, or leave out $command"
 [ -z "$to_release" ] || [ "$command" = rollback ] || fail "--to belongs to rollback" "write ./deploy.sh rollback --env $environment --to $to_release"
@@ -101,6 +134,8 @@ esac
 # Ids, copies of the configurations, and how far a run came.
 state_dir=$root/.keapsync/deploy/$environment
 settings_file=$root/.env.$environment
+
+if [ "$dry_run" = no ] && [ "$command" != validate ]; then take_lock; fi
 
 case $command in
     deploy) deploy ;;

@@ -56,6 +56,8 @@ cloudflare() {
 # What helps against the failures that are met most.
 advice_for() {
     case $1 in
+        *"code: 10007"*) printf 'the worker is not deployed yet: run ./deploy.sh --env %s first' "$environment" ;;
+        *"isn't currently deployed"*) printf 'the release that was rolled back to is not the newest: run the whole ./deploy.sh --env %s, which sends secrets with the code' "$environment" ;;
         *"code: 10143"*) printf 'a worker that this one is bound to is not there yet: run the whole ./deploy.sh --env %s, not one step' "$environment" ;;
         *"workers.dev subdomain"*) printf 'open Workers & Pages in the Cloudflare dashboard once, which chooses the name of your workers.dev addresses, then repeat the command' ;;
         *"code: 10000"* | *"Authentication error"* | *"not authenticated"*) printf 'run npx wrangler login, or set CLOUDFLARE_API_TOKEN; docs/manual-setup.md lists the rights it needs. Then repeat the command' ;;
@@ -79,7 +81,8 @@ find_namespace() {
     namespace_id=$(printf '%s\n' "$wrangler_output" | node deploy/read.cjs namespace "$(resource_name)")
 }
 
-# Sets hyperdrive_id and hyperdrive_caching, both empty when there is none.
+# Sets hyperdrive_id and hyperdrive_caching, both empty when there is none, and hyperdrive_other: the server that the other environment's
+# configuration leads to.
 # shellcheck disable=SC2034 # read in steps.sh
 find_hyperdrive() {
     local found
@@ -87,6 +90,7 @@ find_hyperdrive() {
     found=$(printf '%s\n' "$wrangler_output" | node deploy/read.cjs hyperdrive "$(resource_name)")
     hyperdrive_id=${found%% *}
     hyperdrive_caching=${found#* }
+    hyperdrive_other=$(printf '%s\n' "$wrangler_output" | node deploy/read.cjs hyperdrive-server "keapsync-$(other_environment)")
 }
 
 # How many connections Hyperdrive may hold to the database. It lends each for a transaction, so few serve many; Supabase's smallest
@@ -147,23 +151,43 @@ secrets_json() {
     )
 }
 
-# What a release is: code, the tracked configurations and secrets. A rollback finds the versions of all three workers by it.
+# The secrets of a worker in sixteen digits, by which a rollback sees whether they were changed meanwhile.
+secrets_digest() {
+    local secrets
+    secrets=$(secrets_json "$1") || exit 1
+    printf '%s' "$secrets" | node deploy/read.cjs digest
+}
+
+# Whether this run has every secret that the workers need.
+secrets_are_known() {
+    local name
+    for name in KEAP_CLIENT_SECRET $generated_settings; do
+        if [ -z "$(setting "$name")" ]; then return 1; fi
+    done
+}
+
+# What a release is: code and the tracked configurations. A rollback finds the versions of all three workers by it.
 release_id() {
     local worker files=()
     for worker in $workers; do
         files+=("build/$worker/index.js" "build/$worker/index_bg.wasm" "wrangler-$worker.toml")
     done
-    for worker in $workers; do secrets_json "$worker"; done | node deploy/read.cjs release "${files[@]}"
+    node deploy/read.cjs release "${files[@]}"
 }
 
-# Deploys one worker with its secrets, under a tag; learns its address.
+# Deploys one worker with its secrets, or with those that it has, under a tag; learns its address.
 deploy_worker() {
-    local worker=$1 tag=$2 record=$state_dir/deployed-$1.ndjson address commit secrets
+    local worker=$1 tag=$2 record=$state_dir/deployed-$1.ndjson address host commit arguments secrets='' sent=kept
     commit=$(git rev-parse --short=12 HEAD 2>/dev/null || printf 'no commit')
     rm -f "$record"
-    secrets=$(secrets_json "$worker") || fail "the secrets of $worker could not be read" "see the line above"
-    if ! WRANGLER_OUTPUT_FILE_PATH=$record keep_output_of wrangler deploy --config "$(config_copy "$worker")" --env "$environment" \
-        --secrets-file /dev/stdin --tag "$tag" --message "keapsync $commit" < <(printf '%s' "$secrets"); then
+    arguments=(deploy --config "$(config_copy "$worker")" --env "$environment")
+    if [ "$code_only" = no ]; then
+        secrets=$(secrets_json "$worker") || fail "the secrets of $worker could not be read" "see the line above"
+        sent=$(secrets_digest "$worker")
+        arguments+=(--secrets-file /dev/stdin)
+    fi
+    arguments+=(--tag "$tag" --message "keapsync $commit secrets $sent")
+    if ! WRANGLER_OUTPUT_FILE_PATH=$record keep_output_of wrangler "${arguments[@]}" < <(printf '%s' "$secrets"); then
         printf '%s\n' "$wrangler_output" >&2
         fail "the $worker worker was not deployed; wrangler's output is above" "$(advice_for "$wrangler_output")"
     fi
@@ -171,6 +195,8 @@ deploy_worker() {
     address=$(node deploy/read.cjs address <"$record")
     if [ -n "$address" ]; then
         learn_url "$worker" "$address"
+        host=$(url_of "$worker")
+        printf '%s\n' "${host#https://}" >"$state_dir/domain-$worker"
     elif [ -z "$(url_of "$worker")" ]; then
         fail "wrangler does not say where $(worker_name "$worker") answers" "enter its address in ${settings_file##*/} (KEAP_REDIRECT_URI, WEBHOOK_PUBLIC_URL, SYNC_PUBLIC_URL) and repeat the command"
     fi

@@ -28,6 +28,24 @@ function releases(versions) {
   return [...byTag.values()].sort((a, b) => b.made.localeCompare(a.made));
 }
 
+/**
+ * What is known of the secrets that a version has. A deployment that sends some says by a digest which; one that sends none keeps those of the
+ * version before it; what was made otherwise (secrets sent alone, the dashboard) has unknown ones of its own.
+ */
+function secretsOf(versions, id) {
+  const inOrder = [...versions].sort((a, b) => a.metadata.created_on.localeCompare(b.metadata.created_on));
+  let known = "unknown";
+  for (const version of inOrder) {
+    const [, said] = / secrets (kept|[0-9a-f]{16})$/.exec(version.annotations?.["workers/message"] ?? "") ?? [];
+    if (said !== "kept") known = said ?? `unknown since ${version.id}`;
+    if (version.id === id) return known;
+  }
+  return undefined;
+}
+
+/** The version that a worker runs, of its deployments. */
+const liveVersion = (deployments) => [...deployments].sort((a, b) => a.created_on.localeCompare(b.created_on)).at(-1)?.versions[0]?.version_id ?? "";
+
 /** Paragraphs of a wrangler file: tables are kept apart by empty lines. */
 function configuration({ template, environment, main, namespace, hyperdrive, host, variables, withoutBinding }) {
   const table = (paragraph) => paragraph.split("\n").find((line) => line.startsWith("["))?.replace(/[[\]]/g, "");
@@ -62,6 +80,14 @@ function configuration({ template, environment, main, namespace, hyperdrive, hos
   return paragraphs.join("\n\n");
 }
 
+/** A database server's name: roles, and so a role's password, belong to the whole of one. */
+function server(host, port, user) {
+  const direct = /^db\.([a-z0-9]+)\.supabase\.(co|com|red)$/.exec(host);
+  if (direct) return direct[1];
+  if (host.endsWith(".pooler.supabase.com") && user.includes(".")) return user.slice(user.indexOf(".") + 1);
+  return `${host}:${port}`;
+}
+
 const tasks = {
   /** A namespace's id by its title, of `wrangler kv namespace list`. */
   namespace: ([title]) => jsonIn(input()).find((namespace) => namespace.title === title)?.id ?? "",
@@ -74,6 +100,19 @@ const tasks = {
     const found = others.find((row) => row[column("name")] === name);
     return found ? `${found[column("id")]} ${found[column("caching")] === "disabled" ? "uncached" : "cached"}` : "";
   },
+  /** Which server a configuration leads to, by its name, of the same table. */
+  "hyperdrive-server": ([name]) => {
+    const rows = input().split("\n").filter((line) => line.startsWith("│"));
+    const [heads, ...others] = rows.map((line) => line.split("│").slice(1, -1).map((cell) => cell.trim()));
+    const found = others.find((row) => row[heads.indexOf("name")] === name);
+    const cell = (head) => found[heads.indexOf(head)];
+    return found ? server(cell("host"), cell("port"), cell("user")) : "";
+  },
+  /** Which server it is, of host, port and user on standard input: a Supabase project's, by each of its addresses. */
+  server: () => {
+    const [host, port, user] = input().trim().split(" ");
+    return server(host, port, user);
+  },
   /** Who is logged in, of `wrangler whoami --json`: the accounts, one a line. */
   accounts: () => jsonIn(input()).accounts.map((account) => `${account.id} ${account.name}`).join("\n"),
   /** The names of the secrets in `wrangler secret list`, one a line. */
@@ -85,11 +124,28 @@ const tasks = {
     const address = targets.map((target) => target.replace(/ \(custom domain\)$/, "")).find((target) => /^(https:\/\/)?[\w.-]+\.[a-z]+$/.test(target)) ?? "";
     return address && !address.startsWith("https://") ? `https://${address}` : address;
   },
+  /** The version that `wrangler deploy` made, of the same record. */
+  "made-version": () => input().split("\n").filter(Boolean).map((line) => JSON.parse(line)).find((line) => line.type === "deploy")?.version_id ?? "",
+  /** The version that is deployed, of `wrangler deployments list --json`. */
+  "live-version": () => liveVersion(jsonIn(input())),
+  /** Whether a health answer says that all is well. */
+  "is-well": ([file]) => (JSON.parse(fs.readFileSync(file, "utf8")).status === "healthy" ? "yes" : ""),
+  /** Sixteen hexadecimal digits of what is on standard input. */
+  digest: () => createHash("sha256").update(input()).digest("hex").slice(0, 16),
+  /** Whether a worker may go from the version that is deployed to another one, both with the same secrets; `present` is their digest, if known. */
+  "keeps-secrets": ([deploymentsFile, versionsFile, target, present]) => {
+    const versions = jsonIn(fs.readFileSync(versionsFile, "utf8"));
+    const live = secretsOf(versions, liveVersion(jsonIn(fs.readFileSync(deploymentsFile, "utf8"))));
+    const wanted = secretsOf(versions, target);
+    // What is not known may be what the environment file has.
+    const isKept = live && wanted && (wanted === live || (live.startsWith("unknown") && wanted === present));
+    return isKept ? "yes" : "";
+  },
   /** The secrets named as arguments, with their values from the environment, as JSON; empty ones are left out. */
   "secrets-json": (names) => JSON.stringify(Object.fromEntries(names.map((name) => [name, process.env[`SETTING_${name}`]]).filter(([, value]) => value))),
-  /** What a release is made of, in sixteen hexadecimal digits: the files named as arguments, and the secrets on standard input. */
+  /** What a release is made of, in sixteen hexadecimal digits: the files named as arguments. */
   release: (files) => {
-    const digest = createHash("sha256").update(input());
+    const digest = createHash("sha256");
     for (const file of files) digest.update(path.basename(file)).update(createHash("sha256").update(fs.readFileSync(file)).digest());
     return digest.digest("hex").slice(0, 16);
   },
@@ -100,9 +156,8 @@ const tasks = {
   },
   /** The release that is deployed, of `wrangler deployments list --json` and `wrangler versions list --json` in two files. */
   current: ([deploymentsFile, versionsFile]) => {
-    const deployments = jsonIn(fs.readFileSync(deploymentsFile, "utf8")).sort((a, b) => a.created_on.localeCompare(b.created_on));
     const versions = jsonIn(fs.readFileSync(versionsFile, "utf8"));
-    const id = deployments.at(-1)?.versions[0]?.version_id ?? "";
+    const id = liveVersion(jsonIn(fs.readFileSync(deploymentsFile, "utf8")));
     const version = versions.find((candidate) => candidate.id === id);
     const known = releases(versions);
     // Secrets that were sent alone make a version of their own: its code is that of the release before it.

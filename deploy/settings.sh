@@ -11,6 +11,9 @@ optional_settings='ENGINE_DATABASE_PASSWORD HYPERDRIVE_DATABASE_HOST CLOUDFLARE_
 ADMIN_API_TOKEN_PREVIOUS INTERNAL_TOKEN_PREVIOUS KEAP_WEBHOOK_SECRET_PREVIOUS TOKEN_ENCRYPTION_KEY_PREVIOUS METRICS_TOKEN
 DEFAULT_ACCOUNT_ID ALLOWED_ORIGIN LOG_LEVEL OUTBOX_POLL_INTERVAL_MAX_MS
 KEAP_API_BASE_URL KEAP_AUTHORIZE_URL KEAP_TOKEN_URL KEAP_CALLS_PER_SECOND KEAP_CALLS_PER_MINUTE KEAP_CALLS_PER_DAY'
+all_settings="$required_settings $generated_settings $learned_settings $optional_settings"
+# Names in the file that are other programs' business.
+foreign_settings='KEAPSYNC_CACHE_DIR KEAPSYNC_TEST_DATABASE_URL KEAP_OPENAPI'
 
 # Which settings go to which worker, as secrets and as variables.
 secrets_of() {
@@ -42,33 +45,60 @@ set_setting() {
     printf -v "SETTING_$1" '%s' "$2"
 }
 
+# A text without blanks and line ends around it.
+trimmed() {
+    local text=$1
+    text=${text#"${text%%[![:space:]]*}"}
+    printf '%s' "${text%"${text##*[![:space:]]}"}"
+}
+
 # Reads every setting, once; what is missing is empty.
 settings_are_read=no
 read_settings() {
-    local name line value
+    local name value
     if [ "$settings_are_read" = yes ]; then return; fi
     settings_are_read=yes
-    for name in $required_settings $generated_settings $learned_settings $optional_settings; do
+    for name in $all_settings; do
         # The file alone counts where there is one: a variable left over in somebody's shell must not choose the database.
-        if [ -f "$settings_file" ]; then value=''; else value=${!name-}; fi
+        if [ -f "$settings_file" ]; then value=''; else value=$(trimmed "${!name-}"); fi
         set_setting "$name" "$value"
     done
     if [ ! -f "$settings_file" ]; then return; fi
     if [ "$dry_run" = no ]; then chmod 600 "$settings_file"; fi
+    read_file "$settings_file" SETTING
+}
+
+# Reads lines of NAME=value, quotes around the value allowed, into variables named <prefix>_NAME. A line that it cannot read, or a name
+# that nobody knows, would be a setting that silently does nothing. No message shows the line: it may be a secret.
+read_file() {
+    local file=$1 prefix=$2 line name value number=0 where known
+    # shellcheck disable=SC2086 # lists of names
+    known=" $(printf '%s ' $all_settings $foreign_settings)"
     while IFS= read -r line || [ -n "$line" ]; do
-        line=${line%$'\r'}
+        number=$((number + 1))
+        where="${file##*/}, line $number"
+        if [ "$number" = 1 ]; then line=${line#$'\xef\xbb\xbf'}; fi
+        line=$(trimmed "$line")
+        case $line in '' | '#'*) continue ;; esac
         line=${line#export }
-        case $line in '' | '#'* | [!A-Z]*) continue ;; esac
-        case $line in *=*) ;; *) continue ;; esac
         name=${line%%=*}
-        value=${line#*=}
+        case $line in [A-Z]*=*) ;; *) name='?' ;; esac
+        case $name in *[!A-Z0-9_]*) fail "$where is not of the form NAME=value" "write it so, without blanks around the =, or begin the line with #" ;; esac
+        value=$(trimmed "${line#*=}")
         case $value in
-            \"*\") value=${value#\"} value=${value%\"} ;;
-            \'*\') value=${value#\'} value=${value%\'} ;;
+            \"*\" | \'*\')
+                [ ${#value} -ge 2 ] || fail "$where: the quotes of $name are not closed" "write the value and both quotes on one line"
+                value=${value#?}
+                value=${value%?}
+                ;;
+            \"* | \'*) fail "$where: the quotes of $name are not closed" "write the value and both quotes on one line" ;;
+            *[[:space:]]'#'*) fail "$where: there is a comment behind the value of $name" "write the comment on a line of its own" ;;
         esac
-        case $name in *[!A-Z0-9_]*) continue ;; esac
-        set_setting "$name" "$value"
-    done <"$settings_file"
+        case $known in
+            *" $name "*) printf -v "${prefix}_$name" '%s' "$value" ;;
+            *) fail "$where: there is no setting $name" "look the name up in .env.example, or begin the line with #" ;;
+        esac
+    done <"$file"
 }
 
 # Writes one setting to the file, in the place of an empty or earlier line of its name. In CI there is no file to keep it in.
@@ -80,17 +110,35 @@ keep_setting() {
     # The value goes by the environment: an argument could be read by every user of the machine.
     NAME=$name VALUE=$value awk '
         BEGIN { name = ENVIRON["NAME"]; value = ENVIRON["VALUE"] }
-        index($0, name "=") == 1 { if (!done) print name "=" value; done = 1; next }
+        { line = $0; sub(/^[ \t]*(export )?/, "", line) }
+        index(line, name "=") == 1 { if (!done) print name "=" value; done = 1; next }
         { print }
         END { if (!done) print name "=" value }' "$settings_file" >"$temporary"
     chmod 600 "$temporary"
-    mv "$temporary" "$settings_file"
+    # Where the file is a link to another place, that place keeps it.
+    if [ -L "$settings_file" ]; then
+        cat "$temporary" >"$settings_file"
+        rm -f "$temporary"
+    else
+        mv "$temporary" "$settings_file"
+    fi
+}
+
+# What this run cannot do without. Secrets stay where they are in a run that sends none.
+needed_settings() {
+    if [ "$code_only" = yes ]; then
+        printf 'DATABASE_URL KEAP_CLIENT_ID ADMIN_API_TOKEN'
+    elif [ "$command" = validate ] && [ ! -f "$settings_file" ]; then
+        printf 'DATABASE_URL KEAP_CLIENT_ID'
+    else
+        printf '%s' "$required_settings"
+    fi
 }
 
 # What a person has to give: asked for where somebody sits at the terminal, else an error that names it.
 require_settings() {
     local name value missing=''
-    for name in $required_settings; do
+    for name in $(needed_settings); do
         if [ -n "$(setting "$name")" ]; then continue; fi
         if [ -t 0 ] && [ -f "$settings_file" ] && [ "$command" = deploy ]; then
             printf '%s (not shown while you type; kept in %s): ' "$name" "${settings_file##*/}"
@@ -106,30 +154,24 @@ require_settings() {
         fi
         fail "there is no ${settings_file##*/}, and these variables are not set:$missing" "copy .env.example to ${settings_file##*/} and fill it in; in CI set the variables"
     fi
-    case $(setting DATABASE_URL) in
-        postgres://*:*@*/* | postgresql://*:*@*/*) ;;
-        *) fail "DATABASE_URL is not of the form postgres://user:password@host:5432/database" "copy it from Supabase: Connect, direct connection or session pooler (port 5432)" ;;
-    esac
-    case $(setting DATABASE_URL) in
-        *:6543/*) fail "DATABASE_URL is Supabase's transaction pooler (port 6543), over which migrations can't run" "take the direct connection or the session pooler, port 5432" ;;
-    esac
-    for name in $learned_settings; do
-        value=$(setting "$name")
-        case ${value:-https://x} in
-            https://*) ;;
-            *) fail "$name does not begin with https://" "write the whole address, or leave it empty: the first deployment fills it in" ;;
-        esac
-    done
-    value=$(setting KEAP_REDIRECT_URI)
-    case ${value:-/oauth/callback} in
-        */oauth/callback) ;;
-        *) fail "KEAP_REDIRECT_URI does not end in /oauth/callback" "write https://<coordinator>/oauth/callback, exactly as at Keap" ;;
-    esac
+    value=$(
+        for name in $all_settings; do export "SETTING_$name"; done
+        node deploy/values.cjs
+    ) || fail "${value%%$'\n'*}" "${value#*$'\n'}"
+    require_own_environment
 }
 
 # Makes the secrets that are missing. A deployment that exists has them already: new ones would lock out accounts and scripts.
 generate_settings() {
-    local name missing=''
+    local name worker missing=''
+    if [ "$code_only" = yes ]; then
+        for worker in $workers; do
+            worker_exists "$(worker_name "$worker")" || fail "$(worker_name "$worker") is not deployed, so there are no secrets that it could keep" \
+                "run ./deploy.sh --env $environment without --code-only, on a machine that has .env.$environment"
+        done
+        detail "the workers keep the secrets that they have"
+        return
+    fi
     for name in $generated_settings; do
         if [ -z "$(setting "$name")" ]; then missing="$missing $name"; fi
     done

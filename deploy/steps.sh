@@ -9,6 +9,8 @@ all_steps='settings build database namespace hyperdrive config coordinator webho
 namespace_id=''
 hyperdrive_id=''
 hyperdrive_caching=''
+# shellcheck disable=SC2034 # read in environments.sh
+hyperdrive_other=''
 release=''
 
 deploy() {
@@ -20,7 +22,6 @@ deploy() {
     step_tools
     step_login
     step_settings
-    if [ "$dry_run" = no ] && [ "$environment" = production ]; then confirm "Deploy to production now?"; fi
     for name in $steps; do
         case $name in settings) ;; *) "step_$name" ;; esac
     done
@@ -94,6 +95,7 @@ step_settings() {
         return
     fi
     require_settings
+    confirm_deployment
     generate_settings
 }
 
@@ -115,9 +117,10 @@ step_database() {
         would_run "DATABASE_URL=… ENGINE_DATABASE_PASSWORD=… cargo xtask engine-password"
         return
     fi
+    find_hyperdrive
+    require_own_database
     DATABASE_URL=$(setting DATABASE_URL) cargo xtask migrate up || fail "the migrations were not applied; the reason is above" \
         "check DATABASE_URL (Supabase's direct host needs IPv6: else take the session pooler, port 5432), see that the project is not paused, and repeat the command"
-    find_hyperdrive
     if [ -z "$(setting ENGINE_DATABASE_PASSWORD)" ]; then
         if [ -n "$hyperdrive_id" ]; then
             detail "Hyperdrive has the workers' password already; it is left as it is"
@@ -166,6 +169,7 @@ step_hyperdrive() {
         return
     fi
     find_hyperdrive
+    require_own_database
     if [ -z "$hyperdrive_id" ]; then
         [ -n "$(setting ENGINE_DATABASE_PASSWORD)" ] || fail "ENGINE_DATABASE_PASSWORD is not set" "run ./deploy.sh --env $environment --only database first, which makes it"
         write_hyperdrive create "$(resource_name)"
@@ -280,19 +284,27 @@ step_sync() {
 }
 
 would_run_deploy() {
-    would_run "wrangler deploy --config ${state_dir#"$root"/}/wrangler-$1.toml --env $environment --secrets-file /dev/stdin --tag RELEASE --message COMMIT"
+    local secrets=''
+    if [ "$code_only" = no ]; then secrets=' --secrets-file /dev/stdin'; fi
+    would_run "wrangler deploy --config ${state_dir#"$root"/}/wrangler-$1.toml --env $environment$secrets --tag RELEASE --message COMMIT"
 }
 
-# Deploys a worker, unless an interrupted run got so far with the same release.
+# Deploys a worker, unless an interrupted run got so far with the same release, configuration and secrets, and the worker still runs the
+# version that was made then. There is one mark for each worker, that of its last deployment.
 deploy_once() {
-    local mark
-    mark="$1 $release $(openssl dgst -sha256 -r <"$(config_copy "$1")")"
-    if [ -z "$only" ] && grep -qsxF "$mark" "$state_dir/progress"; then
-        detail "$1 has release $release since the run that was interrupted"
-        return
+    local mark file=$state_dir/progress-$1 version=''
+    mark="$release $(openssl dgst -sha256 -r <"$(config_copy "$1")") $([ "$code_only" = yes ] || secrets_digest "$1")"
+    if [ -z "$only" ] && [ -f "$file" ]; then
+        if worker_exists "$(worker_name "$1")"; then version=$(printf '%s\n' "$wrangler_output" | node deploy/read.cjs live-version); fi
+        if [ "$(cat "$file")" = "$mark $version" ]; then
+            detail "$1 has release $release since the run that was interrupted"
+            return
+        fi
     fi
+    rm -f "$file"
     deploy_worker "$1" "$release"
-    printf '%s\n' "$mark" >>"$state_dir/progress"
+    version=$(node deploy/read.cjs made-version <"$state_dir/deployed-$1.ndjson")
+    if [ -z "$only" ] && [ -n "$version" ]; then printf '%s\n' "$mark $version" >"$file"; fi
     detail "$1 has release $release"
 }
 
@@ -331,7 +343,7 @@ finish() {
         say "That is the whole plan. Without --dry-run it is carried out; docs/manual-setup.md has the same steps by hand."
         return
     fi
-    rm -f "$state_dir/progress" "$state_dir/first-deployment"
+    rm -f "$state_dir"/progress-* "$state_dir/first-deployment"
     local coordinator webhook
     coordinator=$(url_of coordinator)
     webhook=$(url_of webhook)

@@ -16,7 +16,7 @@ current_release() {
 
 # The workers that call go back before the one that is called.
 roll_back() {
-    step rollback "put the release before back in place: the workers' code, configurations and secrets. The database stays: its migrations fit the release before (migrations/README.md)" \
+    step rollback "put the release before back in place: the workers' code and configurations; it is refused where secrets were changed since. The database stays: its migrations fit the release before (migrations/README.md)" \
         "./deploy.sh --env $environment deploys the present checkout again"
     if [ "$dry_run" = yes ]; then
         local worker
@@ -28,7 +28,8 @@ roll_back() {
     mkdir -p "$state_dir" && chmod 700 "$state_dir"
     step_tools
     step_login
-    local worker present target=$to_release version
+    local worker present target=$to_release version secrets
+    read_settings
     for worker in $workers; do fetch_history "$worker"; done
     present=$(current_release coordinator)
     if [ -z "$target" ]; then
@@ -38,6 +39,13 @@ roll_back() {
     for worker in $workers; do
         version=$(node deploy/read.cjs version "$state_dir/versions-$worker.json" "$target")
         [ -n "$version" ] || fail "$(worker_name "$worker") has no version of release $target among its last ten" "check out the commit that is wanted and run ./deploy.sh --env $environment"
+        if [ "$(current_release "$worker")" = "$target" ]; then continue; fi
+        # A version brings the secrets of its time with it: an old TOKEN_ENCRYPTION_KEY would cut every account off.
+        secrets=''
+        if secrets_are_known; then secrets=$(secrets_digest "$worker"); fi
+        [ -n "$(node deploy/read.cjs keeps-secrets "$state_dir/deployments-$worker.json" "$state_dir/versions-$worker.json" "$version" "$secrets")" ] ||
+            fail "release $target of $(worker_name "$worker") may have other secrets than those in force, and a rollback would bring them back" \
+                "check out the commit that is wanted (npx wrangler versions list --name $(worker_name "$worker") shows the releases' commits) and run ./deploy.sh --env $environment, which sends the present secrets"
     done
     say "Release $present is deployed; $target comes back"
     confirm "Roll $environment back?"
@@ -50,9 +58,10 @@ roll_back() {
         cloudflare rollback "$version" --name "$(worker_name "$worker")" --message "rollback from $present to $target" --yes
         detail "$worker has release $target"
     done
-    rm -f "$state_dir/progress"
+    rm -f "$state_dir"/progress-*
     require_urls
     check_health
+    if [ -n "$(setting ADMIN_API_TOKEN)" ]; then smoke; fi
     say ''
     say "$environment runs release $target"
 }
@@ -73,7 +82,7 @@ destroy() {
     say "Disconnect the accounts first (POST /oauth/revoke), which ends their hooks at Keap."
     local typed='' worker
     printf 'Type the name of the environment to delete it: '
-    read -r typed || true
+    read -r typed 2>/dev/null || true
     say ''
     [ "$typed" = "$environment" ] || fail "that is not $environment: nothing was deleted" "repeat the command and type $environment"
     for worker in sync webhook coordinator; do

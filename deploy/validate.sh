@@ -41,6 +41,10 @@ validate_config() {
     step config "settings are complete, and wrangler accepts the three configurations with the built workers" "nothing: it changes nothing"
     require_settings
     local worker gzipped
+    if [ "$validation" = full ] && [ ! -f build/coordinator/index_bg.wasm ]; then
+        detail "the workers are not built here, so what is deployed is looked at and not what would be"
+        return
+    fi
     [ -f build/coordinator/index_bg.wasm ] || fail "the workers are not built" "run ./deploy.sh --env $environment --only build, or cargo xtask build-worker"
     for worker in $workers; do
         cloudflare deploy --dry-run --config "wrangler-$worker.toml" --env "$environment"
@@ -85,10 +89,12 @@ check_health() {
     for worker in $workers; do
         while true; do
             status=$(curl --silent --max-time 20 --output "$state_dir/health-$worker.json" --write-out '%{http_code}' "$(url_of "$worker")/health" || true)
-            if [ "$status" = 200 ]; then break; fi
+            # Another's page answers 200 too.
+            if [ "$status" = 200 ] && [ -n "$(node deploy/read.cjs is-well "$state_dir/health-$worker.json" 2>/dev/null || true)" ]; then break; fi
             if [ "$SECONDS" -ge "$deadline" ]; then
                 head -c 2000 "$state_dir/health-$worker.json" >&2 2>/dev/null || true
-                fail "$(url_of "$worker")/health answers ${status:-nothing}; the answer is above" \
+                printf '\n' >&2
+                fail "$(url_of "$worker")/health answers ${status:-nothing} and not that it is healthy; the answer is above" \
                     "it names what is wrong. Logs: npx wrangler tail $(worker_name "$worker"). To undo the release: ./deploy.sh rollback --env $environment"
             fi
             sleep 3

@@ -17,7 +17,12 @@ fn fails_then_finishes(failure: Failure) {
         assert_kept_secret(&clone, &failed);
         assert_kept_secret(&clone, &finished);
     }
-    assert!(!clone.root.join(".keapsync/deploy/staging/progress").exists());
+    assert!(std::fs::read_dir(clone.root.join(".keapsync/deploy/staging")).expect("the state").all(
+        |entry| {
+            let name = entry.expect("a file").file_name();
+            !name.to_string_lossy().starts_with("progress")
+        }
+    ));
 }
 
 /// Runs all of them, a few at a time: each is some dozens of short processes.
@@ -63,9 +68,46 @@ fn is_health(number: usize) -> bool {
 fn workers_that_are_not_well_are_said_to_be_so() {
     let clone = Clone::with_settings();
     clone.change_state(|state| state["unwell"] = serde_json::json!(true));
-    crate::assert_refused(&clone.deploy(&[]), &["/health answers 503", "rollback", "unhealthy"]);
+    crate::assert_refused(&clone.deploy(&[]), &["/health answers 503", "rollback", "unhealthy\"}\nerror:"]);
+    // A page that is none of ours answers 200 as well.
+    clone.change_state(|state| state["page"] = serde_json::json!("{\"error\":\"no\"}"));
+    crate::assert_refused(&clone.deploy(&["validate", "--health-only"]), &["not that it is healthy"]);
+    clone.change_state(|state| state["page"] = serde_json::Value::Null);
     clone.change_state(|state| state["unwell"] = serde_json::json!(false));
     assert_succeeded(&clone.deploy(&[]));
+    assert_whole(&clone);
+}
+
+/// Deploys code whose check fails at the end.
+fn deploys_without_ending_well(clone: &Clone, code: &str, arguments: &[&str]) {
+    clone.change_state(|state| state["unwell"] = serde_json::json!(true));
+    assert!(!clone.deploy_with(arguments, Failure::None, &[("STAND_IN_CODE", code)], "").succeeded);
+    clone.change_state(|state| state["unwell"] = serde_json::json!(false));
+}
+
+#[test]
+fn what_an_interrupted_run_deployed_counts_only_while_it_is_what_runs() {
+    let deploy = |clone: &Clone, arguments: &[&str], code: &str| {
+        assert_succeeded(&clone.deploy_with(arguments, Failure::None, &[("STAND_IN_CODE", code)], ""));
+    };
+    // Another release went out after the one that is taken up again.
+    let clone = Clone::deployed();
+    deploys_without_ending_well(&clone, "two", &[]);
+    deploys_without_ending_well(&clone, "three", &[]);
+    deploy(&clone, &[], "two");
+    assert_eq!(crate::going_back::code(&clone), ["two"; 3]);
+    // A worker alone had several.
+    deploys_without_ending_well(&clone, "four", &[]);
+    deploy(&clone, &["--only", "coordinator"], "five");
+    deploy(&clone, &[], "four");
+    assert_eq!(crate::going_back::code(&clone), ["four"; 3]);
+    // A worker was deleted behind the script's back.
+    deploys_without_ending_well(&clone, "five", &[]);
+    clone.change_state(|state| {
+        state["workers"].as_object_mut().expect("workers").remove("webhook-handler-staging");
+    });
+    deploy(&clone, &[], "five");
+    assert_eq!(crate::going_back::code(&clone), ["five"; 3]);
     assert_whole(&clone);
 }
 

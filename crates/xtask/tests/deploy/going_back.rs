@@ -8,7 +8,7 @@ use crate::stage::{Clone, Failure, Run};
 use crate::{assert_kept_secret, assert_refused, assert_succeeded, worker};
 
 /// Three releases with their code, one after the other.
-fn with_three_releases() -> Clone {
+pub fn with_three_releases() -> Clone {
     static DEPLOYED: OnceLock<Clone> = OnceLock::new();
     let deploy = || {
         let clone = Clone::deployed();
@@ -20,12 +20,12 @@ fn with_three_releases() -> Clone {
     DEPLOYED.get_or_init(deploy).copy()
 }
 
-fn deploy_code(clone: &Clone, code: &str) -> Run {
+pub fn deploy_code(clone: &Clone, code: &str) -> Run {
     clone.deploy_with(&[], Failure::None, &[("STAND_IN_CODE", code)], "")
 }
 
 /// The code that each worker runs.
-fn code(clone: &Clone) -> Vec<String> {
+pub fn code(clone: &Clone) -> Vec<String> {
     let state = clone.state();
     let running = |name: &str| {
         let worker = worker(&state, name);
@@ -141,6 +141,10 @@ fn validation_finds_what_is_missing_and_changes_nothing() {
     clone.change_state(|state| state["loggedIn"] = json!(true));
     assert_refused(&clone.deploy(&["validate"]), &["there is no KV namespace"]);
     assert_refused(
+        &clone.deploy(&["rollback", "--yes"]),
+        &["the worker is not deployed yet: run ./deploy.sh --env staging first"],
+    );
+    assert_refused(
         &clone.deploy(&["validate", "--health-only"]),
         &["the address of the coordinator worker is not known"],
     );
@@ -152,6 +156,12 @@ fn validation_finds_what_is_missing_and_changes_nothing() {
         assert_kept_secret(&clone, &run);
         assert_eq!(without_calls(clone.state()), whole);
     }
+    // On another machine, as in CI, nothing is built, and the secrets are where they belong.
+    std::fs::rename(clone.root.join("build"), clone.root.join("elsewhere")).expect("it can be moved");
+    let run = clone.deploy(&["validate"]);
+    assert_succeeded(&run);
+    assert!(run.output.contains("the workers are not built here"), "{}", run.output);
+    std::fs::rename(clone.root.join("elsewhere"), clone.root.join("build")).expect("it can be moved");
     let health = clone.deploy(&["validate", "--health-only"]);
     assert!(health.calls.iter().all(|call| call.starts_with("curl")), "{:#?}", health.calls);
     let broken: [(&str, Breaking, &str); 4] = [

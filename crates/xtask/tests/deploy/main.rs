@@ -8,9 +8,12 @@
     reason = "a test ends at the first thing that is not as it should be"
 )]
 
+mod apart;
 mod documents;
 mod failures;
 mod going_back;
+mod secrets;
+mod settings;
 mod stage;
 
 use serde_json::{Value, json};
@@ -133,8 +136,8 @@ const FIRST_DEPLOYMENT: [&str; 22] = [
     "wrangler whoami --json",
     "wrangler deployments list --name sync-coordinator-staging --json",
     "cargo xtask build-worker",
-    "cargo xtask migrate up",
     "wrangler hyperdrive list",
+    "cargo xtask migrate up",
     "cargo xtask engine-password",
     "wrangler kv namespace list",
     "wrangler kv namespace create keapsync-staging",
@@ -286,6 +289,8 @@ fn production_is_deployed_only_after_a_yes() {
     for answer in ["", "no\n"] {
         assert_refused(&asked(answer), &["nothing was changed"]);
         assert_eq!(clone.state()["database"], json!({}));
+        let file = std::fs::read_to_string(clone.root.join(".env.production")).expect("the file");
+        assert!(!file.contains("TOKEN_ENCRYPTION_KEY"), "it generated secrets before it asked");
     }
     assert_succeeded(&asked("y\n"));
     assert!(clone.state()["workers"]["sync-coordinator-production"].is_object());
@@ -356,8 +361,15 @@ fn a_pooler_and_domains_of_ones_own_are_used_as_they_are_entered() {
         ("WEBHOOK_PUBLIC_URL", "https://hooks.example.com"),
         ("LOG_LEVEL", "\"debug\""),
     ]);
-    let run = clone.deploy(&[]);
-    assert_succeeded(&run);
+    // A domain leads somewhere else afterwards, so that is asked before anything else is done; but once.
+    assert_refused(
+        &clone.deploy(&[]),
+        &["sync.example.com", "hooks.example.com", "Deploy to staging now?", "nothing was changed"],
+    );
+    assert_eq!(clone.state()["database"], json!({}));
+    assert!(!clone.settings().contains_key("TOKEN_ENCRYPTION_KEY"));
+    assert_succeeded(&clone.deploy_with(&[], Failure::None, &[], "y\n"));
+    assert_succeeded(&clone.deploy(&[]));
     let state = clone.state();
     let hyperdrive = &state["hyperdrives"][0];
     assert_eq!(

@@ -158,8 +158,23 @@ impl Clone {
 
     /// Writes the environment file of staging.
     pub fn write_settings(&self, settings: &[(&str, &str)]) {
+        self.write_settings_of("staging", settings);
+    }
+
+    /// Writes the environment file of an environment.
+    pub fn write_settings_of(&self, environment: &str, settings: &[(&str, &str)]) {
         let lines: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        std::fs::write(self.root.join(".env.staging"), lines.concat()).expect("the environment file");
+        std::fs::write(self.root.join(format!(".env.{environment}")), lines.concat())
+            .expect("the environment file");
+    }
+
+    /// Changes one setting of staging, or adds it.
+    pub fn change_setting(&self, name: &str, value: &str) {
+        let mut settings = self.settings();
+        settings.insert(name.to_owned(), value.to_owned());
+        let settings: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.write_settings(&settings);
     }
 
     /// What the environment file of staging says.

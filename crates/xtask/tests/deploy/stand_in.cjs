@@ -41,8 +41,9 @@ function tables(config, environment) {
   return { main: found[0].values.main, environment: of("")[0], vars: of(".vars")[0], namespaces: of(".kv_namespaces"), hyperdrives: of(".hyperdrive"), services: of(".services") };
 }
 
+/** A version keeps the secrets that it was made with. */
 function addVersion(worker, annotations) {
-  const version = { id: id(), metadata: { created_on: now() }, annotations };
+  const version = { id: id(), metadata: { created_on: now() }, annotations, secrets: { ...worker.secrets }, code: worker.versions.at(-1)?.code };
   worker.versions.push(version);
   worker.deployments.push({ created_on: now(), annotations: {}, versions: [{ version_id: version.id, percentage: 100 }] });
   return version;
@@ -68,6 +69,7 @@ function deploy() {
   const version = addVersion(worker, { "workers/tag": option("tag"), "workers/message": option("message") });
   version.code = fs.readFileSync(config.main, "utf8");
   const host = /pattern = "([^"]+)"/.exec(config.environment.routes ?? "")?.[1];
+  for (const other of Object.values(state.workers)) if (host && other !== worker && other.url === `https://${host}`) refuse(`${host} is another worker's domain`);
   worker.url = `https://${host ?? `${name}.acme.workers.dev`}`;
   say(`Total Upload: 2426.55 KiB / gzip: 900.50 KiB\nenv.ADMIN_API_TOKEN ("(hidden)")\nDeployed ${name} triggers\nCurrent Version ID: ${version.id}`);
   const record = { type: "deploy", version: 1, worker_name: name, version_id: version.id, targets: ["schedule: * * * * *", host ? `${host} (custom domain)` : worker.url] };
@@ -106,15 +108,19 @@ const wrangler = {
   "hyperdrive update": () => Object.assign(state.hyperdrives.find((known) => known.id === words[2]) ?? refuse("no such config"), hyperdriveOrigin()),
   "hyperdrive delete": () => { state.hyperdrives = state.hyperdrives.filter((known) => known.id !== words[2]); },
   "deployments list": () => say(JSON.stringify(workerOf(option("name")).deployments, null, 2)),
-  "versions list": () => say(JSON.stringify(workerOf(option("name")).versions.slice(-10), null, 2)),
+  "versions list": () => say(JSON.stringify(workerOf(option("name")).versions.slice(-10).map(({ id, metadata, annotations }) => ({ id, metadata, annotations })), null, 2)),
   "secret list": () => say(JSON.stringify(Object.keys(workerOf(option("name")).secrets).map((name) => ({ name, type: "secret_text" })))),
   "secret bulk": () => {
-    Object.assign(workerOf(option("name")).secrets, JSON.parse(input()));
-    addVersion(workerOf(option("name")), { "workers/triggered_by": "secret" });
+    const worker = workerOf(option("name"));
+    if (worker.deployments.at(-1).versions[0].version_id !== worker.versions.at(-1).id) refuse("Secret edit failed. You attempted to modify a secret, but the latest version of your Worker isn't currently deployed.");
+    Object.assign(worker.secrets, JSON.parse(input()));
+    addVersion(worker, { "workers/triggered_by": "secret" });
   },
   "rollback": () => {
     const worker = workerOf(option("name"));
     const version = worker.versions.find((known) => known.id === words[1]) ?? refuse("no such version");
+    // Outside a terminal the question whether to go on is answered with yes.
+    worker.secrets = { ...version.secrets };
     worker.deployments.push({ created_on: now(), annotations: { "workers/message": option("message") }, versions: [{ version_id: version.id, percentage: 100 }] });
   },
   "delete": () => {
@@ -155,9 +161,9 @@ function health() {
   const url = args.find((argument) => argument.startsWith("https://"));
   const worker = Object.values(state.workers).find((known) => `${known.url}/health` === url);
   const isWell = worker && !state.unwell && worker.secrets.INTERNAL_TOKEN && worker.services.length > 0 && worker.services.every((name) => state.workers[name]);
-  const body = JSON.stringify({ status: isWell ? "healthy" : "unhealthy" });
+  const body = state.page ?? JSON.stringify({ status: isWell ? "healthy" : "unhealthy" });
   if (has("output")) fs.writeFileSync(option("output"), body);
-  process.stdout.write(has("write-out") ? (isWell ? "200" : "503") : body);
+  process.stdout.write(has("write-out") ? (isWell || state.page ? "200" : "503") : body);
   if (has("fail") && !isWell) process.exitCode = 22;
 }
 
