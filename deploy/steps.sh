@@ -49,7 +49,7 @@ step_tools() {
         npm ci --no-audit --no-fund --loglevel=error >&2 || fail "npm ci failed; its output is above" "check the network and repeat the command"
         present=$(with_cloudflare wrangler --version 2>/dev/null || true)
     fi
-    [ "${present##*[[:space:]]}" = "$pinned" ] || fail "wrangler is ${present:-missing}, and $pinned is wanted" "delete node_modules and repeat the command"
+    [ "${present##*[[:space:]]}" = "$pinned" ] || fail "wrangler is ${present:-missing or does not start}, and $pinned is wanted" "see what node_modules/.bin/wrangler --version says (it wants Node 22.12 or newer), else delete node_modules; then repeat the command"
     detail "wrangler $pinned"
 }
 
