@@ -15,7 +15,8 @@ mod world;
 
 use faults::FAULTS;
 use keapsync_xtask::doctor::{Finding, judge_settings};
-use world::healthy;
+use keapsync_xtask::smoke::{Proof, line_of, prove};
+use world::{World, healthy};
 
 fn shown(findings: &[Finding]) -> String {
     let lines: Vec<String> = findings
@@ -58,6 +59,54 @@ async fn a_part_that_is_away_hides_no_other_part() {
         "{}",
         shown(&findings)
     );
+}
+
+/// What the smoke test says of a world.
+async fn proofs(world: &World) -> Vec<Proof> {
+    let mut proofs = Vec::new();
+    prove(&world.deployment().await, 1, |proof| proofs.push(proof)).await.unwrap();
+    proofs
+}
+
+#[tokio::test]
+async fn the_smoke_test_believes_no_answer_of_another_server() {
+    let mut world = healthy();
+    world.sync.as_mut().unwrap().insert("/health".to_owned(), (200, r#"{"error":"no"}"#.to_owned()));
+    world.webhook = world.coordinator.clone();
+    let proofs = proofs(&world).await;
+    let health: Vec<(bool, &str)> =
+        proofs.iter().take(3).map(|proof| (proof.ok, proof.says.as_str())).collect();
+    assert!(health[0].0, "{health:?}");
+    assert!(!health[1].0 && health[1].1.contains("not one of keapsync's workers"), "{health:?}");
+    assert!(!health[2].0 && health[2].1.contains("give the webhook handler's own"), "{health:?}");
+}
+
+#[tokio::test]
+async fn the_smoke_test_names_the_fix_of_a_wrong_token_once() {
+    let world = World { token: "not-the-admin-token", ..healthy() };
+    let proofs = proofs(&world).await;
+    let problems: Vec<String> = proofs.iter().filter(|proof| !proof.ok).map(line_of).collect();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("./deploy.sh --env staging --only secrets"), "{problems:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_early_ends_nothing_in_a_panic() {
+    let deployment = healthy().deployment().await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_keapsync-xtask"))
+        .args(["smoke", "--queries", "1", "--token", &deployment.admin_token])
+        .args(["--coordinator-url", &deployment.coordinator, "--sync-url", &deployment.sync])
+        .args(["--webhook-url", &deployment.webhook])
+        .stdout(writer)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    // The stand-ins answer nothing of the proofs, and that is what the status tells.
+    assert_eq!(output.status.code(), Some(1), "{said}");
 }
 
 #[test]
