@@ -213,8 +213,7 @@ fn fault_of(command: &str, script: &str, steps: &str) -> Option<String> {
             ("--env", Some("staging" | "production" | "…" | "{}" | "{0}")) => has_environment = true,
             ("--only", Some(step)) if steps.split_whitespace().any(|known| known == step) => {}
             ("--to", Some(_)) | ("validate" | "rollback" | "destroy", None) => {}
-            (option, None) if option.starts_with("--") && script.contains(&format!("        {option}) ")) => {
-            }
+            (option, None) if option.starts_with("--") && script.contains(&format!("\n  {option} ")) => {}
             _ => return Some(format!("has no {word} {}", value.unwrap_or_default())),
         }
     }

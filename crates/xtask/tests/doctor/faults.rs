@@ -11,7 +11,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a secret is missing",
         |w| drop(w.variables.remove("INTERNAL_TOKEN")),
         "settings of sync worker",
-        "wrangler secret put INTERNAL_TOKEN",
+        "INTERNAL_TOKEN is not set: enter it in the environment file",
     ),
     (
         "an encryption key is too short",

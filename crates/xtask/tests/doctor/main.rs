@@ -109,6 +109,38 @@ async fn a_reader_that_goes_early_ends_nothing_in_a_panic() {
     assert_eq!(output.status.code(), Some(1), "{said}");
 }
 
+#[tokio::test]
+async fn a_deployment_is_looked_at_by_its_file_and_without_what_builds_one() {
+    let world = healthy();
+    let deployment = world.deployment().await;
+    let path = std::env::temp_dir().join(format!("keapsync-doctor-{}", std::process::id()));
+    std::fs::write(&path, format!("ADMIN_API_TOKEN={}\n", deployment.admin_token)).unwrap();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_keapsync-xtask"))
+        .args(["doctor", "--json", "--coordinator-url", &deployment.coordinator])
+        .args(["--sync-url", &deployment.sync, "--webhook-url", &deployment.webhook])
+        .arg("--env-file")
+        .arg(&path)
+        .env("ADMIN_API_TOKEN", "left-over-from-another-deployment")
+        .env("DATABASE_URL", "postgres://u:p@127.0.0.1:1/of-another-deployment")
+        .output()
+        .await
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = said["findings"].as_array().unwrap();
+    let says = |check: &str| findings.iter().find(|finding| finding["check"] == check);
+    for check in ["coordinator", "admin token (coordinator)", "admin token (sync worker)", "account demo"] {
+        assert_eq!(says(check).unwrap()["ok"], true, "{said:#}");
+    }
+    for check in ["rust", "node and npm", "pinned tools", "worker-build", "wasm-bindgen", "free disk"] {
+        assert!(says(check).is_none(), "{said:#}");
+    }
+    assert!(
+        says("database").unwrap()["says"].as_str().unwrap().contains("DATABASE_URL is not set"),
+        "{said:#}"
+    );
+}
+
 #[test]
 fn no_finding_tells_a_secret() {
     let mut world = healthy();
