@@ -220,11 +220,11 @@ impl DeploymentArguments {
     }
 }
 
-/// Reads lines of `NAME=value` as `deploy.sh` does: nothing in them is carried out or replaced, values may stand in quotes, lines that
-/// begin with `#` are left out.
+/// Reads lines of `NAME=value` as `deploy.sh` does: nothing in them is carried out or replaced, values may stand in quotes, comments stand
+/// on lines of their own and begin with `#`. What could be meant in two ways is refused by the number of its line.
 pub fn parse(text: &str) -> Result<Variables> {
     let mut variables = Variables::new();
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -235,7 +235,13 @@ pub fn parse(text: &str) -> Result<Variables> {
             .split_once('=')
             .filter(|(name, _)| is_name(name))
             .with_context(|| format!("line {} is not of the form NAME=value", number + 1))?;
-        variables.insert(name.to_owned(), unquoted(value.trim()).to_owned());
+        let value = unquoted(value.trim()).with_context(|| {
+            format!(
+                "line {}: the quotes of {name} are not closed, or a comment stands behind its value: write a value on one line, and a comment on another",
+                number + 1
+            )
+        })?;
+        variables.insert(name.to_owned(), value.to_owned());
     }
     Ok(variables)
 }
@@ -245,8 +251,15 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-fn unquoted(value: &str) -> &str {
-    ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value)
+/// A value without its quotes; `None` of one that has no second quote or a comment behind it.
+fn unquoted(value: &str) -> Option<&str> {
+    for quote in ['"', '\''] {
+        if let Some(rest) = value.strip_prefix(quote) {
+            return rest.strip_suffix(quote);
+        }
+    }
+    let has_comment = value.split_whitespace().skip(1).any(|word| word.starts_with('#'));
+    (!has_comment).then_some(value)
 }
 
 #[cfg(test)]
@@ -263,6 +276,11 @@ mod tests {
         assert!(error.contains("line 2") && !error.contains("secret-alone"), "{error}");
         // What no other reader takes for a setting is none here either.
         assert!(parse("A=1\n\nNAME = value\n").unwrap_err().to_string().contains("line 3"));
+        for unclear in ["A=\"first line", "A='", "A=secret   # a note"] {
+            let error = parse(unclear).unwrap_err().to_string();
+            assert!(error.contains("line 1") && !error.contains("secret"), "{error}");
+        }
+        assert_eq!(parse("\u{feff}A=a#b\r\n").unwrap().get("A").unwrap(), "a#b");
         // A shell would replace and carry out parts of these.
         let raw = parse("A=postgres://u:p@h/d?a=1&b=`id`$HOME\n").unwrap();
         assert_eq!(raw.get("A").unwrap(), "postgres://u:p@h/d?a=1&b=`id`$HOME");
