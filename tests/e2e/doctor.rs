@@ -7,6 +7,7 @@ use keapsync_e2e::stage::Stage;
 use keapsync_e2e::wait::until;
 use keapsync_xtask::database;
 use keapsync_xtask::doctor::{Finding, look_at};
+use keapsync_xtask::migrate;
 use keapsync_xtask::workspace::Workspace;
 use reqwest::Method;
 
@@ -53,6 +54,8 @@ pub async fn a_database_without_migrations_and_a_stranger_are_told_apart(stage: 
     ensure!(says(&empty_url, "account nobody").await?.contains("connect"), "an account that there is not");
     let stranger = database::url_as(&empty_url, "postgres", "wrong")?;
     ensure!(says(&stranger, "database").await?.contains("refuses user or password"), "a wrong password");
+    let migrations = migrate::status(&workspace, &empty_url).await?;
+    ensure!(!migrations.is_empty() && migrations.iter().all(|one| !one.applied), "{migrations:?}");
     // Looking made nothing.
     let client = database::connect(&empty_url).await?;
     let made = client.query("select 1 from pg_namespace where nspname = 'keapsync_migrations'", &[]).await?;

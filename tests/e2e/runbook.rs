@@ -1,5 +1,6 @@
-//! Every command of `docs/operations.md`: what asks the workers is run against this system as it stands there, SQL is run and rolled back,
-//! and what only a deployment could run is checked against the tool's own words about its options.
+//! The blocks of commands of `docs/operations.md`: what asks the workers is run against this system as it stands there, SQL is run and
+//! rolled back, and of what only a deployment could answer the command and its options are held against the tool's own words. Commands
+//! within a sentence are not read here.
 //!
 //! Backup and restore are run for real by the part `schema` of the tests, where the server's own programs are.
 
@@ -35,12 +36,18 @@ fn blocks(document: &str) -> Vec<String> {
     parts.filter_map(|part| Some(part.split_once("```")?.0.to_owned())).collect()
 }
 
+/// The tool of the checkout that is replaced likewise, where the commands are run.
+const SCRIPT: &str = "deploy.sh";
+
+/// A password that a shell would take apart, in the form that a person may have entered it.
+const AWKWARD_URL: &str = "postgres://postgres:a&b`touch carried-out`$HOME@h.example:5432/postgres";
+
 /// A block without the lines that give example values to what is set.
 fn without_examples(block: &str, set: &BTreeMap<&str, String>) -> String {
     let gives_example = |line: &str| {
         line.strip_prefix("export ")
             .and_then(|rest| rest.split_once('='))
-            .is_some_and(|(name, _)| set.contains_key(name))
+            .is_some_and(|(name, value)| set.contains_key(name) && !value.starts_with("\"$(setting "))
     };
     block.lines().filter(|line| !gives_example(line)).fold(String::new(), |all, line| all + line + "\n")
 }
@@ -92,8 +99,6 @@ async fn values(stage: &Stage, account: &Account<'_>) -> Result<BTreeMap<&'stati
         ("ADMIN_API_TOKEN", stage.access.admin_token.clone()),
         ("KEAP_WEBHOOK_SECRET", stage.access.webhook_secret.clone()),
         ("DATABASE_URL", stage.access.database.clone()),
-        ("HYPERDRIVE_ID", "0123456789abcdef0123456789abcdef".to_owned()),
-        ("NEW_PASSWORD", "0123456789abcdef".to_owned()),
         ("RUN", run),
         ("ROW", id),
         ("ENTRY", entry["id"].to_string()),
@@ -111,8 +116,8 @@ pub async fn every_command_of_the_runbook_works(stage: &Stage) -> Result<()> {
         std::fs::remove_dir_all(&directory)?;
     }
     std::fs::create_dir_all(directory.join("bin"))?;
-    for tool in STAND_INS {
-        let path = directory.join("bin").join(tool);
+    let on_path = STAND_INS.map(|tool| directory.join("bin").join(tool));
+    for path in on_path.into_iter().chain([directory.join(SCRIPT)]) {
         std::fs::write(&path, RECORDER)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
     }
@@ -122,7 +127,20 @@ pub async fn every_command_of_the_runbook_works(stage: &Stage) -> Result<()> {
     set.insert("RECORD", record.display().to_string());
 
     let (first, others) = blocks.split_first().context("no block")?;
-    shell(&format!("{}admin \"$COORDINATOR/accounts\"", without_examples(first, &set)), &directory, &set)?;
+    let file = format!(
+        "ADMIN_API_TOKEN=\"{}\"\r\nDATABASE_URL={AWKWARD_URL}\nKEAP_WEBHOOK_SECRET='{}'\n",
+        set["ADMIN_API_TOKEN"], set["KEAP_WEBHOOK_SECRET"]
+    );
+    std::fs::write(directory.join(".env.production"), file)?;
+    let seen = "[ \"$DATABASE_URL\" = \"$AWKWARD_URL\" ] && [ \"$KEAP_WEBHOOK_SECRET\" = \"$SECRET\" ] && [ ! -e carried-out ]";
+    let mut with_file = set.clone();
+    with_file.insert("AWKWARD_URL", AWKWARD_URL.to_owned());
+    let secret = with_file.remove("KEAP_WEBHOOK_SECRET").context("no secret")?;
+    with_file.insert("SECRET", secret);
+    // The file alone gives the token and what else is secret.
+    with_file.retain(|name, _| !["ADMIN_API_TOKEN", "DATABASE_URL"].contains(name));
+    let block = without_examples(first, &set);
+    shell(&format!("{block}admin \"$COORDINATOR/accounts\"\n{seen}"), &directory, &with_file)?;
     for block in others {
         shell(&format!("{ASK}\n{}", without_examples(block, &set)), &directory, &set)?;
     }
@@ -163,6 +181,13 @@ async fn check_tools(workspace: &Workspace, recorded: &str, account: &Account<'_
                 );
             }
             "npx" => wrangler_knows(workspace, words)?,
+            SCRIPT => {
+                let script = std::fs::read_to_string(workspace.root().join(SCRIPT))?;
+                let options: Vec<&&str> = words.iter().filter(|word| word.starts_with("--")).collect();
+                ensure!(options.contains(&&"--env"), "{SCRIPT} {} names no environment", words.join(" "));
+                let unknown = options.iter().find(|option| !script.contains(**option));
+                ensure!(unknown.is_none(), "{SCRIPT} has no {unknown:?}");
+            }
             // What brings a file is the backup's way back, and run where that is.
             "psql" if words.iter().any(|word| word.starts_with("--file")) => {}
             "psql" => {
@@ -175,7 +200,7 @@ async fn check_tools(workspace: &Workspace, recorded: &str, account: &Account<'_
             other => bail!("{other} was called"),
         }
     }
-    ensure!(used.len() == STAND_INS.len(), "the runbook calls only {used:?}");
+    ensure!(used.len() == STAND_INS.len() + 1, "the runbook calls only {used:?}");
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Which system a command looks at: the local one of `dev`, or a deployed one by its environment file or addresses.
 //!
-//! An environment file is `.env.staging` or `.env.production` at the root of the checkout, in the form of `.env.example`; where there is
-//! none, variables of the same names are taken from the process' environment. What the command line says counts before both. Nothing of it is ever printed but addresses and names.
+//! An environment file is `.env.staging` or `.env.production` at the root of the checkout, in the form of `.env.example`. Where there is
+//! one, it alone counts: what is left over in somebody's shell must not send one deployment's token to another. Where there is none,
+//! as in CI, variables of the same names are taken from the process' environment. What the command line says counts before both.
+//! Nothing of it is ever printed but addresses and names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -76,8 +78,9 @@ pub struct DeploymentArguments {
     /// The webhook handler's address; by default `WEBHOOK_PUBLIC_URL`.
     #[arg(long, value_name = "URL")]
     pub webhook_url: Option<String>,
-    /// The deployment's admin token; by default that of the environment file or of the local system.
-    #[arg(long, env = "ADMIN_API_TOKEN", hide_env_values = true)]
+    /// The deployment's admin token; by default `ADMIN_API_TOKEN` of the environment file, where there is none of the shell, or the
+    /// local system's.
+    #[arg(long)]
     pub token: Option<String>,
 }
 
@@ -126,12 +129,27 @@ impl DeploymentArguments {
         }
     }
 
-    /// The environment file's variables; none where there is no file and none is needed.
+    /// The variables of the environment file, or where there is none those of this process; none of the local system.
     pub fn variables(&self, workspace: &Workspace) -> Result<Variables> {
-        let Some(path) = self.file(workspace) else { return Ok(Variables::new()) };
+        self.variables_among(workspace, |name| std::env::var(name).ok())
+    }
+
+    /// As [`Self::variables`], with `surroundings` in the place of this process' environment.
+    fn variables_among(
+        &self,
+        workspace: &Workspace,
+        surroundings: impl Fn(&str) -> Option<String>,
+    ) -> Result<Variables> {
+        if !self.is_remote() {
+            return Ok(Variables::new());
+        }
+        let found = || -> Variables {
+            let set = |name: &str| surroundings(name).filter(|value| !value.is_empty());
+            FROM_SURROUNDINGS.iter().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect()
+        };
+        let Some(path) = self.file(workspace) else { return Ok(found()) };
         if !path.exists() && self.env_file.is_none() {
-            let found: Variables =
-                FROM_SURROUNDINGS.iter().filter_map(|name| Some(((*name).to_owned(), set(name)?))).collect();
+            let found = found();
             // Addresses and a token are enough for what is asked of the workers.
             if found.contains_key("KEAP_REDIRECT_URI") || self.coordinator_url.is_some() {
                 return Ok(found);
@@ -151,7 +169,7 @@ impl DeploymentArguments {
         if !self.is_remote() {
             return Self::local(state_dir);
         }
-        let variable = |name: &str| variables.get(name).cloned();
+        let variable = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
         let coordinator = || variable("KEAP_REDIRECT_URI")?.strip_suffix(CALLBACK_PATH).map(str::to_owned);
         let chosen = |flag: &Option<String>, other: Option<String>, advice: &str| -> Result<String> {
             let url = flag.clone().or(other).with_context(|| advice.to_owned())?;
@@ -181,10 +199,10 @@ impl DeploymentArguments {
             admin_token: self
                 .token
                 .clone()
-                .or_else(|| variable("ADMIN_API_TOKEN"))
                 .filter(|token| !token.is_empty())
+                .or_else(|| variable("ADMIN_API_TOKEN"))
                 .context(
-                    "set ADMIN_API_TOKEN to the deployment's admin token, here or in the environment file",
+                    "set ADMIN_API_TOKEN to the deployment's admin token: in the environment file, or where there is none in the shell",
                 )?,
         })
     }
@@ -202,15 +220,11 @@ impl DeploymentArguments {
     }
 }
 
-/// A variable of this process, unless it is empty.
-fn set(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Reads lines of `NAME=value`; values may stand in quotes, lines that begin with `#` are left out.
+/// Reads lines of `NAME=value` as `deploy.sh` does: nothing in them is carried out or replaced, values may stand in quotes, comments stand
+/// on lines of their own and begin with `#`. What could be meant in two ways is refused by the number of its line.
 pub fn parse(text: &str) -> Result<Variables> {
     let mut variables = Variables::new();
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -219,14 +233,33 @@ pub fn parse(text: &str) -> Result<Variables> {
         // The line itself stays out of the message: it may be a secret.
         let (name, value) = line
             .split_once('=')
+            .filter(|(name, _)| is_name(name))
             .with_context(|| format!("line {} is not of the form NAME=value", number + 1))?;
-        variables.insert(name.trim().to_owned(), unquoted(value.trim()).to_owned());
+        let value = unquoted(value.trim()).with_context(|| {
+            format!(
+                "line {}: the quotes of {name} are not closed, or a comment stands behind its value: write a value on one line, and a comment on another",
+                number + 1
+            )
+        })?;
+        variables.insert(name.to_owned(), value.to_owned());
     }
     Ok(variables)
 }
 
-fn unquoted(value: &str) -> &str {
-    ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value)
+fn is_name(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_uppercase())
+        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// A value without its quotes; `None` of one that has no second quote or a comment behind it.
+fn unquoted(value: &str) -> Option<&str> {
+    for quote in ['"', '\''] {
+        if let Some(rest) = value.strip_prefix(quote) {
+            return rest.strip_suffix(quote);
+        }
+    }
+    let has_comment = value.split_whitespace().skip(1).any(|word| word.starts_with('#'));
+    (!has_comment).then_some(value)
 }
 
 #[cfg(test)]
@@ -234,13 +267,79 @@ mod tests {
     use super::*;
 
     #[test]
-    fn environment_files_are_read_as_shells_read_them() {
+    fn environment_files_are_read_as_the_script_reads_them() {
         let read = parse("# a comment\n\nexport A=1\nB=\"two words\"\nC='it''s'\nD=x=y==\nE=\n").unwrap();
         let value = |name: &str| read.get(name).map(String::as_str);
         assert_eq!((value("A"), value("B"), value("D")), (Some("1"), Some("two words"), Some("x=y==")));
         assert_eq!((value("E"), value("F")), (Some(""), None));
         let error = parse("A=1\nsecret-alone\n").unwrap_err().to_string();
         assert!(error.contains("line 2") && !error.contains("secret-alone"), "{error}");
+        // What no other reader takes for a setting is none here either.
+        assert!(parse("A=1\n\nNAME = value\n").unwrap_err().to_string().contains("line 3"));
+        for unclear in ["A=\"first line", "A='", "A=secret   # a note"] {
+            let error = parse(unclear).unwrap_err().to_string();
+            assert!(error.contains("line 1") && !error.contains("secret"), "{error}");
+        }
+        assert_eq!(parse("\u{feff}A=a#b\r\n").unwrap().get("A").unwrap(), "a#b");
+        // A shell would replace and carry out parts of these.
+        let raw = parse("A=postgres://u:p@h/d?a=1&b=`id`$HOME\n").unwrap();
+        assert_eq!(raw.get("A").unwrap(), "postgres://u:p@h/d?a=1&b=`id`$HOME");
+    }
+
+    #[test]
+    fn what_is_left_over_in_a_shell_counts_only_where_there_is_no_file() {
+        let workspace = Workspace::discover().unwrap();
+        let nowhere = Path::new("/nowhere");
+        let shell = |name: &str| match name {
+            "ADMIN_API_TOKEN" => Some("of-the-shell".to_owned()),
+            "METRICS_TOKEN" => Some(String::new()),
+            _ => None,
+        };
+        let directory = std::env::temp_dir().join(format!("keapsync-deployment-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("environment");
+        let addresses = "KEAP_REDIRECT_URI=https://c.example/oauth/callback\nSYNC_PUBLIC_URL=https://s.example\n\
+                         WEBHOOK_PUBLIC_URL=https://w.example\n";
+        let with_file =
+            DeploymentArguments { env_file: Some(file.clone()), ..DeploymentArguments::default() };
+        let token_of = |arguments: &DeploymentArguments| {
+            let variables = arguments.variables_among(&workspace, shell)?;
+            Ok::<_, anyhow::Error>(arguments.deployment(nowhere, &variables)?.admin_token)
+        };
+        std::fs::write(&file, format!("{addresses}ADMIN_API_TOKEN=of-the-file\n")).unwrap();
+        assert_eq!(token_of(&with_file).unwrap(), "of-the-file");
+        // A file without the token is incomplete: the one of the shell may be another deployment's.
+        std::fs::write(&file, format!("{addresses}ADMIN_API_TOKEN=\n")).unwrap();
+        assert!(token_of(&with_file).unwrap_err().to_string().contains("ADMIN_API_TOKEN"));
+        std::fs::remove_dir_all(&directory).unwrap();
+
+        let url = |url: &str| Some(url.to_owned());
+        let without_file = DeploymentArguments {
+            coordinator_url: url("https://c.example"),
+            sync_url: url("https://s.example"),
+            webhook_url: url("https://w.example"),
+            ..DeploymentArguments::default()
+        };
+        assert_eq!(token_of(&without_file).unwrap(), "of-the-shell");
+        let variables = without_file.variables_among(&workspace, shell).unwrap();
+        assert_eq!(variables.keys().collect::<Vec<_>>(), ["ADMIN_API_TOKEN"], "empty counts as unset");
+        let local = DeploymentArguments::default().variables_among(&workspace, shell).unwrap();
+        assert!(local.is_empty(), "the local system has its own");
+        let given = DeploymentArguments { token: Some("given".to_owned()), ..without_file };
+        assert_eq!(token_of(&given).unwrap(), "given");
+    }
+
+    #[test]
+    fn no_option_of_smoke_or_doctor_is_filled_by_the_shell() {
+        let command = <crate::cli::Arguments as clap::CommandFactory>::command();
+        for name in ["smoke", "doctor"] {
+            let options = command.find_subcommand(name).unwrap().get_arguments();
+            let filled: Vec<&str> = options
+                .filter(|option| option.get_env().is_some())
+                .map(|option| option.get_id().as_str())
+                .collect();
+            assert!(filled.is_empty(), "{name} takes {filled:?} from the shell before the environment file");
+        }
     }
 
     #[test]

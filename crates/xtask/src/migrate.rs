@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 const RECORD_SCHEMA: &str = "keapsync_migrations";
 
 /// The table of the record.
-pub(crate) const RECORD_TABLE: &str = "keapsync_migrations.applied";
+const RECORD_TABLE: &str = "keapsync_migrations.applied";
 
 /// One migration and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,18 +72,19 @@ pub async fn down(workspace: &Workspace, url: &str, to: Option<i64>) -> Result<V
     Ok(before.into_keys().rev().filter(|version| !after.contains_key(version)).collect())
 }
 
-/// Where each migration stands.
+/// Where each migration stands. It looks and makes nothing: a database without the record has none of them.
 pub async fn status(workspace: &Workspace, url: &str) -> Result<Vec<MigrationState>> {
     let migrator = read(workspace).await?;
     let mut connection = open(url).await?;
-    let applied = applied_versions(&migrator, &mut connection).await?;
+    let has_record: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(RECORD_TABLE)
+        .fetch_one(&mut connection)
+        .await
+        .context("the record of migrations cannot be looked for")?;
+    let applied =
+        if has_record { applied_versions(&migrator, &mut connection).await? } else { BTreeMap::new() };
     close(connection).await?;
     Ok(states(&migrator, &applied))
-}
-
-/// The migrations of this checkout, as a database without any of them has them.
-pub async fn known(workspace: &Workspace) -> Result<Vec<MigrationState>> {
-    Ok(states(&read(workspace).await?, &BTreeMap::new()))
 }
 
 fn states(migrator: &Migrator, applied: &BTreeMap<i64, Vec<u8>>) -> Vec<MigrationState> {

@@ -1,5 +1,6 @@
 //! Progress lines: what is being done and why, on standard error, so that standard output stays for results.
 
+use std::io::Write as _;
 use std::time::Instant;
 
 /// Says one step in one line.
@@ -10,6 +11,11 @@ pub fn say(message: impl AsRef<str>) {
 /// Says a detail that belongs to the step above it.
 pub fn detail(message: impl AsRef<str>) {
     eprintln!("    {}", message.as_ref());
+}
+
+/// Prints a line of a result on standard output. Whoever reads may have gone, as `| head` does: the exit status then still tells.
+pub fn show(line: impl AsRef<str>) {
+    let _ = writeln!(std::io::stdout(), "{}", line.as_ref());
 }
 
 /// A step that is being timed; [`Step::done`] prints how long it took.

@@ -5,9 +5,9 @@
 //! invocation's limits. What comes back is compared there; here the durations are added up and shown.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Client, Method};
 use serde::Serialize;
@@ -15,8 +15,10 @@ use serde_json::Value;
 
 use crate::admin_api::AdminApi;
 use crate::database::ENGINE;
-use crate::deployment::{Deployment, DeploymentArguments};
+use crate::deployment::{Deployment, DeploymentArguments, Environment};
+use crate::doctor::workers::{self, Known};
 use crate::http;
+use crate::progress::show;
 use crate::workspace::Workspace;
 
 /// Rows of the results that are asked for.
@@ -36,9 +38,6 @@ const PARAMETERS: u32 = 20;
 
 /// Connections that are opened.
 const CONNECTIONS: u32 = 40;
-
-/// Longest wait for a worker's health.
-const HEALTH_LIMIT: Duration = Duration::from_secs(15);
 
 /// What `smoke` is told on the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -100,14 +99,14 @@ pub async fn run(workspace: &Workspace, arguments: &SmokeArguments) -> Result<bo
     let mut proofs = Vec::new();
     prove(&deployment, arguments.queries, |proof| {
         if !arguments.json {
-            println!("{}", line_of(&proof));
+            show(line_of(&proof));
         }
         proofs.push(proof);
     })
     .await?;
     let holds = proofs.iter().all(|proof| proof.ok);
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({"ok": holds, "proofs": proofs}))?);
+        show(serde_json::to_string_pretty(&serde_json::json!({"ok": holds, "proofs": proofs}))?);
     }
     Ok(holds)
 }
@@ -129,12 +128,18 @@ pub async fn prove(deployment: &Deployment, queries: u32, mut tell: impl FnMut(P
     let client = http::client()?;
     let api = AdminApi::new(&deployment.coordinator, &deployment.sync, &deployment.admin_token)?;
     let workers = [
-        ("coordinator", &deployment.coordinator),
-        ("sync worker", &deployment.sync),
-        ("webhook handler", &deployment.webhook),
+        (workers::COORDINATOR, &deployment.coordinator),
+        (workers::SYNC, &deployment.sync),
+        (workers::WEBHOOK, &deployment.webhook),
     ];
-    for (name, url) in workers {
-        tell(proof(format!("{name}'s health"), healthy(&client, url).await.map(|said| (said, None))));
+    for (worker, url) in workers {
+        let said = healthy(&client, &worker, url, deployment.environment).await;
+        tell(proof(format!("{}'s health", worker.name), said.map(|said| (said, None))));
+    }
+    if let Some(refusal) = workers::refused_token(&client, deployment).await {
+        // Everything else would be refused for the same reason.
+        tell(proof("admin token".to_owned(), Err(anyhow::anyhow!(refusal))));
+        return Ok(());
     }
     let sync = Sync { api: &api, url: &deployment.sync };
     tell(proof("login and cache".to_owned(), sync.database().await.map(|said| (said, None))));
@@ -166,36 +171,12 @@ fn proof(name: String, outcome: Result<Figures>) -> Proof {
     }
 }
 
-/// Asks a worker how it is; gives how long it took.
-async fn healthy(client: &Client, url: &str) -> Result<String> {
+/// Asks a worker how it is, judged as doctor does; gives how long it took.
+async fn healthy(client: &Client, worker: &Known, url: &str, environment: Environment) -> Result<String> {
     let begun_at = Instant::now();
-    let response = client.get(format!("{url}/health")).timeout(HEALTH_LIMIT).send().await;
-    let response =
-        response.context("it does not answer: see that it is deployed and that the address is its own")?;
-    let status = response.status();
-    let body: Value = response
-        .json()
-        .await
-        .context("the answer of /health is no JSON: the address is not a worker's of keapsync")?;
-    if let Some(problem) = body.get("problem").and_then(Value::as_str) {
-        bail!("it is misconfigured: {problem}");
-    }
-    let broken = broken_services(&body);
-    ensure!(
-        broken.is_empty(),
-        "it cannot reach {}: see the bindings in its wrangler configuration",
-        broken.join(", ")
-    );
-    ensure!(status.is_success(), "/health answered {status}: see its log with `wrangler tail`");
-    Ok(format!("healthy, answered in {} ms", begun_at.elapsed().as_millis()))
-}
-
-/// The bindings that a worker says don't work.
-#[must_use]
-pub fn broken_services(health: &Value) -> Vec<String> {
-    let services = health.get("services").and_then(Value::as_object);
-    let broken = services.into_iter().flatten().filter(|(_, works)| **works == Value::Bool(false));
-    broken.map(|(name, _)| name.clone()).collect()
+    let (status, body) = workers::health(client, url, environment).await?;
+    let said = workers::judge(worker, environment, status, &body)?;
+    Ok(format!("{said}, answered in {} ms", begun_at.elapsed().as_millis()))
 }
 
 struct Sync<'a> {

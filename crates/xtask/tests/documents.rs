@@ -1,4 +1,5 @@
-//! The documents say what the code does: every event that it logs is described and no other, and alerts speak of metrics that exist.
+//! The documents say what the code does: every event that it logs is described and no other, alerts speak of metrics that exist, links lead
+//! somewhere, and the commands that documents and fixes give can be carried out as they stand.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +9,7 @@
 
 use keapsync_xtask::workspace::Workspace;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The crates that run in workers.
 const LOGGING: [&str; 4] = ["coordinator", "webhook", "sync", "platform"];
@@ -147,15 +148,25 @@ fn anchors(document: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Every document: those at the root, in `docs`, beside the migrations and of each crate.
+fn documents() -> Vec<PathBuf> {
+    let root = Workspace::discover().unwrap().root().to_path_buf();
+    let mut directories = vec![root.clone(), root.join("docs"), root.join("migrations")];
+    directories.extend(std::fs::read_dir(root.join("crates")).unwrap().flatten().map(|entry| entry.path()));
+    let entries = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok());
+    let paths = entries.flat_map(|entries| entries.flatten().map(|entry| entry.path()));
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
 #[test]
 fn links_between_the_documents_lead_somewhere() {
-    let docs = Workspace::discover().unwrap().root().join("docs");
     let mut links = 0;
-    for entry in std::fs::read_dir(&docs).unwrap().flatten() {
-        let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "md") {
-            continue;
-        }
+    let documents = documents();
+    assert!(
+        documents.iter().any(|path| path.ends_with("README.md")) && documents.len() > 20,
+        "{documents:?}"
+    );
+    for path in documents {
         let text = std::fs::read_to_string(&path).unwrap();
         for (at, _) in text.match_indices("](") {
             let target = text.get(at + 2..).unwrap().split(')').next().unwrap();
@@ -164,7 +175,7 @@ fn links_between_the_documents_lead_somewhere() {
             }
             links += 1;
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let linked = if file.is_empty() { path.clone() } else { docs.join(file) };
+            let linked = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
             assert!(linked.exists(), "{}: nothing is at {target}", path.display());
             if !anchor.is_empty() {
                 let known = anchors(&std::fs::read_to_string(&linked).unwrap());
@@ -173,4 +184,97 @@ fn links_between_the_documents_lead_somewhere() {
         }
     }
     assert!(links > 30, "only {links} links were found");
+}
+
+/// What stands behind a program's name up to the end of its command, wherever a text names it.
+fn commands(text: &str, program: &str) -> Vec<String> {
+    let ends = |letter: char| "`\n\"#|,;)".contains(letter);
+    let behind =
+        text.match_indices(program).map(|(at, _)| text.get(at + program.len()..).unwrap_or_default());
+    behind.filter_map(|rest| rest.split(ends).next()).map(|rest| rest.trim().to_owned()).collect()
+}
+
+/// Every text that gives commands to a person: the documents, and the fixes that the tools name.
+fn advice() -> Vec<String> {
+    let mut texts: Vec<String> =
+        documents().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    sources(&Workspace::discover().unwrap().root().join("crates/xtask/src"), &mut texts);
+    texts
+}
+
+/// What is wrong with a command of `deploy.sh`, whose text and steps are given; nothing about its name alone.
+fn fault_of(command: &str, script: &str, steps: &str) -> Option<String> {
+    let mut words = command.split_whitespace();
+    let mut has_environment = command.is_empty();
+    while let Some(word) = words.next() {
+        let value = if ["--env", "--only", "--to"].contains(&word) { words.next() } else { None };
+        match (word, value) {
+            // Where the environment is the reader's to fill in, or filled in when the fix is told.
+            ("--env", Some("staging" | "production" | "…" | "{}" | "{0}")) => has_environment = true,
+            ("--only", Some(step)) if steps.split_whitespace().any(|known| known == step) => {}
+            ("--to", Some(_)) | ("validate" | "rollback" | "destroy", None) => {}
+            (option, None) if option.starts_with("--") && script.contains(&format!("\n  {option} ")) => {}
+            _ => return Some(format!("has no {word} {}", value.unwrap_or_default())),
+        }
+    }
+    (!has_environment).then(|| "wants --env".to_owned())
+}
+
+#[test]
+fn commands_of_the_deployment_can_be_carried_out_as_they_stand() {
+    let (script, steps) = (read("deploy.sh"), read("deploy/steps.sh"));
+    let steps =
+        steps.lines().find_map(|line| line.strip_prefix("all_steps=")).unwrap().trim_matches('\'').to_owned();
+    let mut checked = 0;
+    for text in advice() {
+        for command in commands(&text, "./deploy.sh") {
+            let fault = fault_of(&command, &script, &steps);
+            assert!(fault.is_none(), "`./deploy.sh {command}` {}", fault.unwrap_or_default());
+            checked += usize::from(!command.is_empty());
+        }
+        // A worker of the tracked configurations without an environment is deployed nowhere.
+        for program in
+            ["wrangler tail", "wrangler secret put", "wrangler secret delete", "wrangler secret list"]
+        {
+            for command in commands(&text, program) {
+                let names = command.contains("--env ") || command.contains("--name ");
+                let is_complete = if program == "wrangler tail" { !command.starts_with('-') } else { false };
+                assert!(names || is_complete, "`{program} {command}` names no worker that is deployed");
+            }
+        }
+        assert!(!text.contains(". ./.env"), "an environment file is carried out in place of being read");
+    }
+    assert!(checked > 15, "only {checked} commands were found");
+    for (wrong, fault) in [
+        ("validate", "wants --env"),
+        ("--only secrets", "wants --env"),
+        ("--env local", "has no --env local"),
+        ("--env staging --only everything", "has no --only everything"),
+        ("validate --env staging --health", "has no --health "),
+    ] {
+        assert_eq!(fault_of(wrong, &script, &steps).as_deref(), Some(fault));
+    }
+}
+
+#[test]
+fn every_setting_of_the_example_is_described_once_and_no_other() {
+    let is_name = |text: &&str| {
+        text.starts_with(|first: char| first.is_ascii_uppercase())
+            && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let example = read(".env.example");
+    let lines = example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
+    let known: BTreeSet<&str> =
+        lines.filter_map(|line| Some(line.split_once('=')?.0)).filter(is_name).collect();
+    let document = read("docs/configuration.md");
+    let table = document.split("\n## ").next().unwrap();
+    let mut described = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let names = row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2);
+        for name in names {
+            assert!(described.insert(name), "docs/configuration.md describes {name} twice");
+        }
+    }
+    assert!(known.len() > 25, "{known:?}");
+    assert_eq!(known, described, "left: .env.example, right: docs/configuration.md");
 }

@@ -165,7 +165,7 @@ fn advice(class: &str) -> &'static str {
         "unauthorized" => "connect the account again",
         "rate_limited" => "wait for the quota, or lower other uses of the Keap application",
         "unavailable" => "see that Keap and the database are up; it is tried again by itself",
-        _ => "see `wrangler tail` for the event part_failed, and docs/events.md",
+        _ => "look for the event part_failed in the coordinator's log, as docs/events.md says",
     }
 }
 

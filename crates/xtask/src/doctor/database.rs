@@ -6,7 +6,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{Finding, clock_skew, own_clock};
 use crate::database::ENGINE;
-use crate::migrate::{self, MigrationState, RECORD_TABLE};
+use crate::migrate::{self, MigrationState};
 use crate::workspace::Workspace;
 
 /// The Postgres versions that the migrations are made for.
@@ -22,8 +22,7 @@ const FACTS: &str = "
         current_database()::text,
         (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text,
         current_setting('max_connections')::bigint,
-        (select count(*) from pg_stat_activity where backend_type = 'client backend'),
-        to_regclass($1) is not null";
+        (select count(*) from pg_stat_activity where backend_type = 'client backend')";
 
 const ROLE: &str = "select rolcanlogin, rolsuper, rolbypassrls from pg_roles where rolname = $1";
 
@@ -78,7 +77,7 @@ pub(super) async fn findings(workspace: &Workspace, url: Option<&str>, seen: Opt
 async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
     let mut connection =
         PgConnection::connect(url).await.map_err(|error| anyhow::anyhow!(refusal(&error)))?;
-    let row = sqlx::query(FACTS).bind(RECORD_TABLE).fetch_one(&mut connection).await?;
+    let row = sqlx::query(FACTS).fetch_one(&mut connection).await?;
     let role = sqlx::query(ROLE).bind(ENGINE).fetch_optional(&mut connection).await?;
     let engine = role
         .map(|role| {
@@ -90,10 +89,7 @@ async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
         })
         .transpose()?;
     connection.close().await.context("the connection to the database did not close")?;
-    // Reading where the migrations stand makes their record where there is none, and a look makes nothing.
-    let has_record: bool = row.try_get(6)?;
-    let migrations =
-        if has_record { migrate::status(workspace, url).await? } else { migrate::known(workspace).await? };
+    let migrations = migrate::status(workspace, url).await?;
     Ok(DatabaseFacts {
         version: row.try_get(0)?,
         clock_seconds: row.try_get(1)?,

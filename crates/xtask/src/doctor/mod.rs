@@ -7,13 +7,14 @@ mod accounts;
 mod database;
 mod settings;
 mod tools;
-mod workers;
+pub(crate) mod workers;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, DeploymentArguments, Variables};
+use crate::progress::show;
 use crate::status;
 use crate::system::SystemRecord;
 use crate::workspace::Workspace;
@@ -34,8 +35,9 @@ pub struct DoctorArguments {
     /// Look at this account only, not at all of them.
     #[arg(long)]
     pub account: Option<String>,
-    /// The database to look at, directly or through a session pooler; that of the environment file or the local system by default.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    /// The database to look at, directly or through a session pooler; by default `DATABASE_URL` of the environment file, where there is
+    /// none of the shell, or the local system's.
+    #[arg(long)]
     pub database_url: Option<String>,
     /// Print one JSON object.
     #[arg(long)]
@@ -70,10 +72,11 @@ impl Finding {
 
 /// Looks at everything, prints what it finds, and gives whether all is well.
 pub async fn run(workspace: &Workspace, arguments: &DoctorArguments) -> Result<bool> {
-    let mut findings = tools::findings(workspace);
     let state_dir = workspace.dev_state_dir();
     let record = SystemRecord::read(&state_dir)?;
     let is_remote = arguments.deployment.is_remote();
+    // A machine that only watches a deployment needs nothing to build or run one with.
+    let mut findings = if is_remote { Vec::new() } else { tools::findings(workspace) };
     let nothing_runs = !is_remote && record.is_none();
     if nothing_runs {
         findings.push(Finding::new("ports", tools::free_ports()));
@@ -108,16 +111,16 @@ pub async fn run(workspace: &Workspace, arguments: &DoctorArguments) -> Result<b
     }
     let all_well = findings.iter().all(|finding| finding.ok);
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&json!({"ok": all_well, "findings": findings}))?);
+        show(serde_json::to_string_pretty(&json!({"ok": all_well, "findings": findings}))?);
         return Ok(all_well);
     }
     for Finding { check, ok, says } in &findings {
-        println!("{} {check:<26} {says}", if *ok { "ok     " } else { "problem" });
+        show(format!("{} {check:<26} {says}", if *ok { "ok     " } else { "problem" }));
     }
     if nothing_runs {
-        println!(
+        show(
             "No local system is running; `cargo xtask dev` starts one and `doctor` then looks at it too. `--env staging` or \
-             `--env production` looks at a deployed one."
+             `--env production` looks at a deployed one.",
         );
     }
     Ok(all_well)

@@ -26,17 +26,27 @@ pub fn judge(variables: &Variables) -> Vec<Finding> {
     let read = |name: &str| variables.get(name).cloned();
     let lookup = Lookup::new(&read);
     vec![
-        of_worker("settings of coordinator", CoordinatorConfig::read(&lookup).map(drop)),
-        of_worker("settings of sync worker", SyncConfig::read(&lookup).map(drop)),
-        of_worker("settings of webhook", WebhookConfig::read(&lookup).map(drop)),
+        of_worker("settings of coordinator", variables, CoordinatorConfig::read(&lookup).map(drop)),
+        of_worker("settings of sync worker", variables, SyncConfig::read(&lookup).map(drop)),
+        of_worker("settings of webhook", variables, WebhookConfig::read(&lookup).map(drop)),
         distinct(variables),
         addresses(variables),
         database_url(variables),
     ]
 }
 
-fn of_worker(check: &str, read: Result<(), ConfigError>) -> Finding {
-    Finding::new(check, read.map(|()| "complete".to_owned()).map_err(|error| anyhow::anyhow!("{error}")))
+fn of_worker(check: &str, variables: &Variables, read: Result<(), ConfigError>) -> Finding {
+    let outcome = read.map(|()| "complete".to_owned()).map_err(|error| {
+        if variables.get(error.name).is_some_and(|value| !value.trim().is_empty()) {
+            return anyhow::anyhow!("{error}");
+        }
+        // A worker advises to set it there, which the next deployment from this file would undo.
+        anyhow::anyhow!(
+            "{} is not set: enter it in the environment file, as .env.example says, and deploy with it",
+            error.name
+        )
+    });
+    Finding::new(check, outcome)
 }
 
 fn distinct(variables: &Variables) -> Finding {

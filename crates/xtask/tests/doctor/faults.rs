@@ -11,7 +11,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a secret is missing",
         |w| drop(w.variables.remove("INTERNAL_TOKEN")),
         "settings of sync worker",
-        "wrangler secret put INTERNAL_TOKEN",
+        "INTERNAL_TOKEN is not set: enter it in the environment file",
     ),
     (
         "an encryption key is too short",
@@ -55,7 +55,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         "DATABASE_URL",
         "session pooler",
     ),
-    ("a worker is not there", |w| w.webhook = None, "webhook handler", "./deploy.sh validate"),
+    (
+        "a worker is not there",
+        |w| w.webhook = None,
+        "webhook handler",
+        "./deploy.sh validate --env staging --health-only",
+    ),
     (
         "a worker is misconfigured",
         |w| {
@@ -100,7 +105,22 @@ pub(crate) const FAULTS: &[Fault] = &[
         "the admin token is another",
         |w| w.token = "not-the-admin-token",
         "admin token (coordinator)",
-        "wrangler secret put ADMIN_API_TOKEN",
+        "./deploy.sh --env staging --only secrets",
+    ),
+    (
+        "another server answers with JSON",
+        |w| {
+            let answer = (200, r#"{"error":"no"}"#.to_owned());
+            drop(w.sync.as_mut().unwrap().insert("/health".to_owned(), answer));
+        },
+        "sync worker",
+        "correct it",
+    ),
+    (
+        "a worker says that it is not well and not why",
+        |w| World::in_health(&mut w.coordinator, 503, |body| body["status"] = json!("unhealthy")),
+        "coordinator",
+        "npx wrangler tail sync-coordinator-staging",
     ),
     (
         "workers log in as a person",

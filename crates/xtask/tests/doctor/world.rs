@@ -139,16 +139,21 @@ impl World {
         answers.insert("/smoke/database".to_owned(), ok(&identity));
     }
 
+    /// The deployment, with its workers at addresses of their own.
+    pub(crate) async fn deployment(&self) -> Deployment {
+        Deployment {
+            environment: Environment::Staging,
+            coordinator: serve(self.coordinator.clone()).await,
+            sync: serve(self.sync.clone()).await,
+            webhook: serve(self.webhook.clone()).await,
+            admin_token: self.token.to_owned(),
+        }
+    }
+
     /// What doctor finds.
     pub(crate) async fn findings(self) -> Vec<Finding> {
         let mut findings = judge_settings(&self.variables);
-        let deployment = Deployment {
-            environment: Environment::Staging,
-            coordinator: serve(self.coordinator).await,
-            sync: serve(self.sync).await,
-            webhook: serve(self.webhook).await,
-            admin_token: self.token.to_owned(),
-        };
+        let deployment = self.deployment().await;
         let (of_workers, seen) = look_at_workers(&deployment, None).await;
         findings.extend(of_workers);
         findings.extend(judge_database(&self.facts, seen.as_ref(), now()));
