@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use keapsync_e2e::account::{Account, hmac_sha256};
-use keapsync_e2e::raw::{head, send};
+use keapsync_e2e::raw::{head, send, send_until_answered};
 use keapsync_e2e::stage::{Stage, read};
 use keapsync_e2e::wait::until;
 use reqwest::Method;
@@ -225,14 +225,18 @@ pub async fn bodies_are_bounded_however_they_come(stage: &Stage) -> Result<()> {
     let before = account.status().await?["settings"].clone();
     for BodyTaker { origin, line, credential } in body_takers(&account) {
         let credential = credential.as_ref().map(|(name, value)| (*name, value.as_str()));
-        let ask = async |more: &[(&str, &str)], body: &[u8]| {
+        let bytes_of = |more: &[(&str, &str)], body: &[u8]| {
             let headers: Vec<(&str, &str)> = credential.iter().chain(more).copied().collect();
             let mut bytes = head(&origin, &line, &headers);
             bytes.extend_from_slice(body);
-            send(&origin, &bytes).await
+            bytes
+        };
+        let ask = async |more: &[(&str, &str)], body: &[u8]| send(&origin, &bytes_of(more, body)).await;
+        let ask_until_answered = async |more: &[(&str, &str)], body: &[u8]| {
+            send_until_answered(&origin, &bytes_of(more, body)).await
         };
         let large = vec![b' '; 3 * 1024 * 1024];
-        let declared = ask(&[("Content-Length", &large.len().to_string())], &large).await?;
+        let declared = ask_until_answered(&[("Content-Length", &large.len().to_string())], &large).await?;
         ensure!(declared.status == 413, "{line}: 3 MB declared: {}", declared.status);
 
         let mut chunked = Vec::new();
@@ -242,7 +246,7 @@ pub async fn bodies_are_bounded_however_they_come(stage: &Stage) -> Result<()> {
             chunked.extend_from_slice(b"\r\n");
         }
         chunked.extend_from_slice(b"0\r\n\r\n");
-        let undeclared = ask(&[("Transfer-Encoding", "chunked")], &chunked).await?;
+        let undeclared = ask_until_answered(&[("Transfer-Encoding", "chunked")], &chunked).await?;
         ensure!(undeclared.status == 413, "{line}: 3 MB in chunks: {}", undeclared.status);
 
         // Two lengths, or a length and chunks, let two readers see two different requests.

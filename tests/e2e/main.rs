@@ -43,11 +43,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// Tests at once, unless asked otherwise.
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 4;
 
 /// Tests that are named at the end with the time they took.
 const SLOWEST_SHOWN: usize = 12;
@@ -174,6 +174,38 @@ fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
     })
 }
 
+/// What came of a test.
+struct Turn {
+    outcome: Result<()>,
+    /// How long it took, without what it waited for its turn.
+    time: Duration,
+    /// Whether it failed beside others and was repeated.
+    failed_among_others: bool,
+}
+
+/// Runs a test when it is its turn. One that fails beside others runs once more, alone: on a busy machine a test may run out of patience
+/// through no fault of what it tests. What it said is shown either way. Those that run alone have no second try.
+async fn take_turn(test: &Test, stage: &Stage) -> Turn {
+    let mut failed_among_others = false;
+    if !test.disturbs_others {
+        let _among_others = stage.turn.read().await;
+        let begun = Instant::now();
+        match (test.run)(stage).await {
+            Ok(()) => return Turn { outcome: Ok(()), time: begun.elapsed(), failed_among_others },
+            Err(error) => eprintln!("{} failed among others, and runs again alone: {error:?}", test.name),
+        }
+        failed_among_others = true;
+    }
+    let _alone = stage.turn.write().await;
+    let begun = Instant::now();
+    let ready = if test.disturbs_others { stage.pause_the_others().await } else { Ok(()) };
+    let outcome = match ready {
+        Ok(()) => (test.run)(stage).await,
+        Err(error) => Err(error),
+    };
+    Turn { outcome, time: begun.elapsed(), failed_among_others }
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Tests wait far more than they work, each in an account of its own.
@@ -205,31 +237,24 @@ fn main() -> ExitCode {
     let trials = all_tests().into_iter().map(|test| {
         let (stage, handle, took) = (Arc::clone(&stage), handle.clone(), Arc::clone(&took));
         Trial::test(test.name, move || {
-            let (outcome, seconds) = handle.block_on(async {
-                if test.disturbs_others {
-                    let _alone = stage.turn.write().await;
-                    let begun = Instant::now();
-                    let paused = stage.pause_the_others().await;
-                    let outcome = match paused {
-                        Ok(()) => (test.run)(&stage).await,
-                        Err(error) => Err(error),
-                    };
-                    (outcome, begun.elapsed())
-                } else {
-                    let _among_others = stage.turn.read().await;
-                    let begun = Instant::now();
-                    ((test.run)(&stage).await, begun.elapsed())
-                }
-            });
-            took.lock().unwrap_or_else(PoisonError::into_inner).push((seconds, test.name));
-            outcome.map_err(|error| Failed::from(format!("{error:?}")))
+            let turn = handle.block_on(take_turn(&test, &stage));
+            let outcome = turn.outcome.map_err(|error| Failed::from(format!("{error:?}")));
+            took.lock().unwrap_or_else(PoisonError::into_inner).push((
+                turn.time,
+                test.name,
+                turn.failed_among_others,
+            ));
+            outcome
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     let mut took = std::mem::take(&mut *took.lock().unwrap_or_else(PoisonError::into_inner));
     took.sort_unstable_by(|one, other| other.cmp(one));
-    for (time, name) in took.iter().take(SLOWEST_SHOWN) {
+    for (time, name, _) in took.iter().take(SLOWEST_SHOWN) {
         eprintln!("{:6.1} s  {name}", time.as_secs_f64());
+    }
+    for (_, name, _) in took.iter().filter(|(_, _, failed_among_others)| *failed_among_others) {
+        eprintln!("failed among others, and ran again alone: {name}");
     }
     if conclusion.has_failed() {
         eprintln!("logs of the system: {}", stage.access.logs);

@@ -2,6 +2,8 @@
 //! lie.
 
 use anyhow::{Context as _, Result};
+use futures_util::{FutureExt as _, select};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -12,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a connection may stay silent once an answer has begun: it is kept open for the next request.
 const SILENCE: Duration = Duration::from_millis(500);
+
+/// Attempts at a request whose answer may be lost.
+const ATTEMPTS_MAX: usize = 5;
 
 /// The first answer's status, and all that came back as text. Status 0 when the connection was closed without an answer.
 #[derive(Debug)]
@@ -37,23 +42,52 @@ pub fn head(origin: &str, request_line: &str, headers: &[(&str, &str)]) -> Vec<u
     text.into_bytes()
 }
 
-/// Sends bytes and reads what comes back.
+/// Sends bytes and reads what comes back. It reads while it sends: who refuses a body closes before it has read all of it, and what
+/// answer is not taken by then may be lost with the connection.
 pub async fn send(origin: &str, bytes: &[u8]) -> Result<RawAnswer> {
     let mut stream = TcpStream::connect(host_of(origin)).await.context("the worker does not listen")?;
-    // The other side may answer and close before it has read everything.
-    let _ = stream.write_all(bytes).await;
-    let mut answer = Vec::new();
-    let mut piece = vec![0; 16 * 1024];
-    loop {
-        let patience = if answer.is_empty() { PATIENCE } else { SILENCE };
-        match timeout(patience, stream.read(&mut piece)).await {
-            Ok(Ok(length)) if length > 0 => answer.extend_from_slice(piece.get(..length).unwrap_or_default()),
-            _ => break,
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        // The other side may answer and close before it has read everything.
+        let _ = writer.write_all(bytes).await;
+    };
+    let read = async {
+        let mut answer = Vec::new();
+        let mut piece = vec![0; 16 * 1024];
+        loop {
+            let patience = if answer.is_empty() { PATIENCE } else { SILENCE };
+            match timeout(patience, reader.read(&mut piece)).await {
+                Ok(Ok(length)) if length > 0 => {
+                    answer.extend_from_slice(piece.get(..length).unwrap_or_default());
+                }
+                _ => return answer,
+            }
         }
-    }
+    };
+    // Once the answer is there, or the connection ended, nothing more needs to be sent.
+    let mut write = pin!(write.fuse());
+    let mut read = pin!(read.fuse());
+    let answer = loop {
+        select! {
+            () = write => {}
+            answer = read => break answer,
+        }
+    };
     let text = String::from_utf8_lossy(&answer).into_owned();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     Ok(RawAnswer { status, text })
+}
+
+/// As [`send`], again while the connection ends without an answer: for bodies that are refused before they are read, where the
+/// network may drop the answer with what nobody read.
+pub async fn send_until_answered(origin: &str, bytes: &[u8]) -> Result<RawAnswer> {
+    for _ in 1..ATTEMPTS_MAX {
+        let answer = send(origin, bytes).await?;
+        if answer.status != 0 {
+            return Ok(answer);
+        }
+    }
+    send(origin, bytes).await
 }
 
 fn host_of(origin: &str) -> &str {
