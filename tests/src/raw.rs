@@ -78,12 +78,13 @@ pub async fn send(origin: &str, bytes: &[u8]) -> Result<RawAnswer> {
     Ok(RawAnswer { status, text })
 }
 
-/// As [`send`], again while the connection ends without an answer: for bodies that are refused before they are read, where the
-/// network may drop the answer with what nobody read.
+/// As [`send`], again while there is no answer of a worker: for bodies that are refused before they are read. The network may then
+/// drop the answer with what nobody read, and the local runtime's proxy may answer 500 by itself, because it could not pass all on.
 pub async fn send_until_answered(origin: &str, bytes: &[u8]) -> Result<RawAnswer> {
     for _ in 1..ATTEMPTS_MAX {
         let answer = send(origin, bytes).await?;
-        if answer.status != 0 {
+        let is_of_the_proxy = answer.status == 500 && !answer.text.contains("\"code\"");
+        if answer.status != 0 && !is_of_the_proxy {
             return Ok(answer);
         }
     }
