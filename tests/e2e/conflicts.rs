@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 /// another.
 async fn in_conflict<'a>(stage: &'a Stage, name: &str) -> Result<(Account<'a>, String, String)> {
     let account = Account::connect(stage, name).await?;
-    let settings = json!({"policies": {"default": "manual"}});
-    let answer = stage.admin(Method::PUT, &account.route("settings"), Some(&settings)).await?;
-    ensure!(answer.status == 200, "{}", answer.text);
+    account.change_settings(&json!({"policies": {"default": "manual"}})).await?;
     let fields = json!({"given_name": "Ann", "job_title": "Clerk",
         "email_addresses": [{"field": "EMAIL1", "email": "one@x.example"}]});
     let id = account.keap.add(&fields).await?;

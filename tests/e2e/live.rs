@@ -134,8 +134,7 @@ pub async fn what_happens_is_told(stage: &Stage) -> Result<()> {
 
 pub async fn conflicts_runs_and_the_connection_are_told(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "story").await?;
-    let settings = json!({"policies": {"default": "manual"}});
-    stage.admin(Method::PUT, &account.route("settings"), Some(&settings)).await?;
+    account.change_settings(&json!({"policies": {"default": "manual"}})).await?;
     let id = account.keap.add(&person("Ann", "one@x.example")).await?;
     account.wait_for_row(&id, "the row", |row| row["first_name"] == "Ann").await?;
     account.wait_for_quiet().await?;

@@ -132,9 +132,7 @@ pub async fn a_delete_stays_here_until_the_owner_lets_it_through(stage: &Stage) 
     account.wait_for_quiet().await?;
     ensure!(account.mirror.contact(&kept).await?["deleted_at"].is_string(), "a delete is soft");
     ensure!(account.keap.contact(&kept).await?.is_some(), "a delete went to Keap unasked");
-    let settings =
-        stage.admin(Method::PUT, &account.route("settings"), Some(&json!({"delete_in_keap": true}))).await?;
-    ensure!(settings.status == 200, "{}", settings.text);
+    account.change_settings(&json!({"delete_in_keap": true})).await?;
     account.mirror.execute(delete, &[&gone]).await?;
     until("the delete in Keap", async || Ok(account.keap.contact(&gone).await?.is_none().then_some(()))).await
 }

@@ -29,9 +29,7 @@ async fn deaf<'a>(stage: &'a Stage, name: &str, contacts: usize) -> Result<(Acco
 async fn guard_at(account: &Account<'_>, records_max: u64) -> Result<()> {
     let settings =
         json!({"delete_in_keap": true, "blast_guard": {"records_max": records_max, "percent_max": 0}});
-    let answer = account.stage.admin(Method::PUT, &account.route("settings"), Some(&settings)).await?;
-    ensure!(answer.status == 200, "{}", answer.text);
-    Ok(())
+    account.change_settings(&settings).await
 }
 
 async fn run_in(account: &Account<'_>, run_id: &str, state: &str) -> Result<Value> {

@@ -127,6 +127,13 @@ impl<'a> Account<'a> {
         Ok(answer.json())
     }
 
+    /// Changes the account's settings.
+    pub async fn change_settings(&self, change: &Value) -> Result<()> {
+        let answer = self.stage.admin(Method::PUT, &self.route("settings"), Some(change)).await?;
+        ensure!(answer.status == 200, "the settings could not be changed: {}", answer.text);
+        Ok(())
+    }
+
     /// Connects the account with a service key of its tenant in place of OAuth.
     pub async fn use_service_key(&self) -> Result<()> {
         let url = format!("{}/oauth/service-key", self.stage.access.coordinator);

@@ -23,7 +23,6 @@ use keapsync_domain::ids::EntityType;
 use keapsync_xtask::progress::say;
 use keapsync_xtask::supervise::{INCREMENTAL_CRON, WATCHDOG_CRON, fire_cron};
 use keapsync_xtask::system::{SystemOptions, WorkerRuntime};
-use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,9 +151,7 @@ async fn live(stage: &Stage, day: &Day) -> Result<Report> {
     let mut account = Account::connect_filled(stage, "day", day.contacts).await?;
     prepare(&account, &options, &day.entities).await?;
     // The least that can be set; a day of 24 minutes has a watch every hour with it.
-    let watch = json!({"hook_watch_interval_minutes": 1});
-    let changed = stage.admin(Method::PUT, &account.route("settings"), Some(&watch)).await?;
-    ensure!(changed.status == 200, "the settings could not be changed: {}", changed.text);
+    account.change_settings(&json!({"hook_watch_interval_minutes": 1})).await?;
     let before = account.keap.counts().await?;
     let began = Instant::now();
     let (edits, is_keap_down) = (Progress::default(), AtomicBool::new(false));

@@ -45,7 +45,6 @@ use keapsync_domain::ids::EntityType;
 use keapsync_xtask::progress::say;
 use keapsync_xtask::supervise::{WATCHDOG_CRON, fire_cron};
 use keapsync_xtask::worker_build::Worker;
-use reqwest::Method;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -184,8 +183,7 @@ async fn conclude(
 async fn prepare(account: &Account<'_>, options: &Options, entities: &[EntityType]) -> Result<()> {
     // The guard has tests of its own; here people delete as they please.
     let change = json!({"delete_in_keap": true, "blast_guard": {"records_max": 1_000_000}});
-    let changed = account.stage.admin(Method::PUT, &account.route("settings"), Some(&change)).await?;
-    ensure!(changed.status == 200, "the settings could not be changed: {}", changed.text);
+    account.change_settings(&change).await?;
     account.keap.keep_writes().await?;
     for entity in entities {
         settle::run(account, *entity, "full", options.patience).await?;
