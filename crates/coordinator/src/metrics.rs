@@ -118,8 +118,7 @@ pub fn text(statuses: &[(String, Value)], wasm_memory_bytes: u64) -> String {
     );
     parts(&mut page, statuses);
     hooks(&mut page, statuses);
-    page.gauge("keapsync_wasm_memory_bytes", "Linear memory of this worker instance.");
-    page.sample(&[("worker", "coordinator")], i64::try_from(wasm_memory_bytes).unwrap_or(i64::MAX));
+    page.wasm_memory("coordinator", wasm_memory_bytes);
     page.text().to_owned()
 }
 
@@ -158,11 +157,10 @@ fn parts(page: &mut Page, statuses: &[(String, Value)]) {
 
 /// Subscriptions by state, and what they brought today. Added up over the events: Keap has dozens of them.
 fn hooks(page: &mut Page, statuses: &[(String, Value)]) {
-    let of = |status: &Value| status.get("hooks").and_then(Value::as_array).cloned().unwrap_or_default();
     page.gauge("keapsync_hooks", "Subscriptions to Keap's hooks, by state.");
     for (account, status) in statuses {
         let mut states: BTreeMap<&str, i64> = HOOK_STATES.into_iter().map(|state| (state, 0)).collect();
-        for hook in of(status) {
+        for hook in hooks_of(status) {
             let state = hook.get("status").and_then(Value::as_str).unwrap_or_default();
             let known = HOOK_STATES.into_iter().find(|known| *known == state).unwrap_or("other");
             *states.entry(known).or_default() += 1;
@@ -174,11 +172,14 @@ fn hooks(page: &mut Page, statuses: &[(String, Value)]) {
     page.gauge("keapsync_hooks_today", "What hooks brought since midnight UTC: deliveries stored, objects in them, deliveries refused, objects given up.");
     for (account, status) in statuses {
         for what in HOOK_COUNTS {
-            let hooks = of(status);
-            let counts = hooks.iter().filter_map(|hook| hook.get("today")?.get(what)?.as_i64());
+            let counts = hooks_of(status).iter().filter_map(|hook| hook.get("today")?.get(what)?.as_i64());
             page.sample(&[("account", account), ("what", what)], counts.sum());
         }
     }
+}
+
+fn hooks_of(status: &Value) -> &[Value] {
+    status.get("hooks").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn moment(status: &Value, pointer: &str) -> Option<Timestamp> {

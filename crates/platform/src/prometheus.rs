@@ -38,6 +38,12 @@ impl Page {
         let _ = writeln!(self.text, " {value}");
     }
 
+    /// What every worker's page tells of its own instance.
+    pub fn wasm_memory(&mut self, worker: &str, bytes: u64) {
+        self.gauge("keapsync_wasm_memory_bytes", "Linear memory of this worker instance.");
+        self.sample(&[("worker", worker)], i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// The text.
     #[must_use]
     pub fn text(&self) -> &str {

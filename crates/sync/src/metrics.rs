@@ -93,8 +93,7 @@ fn text(figures: Option<&Figures>, wasm_memory_bytes: u64) -> String {
             page.sample(&labels(of), lag_ms);
         }
     }
-    page.gauge("keapsync_wasm_memory_bytes", "Linear memory of this worker instance.");
-    page.sample(&[("worker", "sync")], i64::try_from(wasm_memory_bytes).unwrap_or(i64::MAX));
+    page.wasm_memory("sync", wasm_memory_bytes);
     page.text().to_owned()
 }
 

@@ -136,8 +136,10 @@ const SIGNATURE: &str = "5a66a90abc7ed7ea4575d214585e12f8aa437c8fb07caff9515ffb2
 #[test]
 fn a_delivery_with_its_token_is_stored_and_then_answered() {
     let inbox = FakeInbox::default();
-    let answer = post_by_token("demo", &token("demo"), &mut FakeRequest::new(DELIVERY), &inbox);
+    let mut request = FakeRequest::new(DELIVERY);
+    let answer = post_by_token("demo", &token("demo"), &mut request, &inbox);
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"OK".as_slice()));
+    assert_eq!(request.stored.get(), 1);
     assert_eq!(answer.header(TRACE_HEADER), Some("7"));
     assert_eq!(inbox.ids(), [("demo".to_owned(), vec!["12".to_owned()])]);
     assert_eq!(inbox.kept.borrow()[0].1.received_at, NOW);
