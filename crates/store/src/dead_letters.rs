@@ -1,6 +1,6 @@
 //! Failed items of `sync_queue`: edits that could not be carried over, and records of Keap that could not be applied.
 
-use crate::refusal::failure;
+use crate::refusal::{failure, read_all};
 use crate::{Parameter, Store};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
@@ -139,14 +139,13 @@ impl Store<'_> {
     /// Failed items, newest first.
     pub async fn failed_items(&self, account: &AccountId, limit: i64) -> Result<Vec<FailedItem>, Failure> {
         let rows = self.query(LIST, &[(&account.as_str(), Type::TEXT), (&limit, Type::INT8)]).await?;
-        let items: Result<Vec<FailedItem>, _> = rows.iter().map(failed_item).collect();
-        items.map_err(|error| failure(&error))
+        read_all(&rows, failed_item)
     }
 
     /// How many items have failed, by way and cause.
     pub async fn failed_groups(&self, account: &AccountId) -> Result<Vec<FailedGroup>, Failure> {
         let rows = self.query(GROUPS, &[(&account.as_str(), Type::TEXT)]).await?;
-        let read = |row: &Row| {
+        read_all(&rows, |row| {
             Ok(FailedGroup {
                 is_inbound: row.try_get(0)?,
                 cause: row.try_get(1)?,
@@ -156,9 +155,7 @@ impl Store<'_> {
                 newest_id: row.try_get(5)?,
                 newest_message: row.try_get(6)?,
             })
-        };
-        let groups: Result<Vec<FailedGroup>, tokio_postgres::Error> = rows.iter().map(read).collect();
-        groups.map_err(|error| failure(&error))
+        })
     }
 
     /// Takes records that could not be applied off the list, chosen as by [`Store::replay_failed`]: they are listed again when they
@@ -201,11 +198,9 @@ impl Store<'_> {
             (&inbound, Type::BOOL),
         ];
         let rows = self.query(REPLAY, &parameters).await?;
-        let read = |row: &Row| {
+        read_all(&rows, |row| {
             Ok(ReplayedItem { operation: row.try_get(0)?, entity: row.try_get(1)?, keap_id: row.try_get(2)? })
-        };
-        let items: Result<Vec<ReplayedItem>, tokio_postgres::Error> = rows.iter().map(read).collect();
-        items.map_err(|error| failure(&error))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Both statements read small indexes and no table of records as a whole, however many records there are.
 
 use crate::Store;
-use crate::refusal::failure;
+use crate::refusal::read_all;
 use keapsync_domain::failure::Failure;
 use tokio_postgres::types::Type;
 
@@ -71,21 +71,18 @@ impl Store<'_> {
     /// Figures of the first accounts, kind by kind.
     pub async fn entity_figures(&self, accounts_max: i64) -> Result<Vec<EntityFigures>, Failure> {
         let rows = self.query(FIGURES, &[(&accounts_max, Type::INT8)]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(EntityFigures {
-                    account_id: row.try_get(0)?,
-                    entity: row.try_get(1)?,
-                    total: row.try_get(2)?,
-                    pending: row.try_get(3)?,
-                    errors: row.try_get(4)?,
-                    conflicts: row.try_get(5)?,
-                    oldest_pending_seconds: row.try_get(6)?,
-                    last_sync_seconds: row.try_get(7)?,
-                })
+        read_all(&rows, |row| {
+            Ok(EntityFigures {
+                account_id: row.try_get(0)?,
+                entity: row.try_get(1)?,
+                total: row.try_get(2)?,
+                pending: row.try_get(3)?,
+                errors: row.try_get(4)?,
+                conflicts: row.try_get(5)?,
+                oldest_pending_seconds: row.try_get(6)?,
+                last_sync_seconds: row.try_get(7)?,
             })
-            .collect::<Result<_, tokio_postgres::Error>>()
-            .map_err(|error| failure(&error))
+        })
     }
 
     /// What was brought into step for the first accounts within the last seconds.
@@ -96,17 +93,14 @@ impl Store<'_> {
     ) -> Result<Vec<RecentActivity>, Failure> {
         let rows =
             self.query(RECENT, &[(&accounts_max, Type::INT8), (&window_seconds, Type::FLOAT8)]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(RecentActivity {
-                    account_id: row.try_get(0)?,
-                    entity: row.try_get(1)?,
-                    direction: row.try_get(2)?,
-                    records: row.try_get(3)?,
-                    lag_ms: row.try_get(4)?,
-                })
+        read_all(&rows, |row| {
+            Ok(RecentActivity {
+                account_id: row.try_get(0)?,
+                entity: row.try_get(1)?,
+                direction: row.try_get(2)?,
+                records: row.try_get(3)?,
+                lag_ms: row.try_get(4)?,
             })
-            .collect::<Result<_, tokio_postgres::Error>>()
-            .map_err(|error| failure(&error))
+        })
     }
 }

@@ -2,7 +2,7 @@
 //! there is one; the daily cron calls it otherwise.
 
 use crate::Store;
-use crate::refusal::failure;
+use crate::refusal::read_all;
 use keapsync_domain::failure::Failure;
 use tokio_postgres::types::Type;
 
@@ -22,11 +22,8 @@ impl Store<'_> {
     pub async fn maintain(&self, rows_max: i32) -> Result<Vec<UpkeepReport>, Failure> {
         let statement = "select task, coalesce(detail, ''), coalesce(rows, 0) from public.sync_maintain($1)";
         let rows = self.query(statement, &[(&rows_max, Type::INT4)]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(UpkeepReport { task: row.try_get(0)?, detail: row.try_get(1)?, rows: row.try_get(2)? })
-            })
-            .collect::<Result<_, tokio_postgres::Error>>()
-            .map_err(|error| failure(&error))
+        read_all(&rows, |row| {
+            Ok(UpkeepReport { task: row.try_get(0)?, detail: row.try_get(1)?, rows: row.try_get(2)? })
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What comparing both sides reads: linked rows in order, what has not reached the other side, and fields that wait for a person.
 
 use crate::mirror::table_of;
-use crate::refusal::failure;
+use crate::refusal::{failure, read_all};
 use crate::{Store, certificates, run_changes};
 use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
@@ -10,7 +10,6 @@ use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::proof::{
     LatestCertificate, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore, Unsynced,
 };
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 const LINKED: &str = "select keap_id, id::text from public.keapsync_linked($1, $2, $3, $4)";
@@ -81,9 +80,7 @@ impl ProofStore for Store<'_> {
                 ],
             )
             .await?;
-        let read = |row: &Row| Ok(LinkedRow { keap_id: row.try_get(0)?, id: row.try_get(1)? });
-        let rows: Result<Vec<LinkedRow>, tokio_postgres::Error> = rows.iter().map(read).collect();
-        rows.map_err(|error| failure(&error))
+        read_all(&rows, |row| Ok(LinkedRow { keap_id: row.try_get(0)?, id: row.try_get(1)? }))
     }
 
     async fn unsynced(&self, account: &AccountId, entity: EntityType) -> Result<Unsynced, Failure> {
@@ -120,9 +117,7 @@ impl ProofStore for Store<'_> {
                 &[(&account.as_str(), Type::TEXT), (&ids, Type::TEXT_ARRAY), (&entity.as_str(), Type::TEXT)],
             )
             .await?;
-        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
-        let rows: Result<Vec<(String, Vec<String>)>, tokio_postgres::Error> = rows.iter().map(read).collect();
-        rows.map_err(|error| failure(&error))
+        read_all(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?)))
     }
 
     async fn write_certificate(

@@ -4,8 +4,8 @@
 //! quote values.
 
 use keapsync_domain::failure::{Failure, FailureClass};
-use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::{Error, Row};
 
 /// Times a statement is sent when others keep winning over it.
 const ATTEMPTS_MAX: usize = 5;
@@ -88,6 +88,11 @@ fn describe_data_error(error: &DbError) -> String {
         "Postgres refused the record: {what} (SQLSTATE {}{place}). Correct the record in Keap; it is read again then.",
         code.code()
     )
+}
+
+/// Reads every row of an answer; one that does not have the form it should have fails the whole.
+pub(crate) fn read_all<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T, Error>) -> Result<Vec<T>, Failure> {
+    rows.iter().map(read).collect::<Result<_, Error>>().map_err(|error| failure(&error))
 }
 
 /// Classifies an error that is no fault of a record.

@@ -1,7 +1,7 @@
 //! Rows by what Keap does not tell of them: whose records it may have lost, or never had, and whose edits wait for it.
 
 use crate::mirror::table_of;
-use crate::refusal::failure;
+use crate::refusal::read_all;
 use crate::{PairedStore, Parameter, Store};
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -83,9 +83,7 @@ impl RowLists for Store<'_> {
                 ],
             )
             .await?;
-        let rows: Result<Vec<LinkedRow>, tokio_postgres::Error> =
-            rows.iter().map(|row| Ok(LinkedRow { keap_id: row.try_get(0)?, id: row.try_get(1)? })).collect();
-        rows.map_err(|error| failure(&error))
+        read_all(&rows, |row| Ok(LinkedRow { keap_id: row.try_get(0)?, id: row.try_get(1)? }))
     }
 
     async fn list_open(
@@ -125,8 +123,7 @@ impl RowLists for Store<'_> {
 impl Store<'_> {
     async fn ids(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<Vec<String>, Failure> {
         let rows = self.query(statement, parameters).await?;
-        let ids: Result<Vec<String>, tokio_postgres::Error> = rows.iter().map(|row| row.try_get(0)).collect();
-        ids.map_err(|error| failure(&error))
+        read_all(&rows, |row| row.try_get(0))
     }
 }
 
