@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 
 /// Everything in the schema that migrations make, one text per thing.
 async fn catalog(client: &Client) -> Vec<String> {
-    const PARTS: [&str; 10] = [
+    const PARTS: [&str; 11] = [
         "select format('relation %s %s rls=%s acl=%s comment=%s options=%s', c.oid::regclass, c.relkind, c.relrowsecurity,
              (select array_agg(a::text order by a::text) from unnest(c.relacl) a), obj_description(c.oid, 'pg_class'), c.reloptions)
          from pg_class c where c.relnamespace = 'public'::regnamespace",
@@ -34,6 +34,8 @@ async fn catalog(client: &Client) -> Vec<String> {
          where relkind = 'v' and relnamespace = 'public'::regnamespace",
         "select format('partition %s %s', oid::regclass, pg_get_expr(relpartbound, oid)) from pg_class
          where relispartition and relnamespace = 'public'::regnamespace",
+        "select format('setting %s %s', setrole::regrole, setconfig) from pg_db_role_setting
+         where setdatabase = (select oid from pg_database where datname = current_database())",
     ];
     let mut things = Vec::new();
     for part in PARTS {
@@ -85,6 +87,15 @@ async fn every_migration_has_a_way_back_and_up_again_gives_the_same() {
     }
     apply(&owner, &up).await.unwrap();
     assert_eq!(catalog(&owner).await, full);
+}
+
+#[tokio::test]
+async fn the_engines_statements_are_not_compiled_before_they_run() {
+    // The setting belongs to the database by its name, so that a copy has not got it.
+    let database = TestDatabase::bare().await;
+    apply(&database.person().await, &migrations(".up.sql")).await.unwrap();
+    assert_eq!(names(&database.engine().await, "show jit").await, ["off"]);
+    assert_eq!(names(&database.person().await, "show jit").await, ["on"], "others keep Postgres' own");
 }
 
 #[tokio::test]

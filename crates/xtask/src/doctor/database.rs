@@ -24,7 +24,22 @@ const FACTS: &str = "
         current_setting('max_connections')::bigint,
         (select count(*) from pg_stat_activity where backend_type = 'client backend')";
 
-const ROLE: &str = "select rolcanlogin, rolsuper, rolbypassrls from pg_roles where rolname = $1";
+/// The role's rights, and whether its statements are compiled before they run.
+const ROLE: &str = "
+    select role.rolcanlogin, role.rolsuper, role.rolbypassrls,
+        pg_jit_available() and coalesce((
+            select option.value::bool
+            from pg_db_role_setting setting
+            cross join lateral unnest(setting.setconfig) as line
+            cross join lateral (select split_part(line, '=', 1) as name, split_part(line, '=', 2) as value) as option
+            where setting.setrole in (0, role.oid) and option.name = 'jit'
+                and setting.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+            -- What is said of the role in this database counts most, then of the role, then of the database.
+            order by setting.setrole <> 0 desc, setting.setdatabase <> 0 desc
+            limit 1
+        ), current_setting('jit')::bool)
+    from pg_roles role
+    where role.rolname = $1";
 
 /// The workers' role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +69,8 @@ pub struct DatabaseFacts {
     pub connections: i64,
     /// The workers' role, if it is there.
     pub engine: Option<EngineRole>,
+    /// That role's statements are compiled before they run, which takes longer than running them.
+    pub compiles: bool,
     /// The migrations of this checkout.
     pub migrations: Vec<MigrationState>,
 }
@@ -79,6 +96,7 @@ async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
         PgConnection::connect(url).await.map_err(|error| anyhow::anyhow!(refusal(&error)))?;
     let row = sqlx::query(FACTS).fetch_one(&mut connection).await?;
     let role = sqlx::query(ROLE).bind(ENGINE).fetch_optional(&mut connection).await?;
+    let compiles = role.as_ref().map(|role| role.try_get(3)).transpose()?;
     let engine = role
         .map(|role| {
             anyhow::Ok(EngineRole {
@@ -98,6 +116,7 @@ async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
         connections_max: row.try_get(4)?,
         connections: row.try_get(5)?,
         engine,
+        compiles: compiles.unwrap_or_default(),
         migrations,
     })
 }
@@ -126,7 +145,7 @@ pub fn judge(facts: &DatabaseFacts, seen: Option<&Value>, now: i64) -> Vec<Findi
         Finding::new("postgres clock", clock_skew(facts.clock_seconds, now)),
         Finding::new("postgres connections", connections(facts)),
         Finding::new("schema", schema(&facts.migrations)),
-        Finding::new("workers' role", role(facts.engine)),
+        Finding::new("workers' role", role(facts)),
     ];
     if let Some(seen) = seen {
         findings.push(Finding::new("one database", same(facts, seen)));
@@ -170,8 +189,8 @@ fn schema(migrations: &[MigrationState]) -> Result<String> {
     Ok(format!("version {}", migrations.last().map_or(0, |one| one.version)))
 }
 
-fn role(engine: Option<EngineRole>) -> Result<String> {
-    let Some(engine) = engine else {
+fn role(facts: &DatabaseFacts) -> Result<String> {
+    let Some(engine) = facts.engine else {
         bail!("there is no role {ENGINE}: run `cargo xtask migrate up`, which makes it");
     };
     ensure!(
@@ -181,6 +200,12 @@ fn role(engine: Option<EngineRole>) -> Result<String> {
     ensure!(
         engine.can_login,
         "{ENGINE} may not log in: run `alter role {ENGINE} login password '…'`, and give Hyperdrive that password"
+    );
+    ensure!(
+        !facts.compiles,
+        "{ENGINE}'s statements are compiled before they run (jit), which makes syncs several times slower: run \
+         `alter role {ENGINE} in database \"{}\" set jit = off`, then let Hyperdrive connect anew",
+        facts.name
     );
     Ok(format!("{ENGINE}, with no more rights than it needs"))
 }

@@ -178,6 +178,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         "workers' role",
         "login password",
     ),
+    (
+        "the workers' statements are compiled before they run",
+        |w| w.facts.compiles = true,
+        "workers' role",
+        "set jit = off",
+    ),
     ("there is no role for the workers", |w| w.facts.engine = None, "workers' role", "migrate up"),
     (
         "a connection was lost",

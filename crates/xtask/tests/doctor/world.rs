@@ -106,6 +106,7 @@ pub(crate) fn healthy() -> World {
             connections_max: 60,
             connections: 12,
             engine: Some(EngineRole { can_login: true, is_superuser: false, bypasses_row_security: false }),
+            compiles: false,
             migrations,
         },
     }
