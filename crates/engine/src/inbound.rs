@@ -69,6 +69,27 @@ pub struct Origin {
     pub told: Told,
 }
 
+/// What is expected of the records of a page, from what was met before: a guess that only costs time where it is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// Nothing is known of them.
+    Anything,
+    /// None has a row, but for those with these Keap ids.
+    New {
+        /// Records that were applied before.
+        but: &'a HashSet<String>,
+    },
+}
+
+impl Expected<'_> {
+    fn is_new(self, remote: &RemoteRecord) -> bool {
+        match self {
+            Self::Anything => false,
+            Self::New { but } => remote.row_id.is_none() && !but.contains(&remote.keap_id),
+        }
+    }
+}
+
 /// What our own write told of a record, beyond the record itself.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
@@ -97,15 +118,20 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
     remotes: Vec<RemoteRecord>,
     rejected: Vec<RejectedRecord>,
 ) -> Result<Applied, Failure> {
-    apply_within(world, entity, origin, &Allowance::unlimited(), remotes, rejected).await
+    apply_within(world, entity, origin, &Allowance::unlimited(), Expected::Anything, remotes, rejected).await
 }
 
 /// [`apply`], as far as the blast guard lets it.
+///
+/// Records that are expected to be new are written without a look whether they have rows. No row is harmed where that was wrong: a
+/// write that inserts gives way to the row that is there, and that one is read and merged then. Records that name the row they were
+/// made from are looked up all the same.
 pub async fn apply_within<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     entity: EntityType,
     origin: &Origin,
     allowance: &Allowance,
+    expected: Expected<'_>,
     remotes: Vec<RemoteRecord>,
     rejected: Vec<RejectedRecord>,
 ) -> Result<Applied, Failure> {
@@ -114,11 +140,14 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
     let mut refused = rejected;
     let mut open = newest_of_each(remotes);
     let arrived_at = world.clock.now();
-    for _ in 0..REMERGE_MAX {
+    let rounds_unseen = usize::from(expected != Expected::Anything);
+    for round in 0..rounds_unseen + REMERGE_MAX {
         if open.is_empty() {
             break;
         }
-        let keys: Vec<RemoteKey> = open.iter().map(|remote| key_of(remote, origin.source)).collect();
+        let is_looked_up = |remote: &&RemoteRecord| round >= rounds_unseen || !expected.is_new(remote);
+        let keys: Vec<RemoteKey> =
+            open.iter().filter(is_looked_up).map(|remote| key_of(remote, origin.source)).collect();
         let known = world.store.read_known(world.account, entity, &keys).await?;
         let known = with_made(world, entity, &open, known).await?;
         let plan = plan_page(&mut open, known, arrived_at, &world.settings.policies, &origin.told);

@@ -61,7 +61,7 @@ fn now<F: Future>(future: F) -> F::Output {
 }
 
 impl Stage<'_> {
-    fn in_world<O>(
+    pub(crate) fn in_world<O>(
         &self,
         pass: impl AsyncFnOnce(&World<'_, FakeKeap<'_>, FakeMirror<'_>, FakeClock>) -> O,
     ) -> O {

@@ -54,6 +54,8 @@ pub struct FakeMirror<'a> {
     pub conflicts: RefCell<Vec<(String, String, Option<&'static str>)>>,
     /// Statements that wrote something.
     pub writes: Cell<u32>,
+    /// Records that were looked up.
+    pub looked_up: Cell<usize>,
     /// Run before each write: a chance for somebody else's edit between read and write.
     pub before_write: RefCell<Vec<(String, &'static str, Value)>>,
     /// Writes that fail before they have an effect.
@@ -75,6 +77,7 @@ impl<'a> FakeMirror<'a> {
             rejected: RefCell::default(),
             conflicts: RefCell::default(),
             writes: Cell::new(0),
+            looked_up: Cell::new(0),
             before_write: RefCell::default(),
             outages: Cell::new(0),
             planned: RefCell::default(),
@@ -185,6 +188,7 @@ impl MirrorStore for FakeMirror<'_> {
         _: EntityType,
         keys: &[RemoteKey],
     ) -> Result<Vec<KnownRow>, Failure> {
+        self.looked_up.set(self.looked_up.get() + keys.len());
         let rows = self.rows.borrow();
         let find = |key: &RemoteKey| {
             let by_link =

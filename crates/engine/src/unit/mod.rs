@@ -25,7 +25,8 @@ use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{UnitMode, UnitOrder, UnitReport};
 use keapsync_keap::capability::{FullPages, capability};
 use keapsync_keap::transport::Transport;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::collections::HashSet;
 
 /// What a unit needs of the database.
 pub trait UnitStore: MirrorStore + RowLists + ProofStore {}
@@ -52,6 +53,10 @@ struct Unit<'a, 'w, T, S, C> {
     allowance: Allowance,
     started_at: Timestamp,
     newest_id: Cell<Option<u64>>,
+    /// Whether the coming page most likely holds nothing new but what was applied first: so did the one before, or there is no row yet.
+    expects_new: Cell<bool>,
+    /// Keap ids of what was applied first: it comes again in its place.
+    applied_first: OnceCell<HashSet<String>>,
     /// Rows deleted one by one: they count also when what comes after them fails.
     deleted: Cell<u64>,
 }
@@ -88,10 +93,16 @@ async fn begin<'a, 'w, T: Transport, S: UnitStore, C: Clock>(
         Ok::<u64, Failure>(u64::try_from(live).unwrap_or(0))
     };
     let guard = world.settings.blast_guard;
-    let allowance = match order.mode {
-        UnitMode::Guarded { destroyed } => Allowance::of(guard, live().await?, destroyed),
-        UnitMode::Approved { left } => Allowance::up_to(left.saturating_add(guard.limit(live().await?))),
-        UnitMode::Plan => Allowance::unlimited(),
+    let (allowance, is_empty) = match order.mode {
+        UnitMode::Guarded { destroyed } => {
+            let live = live().await?;
+            (Allowance::of(guard, live, destroyed), live == 0)
+        }
+        UnitMode::Approved { left } => {
+            let live = live().await?;
+            (Allowance::up_to(left.saturating_add(guard.limit(live))), live == 0)
+        }
+        UnitMode::Plan => (Allowance::unlimited(), false),
     };
     Ok(Unit {
         world,
@@ -100,6 +111,8 @@ async fn begin<'a, 'w, T: Transport, S: UnitStore, C: Clock>(
         allowance,
         started_at: world.clock.now(),
         newest_id: Cell::new(None),
+        expects_new: Cell::new(is_empty && order.kind == RunKind::Full),
+        applied_first: OnceCell::new(),
         deleted: Cell::new(0),
     })
 }

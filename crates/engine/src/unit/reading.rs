@@ -2,7 +2,7 @@
 
 use super::{Step, Unit, UnitStore};
 use crate::foresight::foresee_page;
-use crate::inbound::apply_within;
+use crate::inbound::{Expected, apply_within};
 use crate::ports::Clock;
 use futures_util::StreamExt as _;
 use keapsync_domain::failure::{Failure, FailureClass};
@@ -12,6 +12,7 @@ use keapsync_domain::wire::UnitReport;
 use keapsync_keap::capability::{FullPages, capability};
 use keapsync_keap::page::RecordPage;
 use keapsync_keap::transport::Transport;
+use std::collections::HashSet;
 
 /// Pages in work at once: one is written while the other is merged. More would only take memory.
 const PAGES_AT_ONCE: usize = 2;
@@ -69,7 +70,10 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             // The pages in order of id plan it, and hold all there is anyway.
             return Ok(Step::default());
         }
+        let applied = page.records.iter().map(|remote| remote.keap_id.clone()).collect();
         let mut step = self.apply(page.records, page.rejected).await?;
+        // A unit begins so at the most once.
+        let _ = self.applied_first.set(applied);
         // They are read again in their place, and counted there.
         step.counts.read = 0;
         step.counts.rejected = 0;
@@ -147,8 +151,16 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         rejected: Vec<keapsync_domain::remote::RejectedRecord>,
     ) -> Result<Step, Failure> {
         let entity = self.order.entity;
+        let nothing = HashSet::new();
+        let but = self.applied_first.get().unwrap_or(&nothing);
+        let met_again = records.iter().filter(|remote| but.contains(&remote.keap_id)).count() as u64;
+        let expected = if self.expects_new.get() { Expected::New { but } } else { Expected::Anything };
         let applied =
-            apply_within(self.world, entity, &self.origin, &self.allowance, records, rejected).await?;
+            apply_within(self.world, entity, &self.origin, &self.allowance, expected, records, rejected)
+                .await?;
+        let counts = &applied.counts;
+        let rest_was_new = counts.created > 0 && counts.created + met_again == counts.read;
+        self.expects_new.set(self.order.kind == RunKind::Full && rest_was_new);
         if applied.unsettled.is_empty() {
             return Ok(Step { counts: applied.counts, held: applied.held, ..Step::default() });
         }

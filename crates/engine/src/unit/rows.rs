@@ -3,7 +3,7 @@
 
 use super::{Step, Unit, UnitStore};
 use crate::foresight::foresee_lost;
-use crate::inbound::{DELETED_AT, apply_delete, apply_within};
+use crate::inbound::{DELETED_AT, Expected, apply_delete, apply_within};
 use crate::ports::Clock;
 use crate::ports::proof::LinkedRow;
 use keapsync_domain::failure::{Failure, FailureClass};
@@ -90,7 +90,9 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             step.counts.add(&foreseen.counts);
             return Ok(step);
         }
-        let applied = apply_within(world, entity, &self.origin, &self.allowance, found, Vec::new()).await?;
+        let applied =
+            apply_within(world, entity, &self.origin, &self.allowance, Expected::Anything, found, Vec::new())
+                .await?;
         step.counts.add(&applied.counts);
         step.held = step.held || applied.held;
         if applied.unsettled.is_empty() {

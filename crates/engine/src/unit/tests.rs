@@ -1,12 +1,16 @@
+use crate::guard::Allowance;
+use crate::inbound::{Expected, Origin, Told, apply_within};
+use crate::ports::WriteSource;
 use crate::ports::proof::{PlannedAction, PlannedSide};
 use crate::tests::{APPROVED, Stage, emails, on_stage, run_of};
 use keapsync_domain::certificate::DifferenceReason;
-use keapsync_domain::run::{Cursor, RunKind};
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::run::{Counts, Cursor, RunKind};
 use keapsync_domain::settings::BlastGuard;
 use keapsync_domain::wire::{UnitMode, UnitReport};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 const GUARDED: UnitMode = UnitMode::Guarded { destroyed: 0 };
 
@@ -36,6 +40,50 @@ fn a_full_run_deletes_what_keap_has_lost() {
         assert!(stage.mirror.rows.borrow()[&row].row.deleted_at.is_some());
         assert_eq!(full(stage, GUARDED).counts.deleted, 0);
     });
+}
+
+#[test]
+fn a_first_load_looks_nothing_up_and_meets_what_is_there_all_the_same() {
+    on_stage(|stage| {
+        for name in ["Ann", "Bob", "Cid"] {
+            stage.keap.add(&contact(name));
+        }
+        assert_eq!(full(stage, GUARDED).counts.created, 3);
+        assert_eq!(stage.mirror.looked_up.get(), 0);
+        let (edited, row) = stage.linked(&contact("Dan"));
+        stage.mirror.edit(&row, "job_title", &json!("Baker"));
+        stage.keap.edit(edited, &json!({"family_name": "Lee"}));
+        let unseen = stage.keap.add(&contact("Eve"));
+        let made = stage.mirror.insert(&json!({"first_name": "Fay", "email": "f@x.io"}));
+        let named =
+            stage.keap.add(&json!({"given_name": "Fay", "custom_fields": [{"id": "77", "content": made}]}));
+        let (applied, _) = stage.linked(&contact("Gil"));
+        stage.mirror.looked_up.set(0);
+        let but = HashSet::from([applied.to_string()]);
+        let counts = apply_expected(stage, Expected::New { but: &but }, &[edited, unseen, named, applied]);
+        assert_eq!((counts.created, counts.updated, counts.unchanged), (1, 2, 1), "{counts:?}");
+        // First those that name their row or were applied before, then the one that was there after all.
+        assert_eq!(stage.mirror.looked_up.get(), 3);
+        assert_eq!(stage.row_value(edited, "job_title"), "Baker", "an edit that waits was lost");
+        assert_eq!(stage.row_value(edited, "last_name"), "Lee");
+        assert_eq!(stage.mirror.linked(named).row.id, made, "a second row was made");
+        assert_eq!(live(stage), 7);
+    });
+}
+
+/// Applies what Keap has of these contacts, as a page of which something is expected.
+fn apply_expected(stage: &Stage<'_>, expected: Expected<'_>, ids: &[u64]) -> Counts {
+    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+    let applied = stage.in_world(async |world| {
+        let page = world.keap.list_ids(EntityType::Contact, &ids, stage.clock.tick()).await.unwrap();
+        let origin = Origin { source: WriteSource::FullSync, run_id: None, told: Told::default() };
+        let allowance = Allowance::unlimited();
+        apply_within(world, EntityType::Contact, &origin, &allowance, expected, page.records, Vec::new())
+            .await
+    });
+    let applied = applied.unwrap();
+    assert!(applied.unsettled.is_empty() && !applied.held, "{applied:?}");
+    applied.counts
 }
 
 #[test]
