@@ -1,7 +1,7 @@
 //! Bringing Keap's lines of an order to ours, line by line.
 //!
 //! Keap takes lines one by one and gives a new one its id, so between the call and its answer a line has two names: its
-//! position in the row's list, and Keap's id. Two invariants follow.
+//! position in the row's list, and Keap's id. Three invariants follow.
 //!
 //! - A line that waits to be made and one that Keap has beyond the base, with the same content, are one and the same
 //!   ([`adopted`]). So a line whose answer was lost is not made twice, and a hook that tells of the new line before our
@@ -9,8 +9,11 @@
 //! - Before Keap's lines are merged, the row's take their ids, and the base takes these lines as they were sent
 //!   ([`aligned`]). So what Keap fills in (a product's name, its price) is Keap's change and no conflict.
 //!
-//! What is not caught: a line whose answer was lost and which was edited before the retry, or whose text Keap changed. It
-//! is made again, once.
+//! - The lines of a new order are known by the base, which holds them as they were sent. So a line that was edited while the
+//!   order was on its way is that line, edited, and no further one.
+//!
+//! What is not caught: a line that was added to an order that Keap has, whose answer was lost and which was edited before the
+//! retry; and one whose text Keap changed. It is made again, once.
 
 use super::lines::AMOUNTS;
 use crate::money::{double_of_decimal, exponent, minor_of_decimal};
@@ -138,11 +141,14 @@ pub fn aligned(base: &Record, row: &Record, remote: &Record, sent: &[(String, St
     let currency = remote.get_by_name("currency").as_str();
     let row_lines = with_ids(row_lines, sent);
     let recognised = adopted(base_lines, &row_lines, held, currency);
-    if sent.is_empty() && recognised.is_empty() {
+    let is_named = |key: &String| sent.iter().chain(&recognised).any(|(name, id)| name == key || id == key);
+    let mut made = made_of_base(base_lines, held, currency, &row_lines, &recognised);
+    made.retain(|(name, _)| !is_named(name));
+    if sent.is_empty() && recognised.is_empty() && made.is_empty() {
         return None;
     }
-    let row_lines = with_ids(&row_lines, &recognised);
-    let is_named = |key: &String| sent.iter().chain(&recognised).any(|(name, id)| name == key || id == key);
+    let edited = made.iter().filter(|(name, _)| is_one_kind(base_lines, &row_lines, name));
+    let row_lines = with_ids(&row_lines, &recognised.iter().chain(edited).cloned().collect::<Vec<_>>());
     // Each in its place: a line without an id is called by its position, which is to stay the same in both lists.
     let id_of = |key: &str| names_of(sent, &recognised).find(|(name, _)| *name == key).map(|(_, id)| id);
     let row_entries = last_of_each(&row_lines);
@@ -153,7 +159,10 @@ pub fn aligned(base: &Record, row: &Record, remote: &Record, sent: &[(String, St
         match taken.iter().position(|(name, _)| name == id) {
             Some(position) => lines.push(taken.remove(position).1.clone()),
             None if is_named(&key) => {}
-            None => lines.push(line.clone()),
+            None => {
+                let made_as = made.iter().find(|(name, _)| *name == key);
+                lines.push(made_as.map_or_else(|| line.clone(), |(_, id)| with_id(line, id)));
+            }
         }
     }
     lines.extend(taken.into_iter().map(|(_, line)| line.clone()));
@@ -164,6 +173,43 @@ pub fn aligned(base: &Record, row: &Record, remote: &Record, sent: &[(String, St
         record
     };
     Some(Aligned { base: with_lines(base, base_lines), row: with_lines(row, row_lines) })
+}
+
+/// Lines of the base without an id that Keap has made as they were sent, and that are none of the row's: the base's name of each, and
+/// Keap's id.
+fn made_of_base(
+    base: &Value,
+    remote: &Value,
+    currency: Option<&str>,
+    ours: &Value,
+    recognised: &[(String, String)],
+) -> Vec<(String, String)> {
+    let places = currency.map_or(2, exponent);
+    let held: BTreeMap<String, &Value> = slot_entries(SlotKind::Item, remote).collect();
+    let base = last_of_each(base);
+    let mut claimed: HashSet<String> = base.iter().map(|(key, _)| key.clone()).collect();
+    claimed.extend(last_of_each(ours).into_iter().map(|(key, _)| key));
+    claimed.extend(recognised.iter().map(|(_, id)| id.clone()));
+    let mut made = Vec::new();
+    for (key, line) in base.into_iter().filter(|(key, _)| !held.contains_key(key)) {
+        let Ok(body) = create_body(&key, line, places) else { continue };
+        let found = held.iter().find(|(id, line)| !claimed.contains(*id) && is_made_of(line, &body, places));
+        if let Some((id, _)) = found {
+            claimed.insert(id.clone());
+            made.push((key, id.clone()));
+        }
+    }
+    made
+}
+
+/// Whether the row's line of that name can be the base's, edited: Keap changes no line's kind.
+fn is_one_kind(base: &Value, ours: &Value, name: &str) -> bool {
+    let kind_in = |lines: &Value| {
+        let entries = last_of_each(lines);
+        let line = entries.into_iter().find(|(key, _)| key == name).map(|(_, line)| line)?;
+        Some(line.get("item_type").and_then(plain_text).unwrap_or_else(|| "PRODUCT".to_owned()))
+    };
+    kind_in(base) == kind_in(ours)
 }
 
 fn names_of<'a>(
@@ -210,13 +256,17 @@ fn with_ids(lines: &Value, names: &[(String, String)]) -> Value {
         if !seen.insert(id.to_owned()) {
             continue;
         }
-        let mut line = line.clone();
-        if let Some(object) = line.as_object_mut().filter(|_| id != key) {
-            object.insert("id".to_owned(), id.into());
-        }
-        kept.push(line);
+        kept.push(if id == key { line.clone() } else { with_id(line, id) });
     }
     Value::Array(kept)
+}
+
+fn with_id(line: &Value, id: &str) -> Value {
+    let mut line = line.clone();
+    if let Some(object) = line.as_object_mut() {
+        object.insert("id".to_owned(), id.into());
+    }
+    line
 }
 
 /// The lines with their names, in order. Of several with one name the last counts, as it does in the merge.

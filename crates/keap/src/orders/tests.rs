@@ -5,7 +5,7 @@ use crate::custom_fields::Link;
 use crate::page::{parse_page, parse_record};
 use crate::transport::{Request, Response};
 use keapsync_domain::merge::{Sides, reconcile};
-use keapsync_domain::policy::Policies;
+use keapsync_domain::policy::{Policies, Policy};
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RejectedRecord;
 use keapsync_domain::secret::Secret;
@@ -313,6 +313,49 @@ fn what_keap_fills_in_is_its_change_and_no_second_line() {
     assert_eq!(aligned(&base, &row, &base, &[]), None);
     let contact = Record::empty(EntityType::Contact);
     assert_eq!(aligned(&contact, &contact, &contact, &[]), None);
+}
+
+#[test]
+fn a_line_that_is_edited_while_its_order_is_made_is_that_line() {
+    let line = |id: Option<&str>, kind: &str, quantity: u32| {
+        let mut line = json!({"item_type": kind, "product_id": "3", "quantity": quantity});
+        if let Some(id) = id {
+            line["id"] = id.into();
+        }
+        line
+    };
+    let sent = order(&json!([line(None, "PRODUCT", 1), line(None, "PRODUCT", 2)]));
+    let held = order(&json!([line(Some("1"), "PRODUCT", 1), line(Some("2"), "PRODUCT", 2)]));
+    let merged = |row: &Value| {
+        let seen = aligned(&sent, &order(row), &held, &[]).unwrap();
+        let sides = Sides {
+            base: &seen.base,
+            keap: &held,
+            supabase: &seen.row,
+            keap_changed_at: None,
+            supabase_changed_at: None,
+        };
+        let merge = reconcile(&sides, &Policies { default: Policy::Manual, ..Policies::default() });
+        assert!(merge.conflicts.is_empty(), "{row}: {:?}", merge.conflicts);
+        assert_eq!(merge.row_after(&seen.row), seen.row, "the row's own edit is undone");
+        let [base, wanted, remote] = [&seen.base, &merge.keap_after(&held), &held]
+            .map(|record| record.get_by_name("line_items").clone());
+        plan(&base, &wanted, &remote, Some("USD")).unwrap()
+    };
+    // Another quantity of the second.
+    let steps = merged(&json!([line(None, "PRODUCT", 1), line(None, "PRODUCT", 5)]));
+    let body = json!({"quantity": 5}).as_object().cloned().unwrap();
+    assert_eq!(steps, [LineStep::Update { id: "2".to_owned(), mask: vec!["quantity"], body }]);
+    // The second is taken off.
+    let steps = merged(&json!([line(None, "PRODUCT", 1)]));
+    assert_eq!(steps, [LineStep::Delete { id: "2".to_owned() }]);
+    // One of another kind in its place, which Keap cannot make of it.
+    let other = json!({"item_type": "OTHER", "name": "Wrapping", "price_per_unit": "3", "quantity": 1});
+    let steps = merged(&json!([line(None, "PRODUCT", 1), other]));
+    assert!(
+        matches!(&steps[..], [LineStep::Create { .. }, LineStep::Delete { id }] if id == "2"),
+        "{steps:?}"
+    );
 }
 
 /// Answers as told, with the next status each time, and keeps what was asked.
