@@ -12,11 +12,14 @@
 //! | numbers | beyond `integer` |
 //! | JSON | more than [`JSON_BYTES_MAX`], nesting beyond [`JSON_DEPTH_MAX`], another shape than the column's |
 
+use super::json;
+#[cfg(doc)]
+use super::json::JSON_DEPTH_MAX;
 use super::table::{Column, Form, Table};
 use keapsync_domain::ids::is_keap_id;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{ConflictRecord, RowWrite};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// Longest text that an index takes, in bytes. An entry of a B-tree has at most 2704 bytes; the widest index holds the account's
@@ -29,9 +32,8 @@ pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// Longest JSON of one column, in bytes.
 pub(crate) const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Deepest nesting of JSON: what is read back may nest 127 deep, and what is kept of it in base, conflicts and audit log
-/// stands a few levels deeper.
-pub(crate) const JSON_DEPTH_MAX: usize = 100;
+/// Room for the JSON of most columns, in bytes, so that it need not grow.
+const JSON_BYTES_USUAL: usize = 256;
 
 /// Digits before the point of a `numeric(14, 3)`.
 const AMOUNT_DIGITS_MAX: usize = 11;
@@ -278,73 +280,26 @@ fn amount_text(text: Cow<'_, str>) -> Result<Text<'_>, String> {
 }
 
 fn json_text(value: &Value) -> Result<Cow<'static, str>, String> {
-    // In one go: `Display` would pass it on in many small pieces.
-    let text = serde_json::to_string(value).map_err(unwritable)?;
-    if is_doubtful(&text) {
-        check_json(value, 1)?;
-    }
+    let mut text = String::with_capacity(JSON_BYTES_USUAL);
+    json::put(&mut text, value, 1)?;
     require_length(&text, JSON_BYTES_MAX)?;
     Ok(Cow::Owned(text))
-}
-
-fn unwritable(_: serde_json::Error) -> String {
-    "cannot be written as JSON".to_owned()
 }
 
 fn object_text(what: &str, object: &Map<String, Value>) -> Result<Cow<'static, str>, String> {
     if object.is_empty() {
         return Ok(Cow::Borrowed("{}"));
     }
-    let text = serde_json::to_string(object).map_err(unwritable).and_then(|text| {
-        if is_doubtful(&text) {
-            check_object(object, 1)?;
-        }
-        require_length(&text, JSON_BYTES_MAX)?;
-        Ok(Cow::Owned(text))
-    });
-    text.map_err(|fault| format!("{what} {fault}"))
-}
-
-/// Whether JSON may hold what Postgres cannot take, told by its text without a walk over the value: a NUL character is written
-/// as `\u0000`, and what nests too deep opens and closes as often.
-fn is_doubtful(text: &str) -> bool {
-    let may_hold_nul = || text.split('\\').skip(1).any(|rest| rest.starts_with("u0000"));
-    let may_be_deep = || text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() > JSON_DEPTH_MAX;
-    (text.len() > 2 * JSON_DEPTH_MAX && may_be_deep()) || may_hold_nul()
+    let mut text = String::with_capacity(JSON_BYTES_USUAL);
+    json::put_object(&mut text, object, 1)
+        .and_then(|()| require_length(&text, JSON_BYTES_MAX))
+        .map_err(|fault| format!("{what} {fault}"))?;
+    Ok(Cow::Owned(text))
 }
 
 /// An object as JSON, nothing for an empty one.
 fn filled_text(what: &str, object: &Map<String, Value>) -> Result<Text<'static>, String> {
     if object.is_empty() { Ok(None) } else { object_text(what, object).map(Some) }
-}
-
-fn check_json(value: &Value, depth: usize) -> Result<(), String> {
-    match value {
-        Value::String(text) => {
-            require(!text.contains('\0'), "holds a NUL character, which Postgres cannot store")
-        }
-        Value::Array(elements) => {
-            require_depth(depth)?;
-            elements.iter().try_for_each(|element| check_json(element, depth + 1))
-        }
-        Value::Object(object) => check_object(object, depth),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-    }
-}
-
-fn check_object(object: &Map<String, Value>, depth: usize) -> Result<(), String> {
-    require_depth(depth)?;
-    object.iter().try_for_each(|(key, value)| {
-        require(!key.contains('\0'), "has a key with a NUL character, which Postgres cannot store")?;
-        check_json(value, depth + 1)
-    })
-}
-
-fn require_depth(depth: usize) -> Result<(), String> {
-    if depth > JSON_DEPTH_MAX {
-        return Err(format!("nests more than {JSON_DEPTH_MAX} levels deep"));
-    }
-    Ok(())
 }
 
 fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
@@ -361,11 +316,11 @@ fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
             if conflict.field.len() > INDEXED_BYTES_MAX {
                 return Err(format!("a key in conflict is longer than {INDEXED_BYTES_MAX} bytes"));
             }
-            let object = json!({
+            let object = serde_json::json!({
                 "keap_id": write.keap_id, "field": conflict.field, "base": conflict.base, "keap": conflict.keap,
                 "supabase": conflict.supabase, "policy": conflict.policy.as_str(), "winner": conflict.winner,
             });
-            check_json(&object, 0).map_err(|fault| format!("a value in conflict {fault}"))?;
+            json::put(&mut String::new(), &object, 0).map_err(|fault| format!("a value in conflict {fault}"))?;
             Ok(object)
         })
         .collect()
@@ -373,7 +328,9 @@ fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::json::JSON_DEPTH_MAX;
     use super::*;
+    use serde_json::json;
 
     fn text_of(form: Form, value: &Value) -> Result<Option<String>, String> {
         column_text(&Column::new("field", form), value).map(|text| text.map(Cow::into_owned))
@@ -457,27 +414,6 @@ mod tests {
             }
         }
         assert_eq!(taken, 2 * 2);
-    }
-
-    #[test]
-    fn what_the_text_clears_of_doubt_passes_the_walk() {
-        let nul = json!({"a": ["x\u{0}"]});
-        for (value, doubtful) in [
-            (nul.clone(), true),
-            (json!({"\u{0}": 1}), true),
-            (json!(["\\u0000"]), true),
-            (json!(["\\ \n \u{1} u0000"]), false),
-            (nested(JSON_DEPTH_MAX), false),
-            (nested(JSON_DEPTH_MAX + 1), true),
-            (json!(["[".repeat(2 * JSON_DEPTH_MAX)]), true),
-            (json!(["x".repeat(1000)]), false),
-        ] {
-            assert_eq!(is_doubtful(&value.to_string()), doubtful, "{value}");
-            assert!(doubtful || check_json(&value, 1).is_ok(), "{value}");
-        }
-        // A backslash before the rest of an escape is a text of its own, and is taken.
-        assert!(text_of(Form::JsonArray, &json!(["\\u0000"])).is_ok());
-        assert!(text_of(Form::JsonArray, &nul).is_err());
     }
 
     #[test]
