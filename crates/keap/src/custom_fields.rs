@@ -4,7 +4,7 @@
 //! Contacts say that what a write does not list is removed; orders and subscriptions do not say. So a write lists
 //! everything, and where a value was cleared, its field with blank content too: right under either rule.
 
-use crate::wire::{insert_present, is_blank, items_of, text_at, text_of};
+use crate::wire::{insert_present, is_blank, items_of, object_of, text_at, text_of};
 use keapsync_domain::ids::is_uuid;
 use serde_json::{Map, Value, json};
 
@@ -25,9 +25,10 @@ pub(crate) fn read(
     let mut row_id = None;
     let mut values = Map::new();
     for item in items_of(list, "custom_fields")? {
-        let id = item.get("id").cloned().map_or(Ok(None), |id| text_of(id, "custom_fields.id"))?;
+        let mut item = object_of(item, "custom_fields")?;
+        let id = item.remove("id").map_or(Ok(None), |id| text_of(id, "custom_fields.id"))?;
         let id = id.ok_or("custom_fields holds an item without an id")?;
-        let content = item.get("content").cloned().unwrap_or(Value::Null);
+        let content = item.remove("content").unwrap_or(Value::Null);
         if link_field_id == Some(id.as_str()) {
             row_id = content.as_str().map(str::trim).filter(|text| is_uuid(text)).map(str::to_lowercase);
             if row_id.is_some() || is_blank(&content) {

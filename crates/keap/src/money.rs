@@ -5,6 +5,7 @@
 //! `CreateOrderItemRequest`, `Subscription`). Between the two stands a decimal text, the only spelling that loses nothing.
 
 use serde_json::{Number, Value};
+use std::borrow::Cow;
 
 /// Decimal places of amounts in the mirror: enough for every currency in use.
 const PLACES_MAX: usize = 3;
@@ -12,7 +13,9 @@ const PLACES_MAX: usize = 3;
 /// Decimal places of an ISO 4217 currency: 2 unless listed.
 #[must_use]
 pub fn exponent(currency: &str) -> u32 {
-    match currency.to_ascii_uppercase().as_str() {
+    let is_upper = !currency.bytes().any(|byte| byte.is_ascii_lowercase());
+    let code = if is_upper { Cow::Borrowed(currency) } else { Cow::Owned(currency.to_ascii_uppercase()) };
+    match code.as_ref() {
         "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI"
         | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
         "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
@@ -24,12 +27,17 @@ pub fn exponent(currency: &str) -> u32 {
 #[must_use]
 pub fn decimal_of_minor(amount: i64, exponent: u32) -> String {
     let places = exponent as usize;
-    let sign = if amount < 0 { "-" } else { "" };
-    let digits = format!("{:0>width$}", amount.unsigned_abs(), width = places + 1);
-    match digits.split_at_checked(digits.len() - places) {
-        Some((whole, fraction)) if !fraction.is_empty() => format!("{sign}{whole}.{fraction}"),
-        _ => format!("{sign}{digits}"),
+    let mut decimal = amount.unsigned_abs().to_string();
+    while decimal.len() <= places {
+        decimal.insert(0, '0');
     }
+    if places > 0 {
+        decimal.insert(decimal.len() - places, '.');
+    }
+    if amount < 0 {
+        decimal.insert(0, '-');
+    }
+    decimal
 }
 
 /// The inverse of [`decimal_of_minor`], for any spelling of the same number; `None` when the text is no plain decimal, has

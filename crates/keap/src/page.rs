@@ -74,8 +74,9 @@ struct ListResponse<T> {
 pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPage, serde_json::Error> {
     // Nearly every list is read in one go. One that is not, or may hold what Postgres cannot store, is cut into its records, so that
     // only those are refused which cannot be read.
-    if !may_hold_nul(body)
-        && let Ok(list) = serde_json::from_slice::<ListResponse<Value>>(body)
+    if let Ok(text) = std::str::from_utf8(body)
+        && !may_hold_nul(text)
+        && let Ok(list) = serde_json::from_str::<ListResponse<Value>>(text)
     {
         return Ok(page_of(list, |value| read_record(value, false, reading)));
     }
@@ -84,8 +85,9 @@ pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPag
 }
 
 /// Whether a text of the JSON is written with a NUL character, `\u0000`, whatever stands before it.
-fn may_hold_nul(body: &[u8]) -> bool {
-    body.split(|byte| *byte == b'\\').skip(1).any(|rest| rest.starts_with(b"u0000"))
+fn may_hold_nul(text: &str) -> bool {
+    // A search for one character goes by words of memory, and hardly a text holds any.
+    text.split('\\').skip(1).any(|rest| rest.starts_with("u0000"))
 }
 
 fn page_of<T>(list: ListResponse<T>, read: impl Fn(T) -> Result<RemoteRecord, RejectedRecord>) -> RecordPage {
@@ -138,28 +140,29 @@ pub(crate) fn parse_record(text: &str, reading: &Reading<'_>) -> Result<RemoteRe
 
 /// Reads one record; `is_doubtful` when some text of it may hold a NUL character.
 fn read_record(
-    value: Value,
+    mut value: Value,
     is_doubtful: bool,
     reading: &Reading<'_>,
 ) -> Result<RemoteRecord, RejectedRecord> {
     let name = reading.entity.as_str();
-    let keap_id = match value.get("id") {
-        Some(Value::String(id)) if is_keap_id(id) => Some(id.clone()),
-        Some(Value::Number(id)) if is_keap_id(&id.to_string()) => Some(id.to_string()),
+    let holds_nul = is_doubtful && holds_nul(&value);
+    let keap_id = match value.as_object_mut().and_then(|object| object.remove("id")) {
+        Some(Value::String(id)) => Some(id),
+        Some(Value::Number(id)) => Some(id.to_string()),
         _ => None,
     };
+    let keap_id = keap_id.filter(|id| is_keap_id(id));
     let rejected = |reason: String| RejectedRecord { keap_id: keap_id.clone(), reason };
     // Postgres stores no NUL.
-    if is_doubtful && holds_nul(&value) {
+    if holds_nul {
         return Err(rejected(
             "a text holds a NUL character, which Postgres cannot store: remove it in Keap".to_owned(),
         ));
     }
-    let Value::Object(mut object) = value else {
+    let Value::Object(object) = value else {
         return Err(rejected(format!("the {name} is not a JSON object")));
     };
     let Some(id) = keap_id.clone() else { return Err(rejected(format!("the {name} has no numeric id"))) };
-    object.remove("id");
     (reading.record)(id, object).map_err(rejected)
 }
 

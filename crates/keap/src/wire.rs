@@ -6,11 +6,14 @@
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
-/// Takes a time out of a record when it can be read; an unreadable one stays where it is.
-pub(crate) fn take_time(wire: &mut Map<String, Value>, property: &str) -> Option<Timestamp> {
-    let parsed = wire.get(property).and_then(Value::as_str).and_then(Timestamp::parse_rfc3339)?;
-    wire.remove(property);
-    Some(parsed)
+/// A time of a record, when it can be read.
+pub(crate) fn time_at(wire: &Map<String, Value>, property: &str) -> Option<Timestamp> {
+    wire.get(property).and_then(Value::as_str).and_then(Timestamp::parse_rfc3339)
+}
+
+/// The field that a property fills, in a table of fields and properties.
+pub(crate) fn name_of(table: &[(&'static str, &str)], property: &str) -> Option<&'static str> {
+    table.iter().find(|(_, wire)| *wire == property).map(|(name, _)| *name)
 }
 
 /// The text at a key of an object; empty when there is none.

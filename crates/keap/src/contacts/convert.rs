@@ -14,10 +14,10 @@
 
 use crate::custom_fields;
 use crate::wire::{
-    extra_object, insert_filled, insert_present, is_blank, is_date, items_of, object_of, pair, take_time,
-    text_at, text_of,
+    extra_object, insert_filled, insert_present, is_blank, is_date, items_of, name_of, object_of, pair,
+    text_at, text_of, time_at,
 };
-use keapsync_domain::canonical::{content_hash, set_elements};
+use keapsync_domain::canonical::{content_hash_without, set_elements};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
@@ -60,67 +60,90 @@ pub fn contact_from_wire(
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
     wire.remove("id");
-    let updated_at = take_time(&mut wire, "update_time");
-    let created_at = take_time(&mut wire, "create_time");
+    let updated_at = time_at(&wire, "update_time");
+    let created_at = time_at(&wire, "create_time");
     sort_lists(&mut wire);
-    let wire = Value::Object(wire);
-    let content_hash = content_hash(&wire);
-    let Value::Object(mut wire) = wire else { return Err("the contact is not an object".to_owned()) };
+    let times = [updated_at.map(|_| "update_time"), created_at.map(|_| "create_time")];
+    let content_hash = content_hash_without(&wire, &times);
 
     let mut record = Record::empty(EntityType::Contact);
     let mut extra = Map::new();
-    for (name, property) in RENAMED {
-        if let Some(value) = wire.remove(property) {
-            let text = text_of(value, property)?;
-            if name == "birth_date" && !text.as_deref().is_none_or(is_date) {
-                // A date that Postgres can't hold stays as Keap has it, beside the columns.
-                extra.insert(property.to_owned(), text.into());
-            } else {
-                record.set_by_name(name, text.into());
+    let mut row_id = None;
+    for (key, value) in wire {
+        match key.as_str() {
+            "update_time" if updated_at.is_some() => {}
+            "create_time" if created_at.is_some() => {}
+            "company" => {
+                let mut company = object_of(value, "company")?;
+                if let Some(name) = company.remove("company_name") {
+                    record.set_by_name("company", text_of(name, "company.company_name")?.into());
+                }
+                insert_filled(&mut extra, "company", company);
+            }
+            "email_addresses" => {
+                let (first, others) = split_slot(value, "EMAIL1", "email_addresses")?;
+                if let Some(mut first) = first {
+                    if let Some(value) = first.remove("email") {
+                        record.set_by_name("email", text_of(value, "email_addresses.email")?.into());
+                    }
+                    if let Some(value) = first.remove("email_opt_status") {
+                        let status = text_of(value, "email_addresses.email_opt_status")?;
+                        record.set_by_name("opt_in_status", status.into());
+                    }
+                    insert_filled(&mut extra, "email1", first);
+                }
+                set_list(&mut record, "emails", others);
+            }
+            "phone_numbers" => {
+                let (first, others) = split_slot(value, "PHONE1", "phone_numbers")?;
+                if let Some(mut first) = first {
+                    if let Some(value) = first.remove("number") {
+                        record.set_by_name("phone", text_of(value, "phone_numbers.number")?.into());
+                    }
+                    insert_filled(&mut extra, "phone1", first);
+                }
+                set_list(&mut record, "phones", others);
+            }
+            "addresses" => set_list(&mut record, "addresses", items_of(Some(value), "addresses")?),
+            "custom_fields" => {
+                let (values, linked_row) = custom_fields::read(Some(value), link_field_id)?;
+                if !values.is_empty() {
+                    record.set_by_name("custom_fields", Value::Object(values));
+                }
+                row_id = linked_row;
+            }
+            "tag_ids" => match value {
+                Value::Null => {}
+                Value::Array(tags) => record.set_by_name("tags", set_of(tags)),
+                _ => return Err("tag_ids is not a list".to_owned()),
+            },
+            property => {
+                if let Some(name) = name_of(&RENAMED, property) {
+                    let text = text_of(value, property)?;
+                    if name == "birth_date" && !text.as_deref().is_none_or(is_date) {
+                        // A date that Postgres can't hold stays as Keap has it, beside the columns.
+                        extra.insert(key, text.into());
+                    } else {
+                        record.set_by_name(name, text.into());
+                    }
+                } else if !value.is_null() {
+                    extra.insert(key, value);
+                }
             }
         }
     }
-    if let Some(company) = wire.remove("company") {
-        let mut company = object_of(company, "company")?;
-        if let Some(name) = company.remove("company_name") {
-            record.set_by_name("company", text_of(name, "company.company_name")?.into());
-        }
-        insert_filled(&mut extra, "company", company);
-    }
-    let (first, others) = split_slot(wire.remove("email_addresses"), "EMAIL1", "email_addresses")?;
-    if let Some(mut first) = first {
-        if let Some(value) = first.remove("email") {
-            record.set_by_name("email", text_of(value, "email_addresses.email")?.into());
-        }
-        if let Some(value) = first.remove("email_opt_status") {
-            record.set_by_name("opt_in_status", text_of(value, "email_addresses.email_opt_status")?.into());
-        }
-        insert_filled(&mut extra, "email1", first);
-    }
-    set_list(&mut record, "emails", others);
-    let (first, others) = split_slot(wire.remove("phone_numbers"), "PHONE1", "phone_numbers")?;
-    if let Some(mut first) = first {
-        if let Some(value) = first.remove("number") {
-            record.set_by_name("phone", text_of(value, "phone_numbers.number")?.into());
-        }
-        insert_filled(&mut extra, "phone1", first);
-    }
-    set_list(&mut record, "phones", others);
-    set_list(&mut record, "addresses", items_of(wire.remove("addresses"), "addresses")?);
-    let (custom_fields, row_id) = custom_fields::read(wire.remove("custom_fields"), link_field_id)?;
-    if !custom_fields.is_empty() {
-        record.set_by_name("custom_fields", Value::Object(custom_fields));
-    }
-    match wire.remove("tag_ids") {
-        None | Some(Value::Null) => {}
-        Some(tags @ Value::Array(_)) => {
-            let tags: Value = set_elements(&tags).into_iter().map(Value::String).collect();
-            record.set_by_name("tags", tags);
-        }
-        Some(_) => return Err("tag_ids is not a list".to_owned()),
-    }
-    extra.extend(wire.into_iter().filter(|(_, value)| !value.is_null()));
     Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
+}
+
+/// A set of ids, each once and in order. Keap's list is that already once it is sorted, as a rule.
+fn set_of(ids: Vec<Value>) -> Value {
+    let is_plain = |id: &Value| {
+        id.as_str().is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    if ids.iter().all(is_plain) && ids.is_sorted_by(|left, right| left.as_str() < right.as_str()) {
+        return Value::Array(ids);
+    }
+    set_elements(&Value::Array(ids)).into_iter().map(Value::String).collect()
 }
 
 /// The contact as Keap would send it (without id and times): the inverse of [`contact_from_wire`].
@@ -216,14 +239,10 @@ fn sort_lists(wire: &mut Map<String, Value>) {
 type Slot = Map<String, Value>;
 
 /// Takes the slot of that name out of a list: its object without the name, and the other items.
-fn split_slot(
-    value: Option<Value>,
-    name: &str,
-    property: &str,
-) -> Result<(Option<Slot>, Vec<Value>), String> {
+fn split_slot(value: Value, name: &str, property: &str) -> Result<(Option<Slot>, Vec<Value>), String> {
     let mut first = None;
     let mut others = Vec::new();
-    for item in items_of(value, property)? {
+    for item in items_of(Some(value), property)? {
         match item {
             Value::Object(mut object)
                 if first.is_none() && object.get("field").and_then(Value::as_str) == Some(name) =>
@@ -278,4 +297,23 @@ fn without_key(list: Option<Value>, key: &str) -> Value {
         }
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_set_taken_as_it_is_is_the_set(ids in prop::collection::vec("[0-9]{0,2}|[ a]?[0-9]", 0..5), sorted: bool) {
+            let mut ids: Vec<Value> = ids.into_iter().map(Value::from).collect();
+            if sorted {
+                ids.sort_by(|left, right| left.as_str().cmp(&right.as_str()));
+            }
+            let plainly: Value =
+                set_elements(&Value::Array(ids.clone())).into_iter().map(Value::String).collect();
+            prop_assert_eq!(set_of(ids), plainly);
+        }
+    }
 }

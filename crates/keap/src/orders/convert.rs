@@ -19,10 +19,10 @@ use super::{line_steps, lines, shipping};
 use crate::custom_fields::{self, Link};
 use crate::money::{decimal_of_minor, exponent, minor_of_decimal};
 use crate::wire::{
-    extra_object, insert_filled, insert_present, integer_of, is_blank, items_of, object_of, pair, plain_text,
-    take_time, text_at, text_of,
+    extra_object, insert_filled, insert_present, integer_of, is_blank, items_of, name_of, object_of, pair,
+    plain_text, text_at, text_of, time_at,
 };
-use keapsync_domain::canonical::content_hash;
+use keapsync_domain::canonical::content_hash_without;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
@@ -54,63 +54,71 @@ pub fn order_from_wire(
     link_field_id: Option<&str>,
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
-    let updated_at = take_time(&mut wire, "modification_time");
-    let created_at = take_time(&mut wire, "creation_time");
+    let updated_at = time_at(&wire, "modification_time");
+    let created_at = time_at(&wire, "creation_time");
     sort_lists(&mut wire);
     let currency = currency_of(&wire);
-    let wire = Value::Object(wire);
-    let content_hash = content_hash(&wire);
-    let mut wire = object_of(wire, "the order")?;
+    let times = [updated_at.map(|_| "modification_time"), created_at.map(|_| "creation_time")];
+    let content_hash = content_hash_without(&wire, &times);
 
     let mut record = Record::empty(EntityType::Order);
     let mut extra = Map::new();
-    for (name, property) in RENAMED {
-        if let Some(value) = wire.remove(property) {
-            record.set_by_name(name, text_of(value, property)?.into());
+    let mut row_id = None;
+    for (key, value) in wire {
+        match key.as_str() {
+            "modification_time" if updated_at.is_some() => {}
+            "creation_time" if created_at.is_some() => {}
+            "order_time" => {
+                let text = text_of(value, "order_time")?;
+                if text.as_deref().is_none_or(|text| Timestamp::parse_rfc3339(text).is_some()) {
+                    record.set_by_name("order_date", text.into());
+                } else {
+                    // A time that Postgres can't hold stays as Keap has it, beside the columns.
+                    extra.insert(key, text.into());
+                }
+            }
+            "contact" => {
+                let mut contact = object_of(value, "contact")?;
+                if let Some(id) = contact.remove("id") {
+                    record.set_by_name("keap_contact_id", text_of(id, "contact.id")?.into());
+                }
+                insert_filled(&mut extra, "contact", contact);
+            }
+            "order_items" => {
+                let (lines, rest) = lines::read(items_of(Some(value), "order_items")?, currency.as_deref())?;
+                if !lines.is_empty() {
+                    record.set_by_name("line_items", Value::Array(lines));
+                }
+                insert_filled(&mut extra, "order_items", rest);
+            }
+            "shipping_information" => {
+                let (address, rest) = shipping::read(object_of(value, "shipping_information")?)?;
+                if !address.is_empty() {
+                    record.set_by_name("shipping_address", Value::Object(address));
+                }
+                insert_filled(&mut extra, "shipping_information", rest);
+            }
+            "custom_fields" => {
+                let (values, linked_row) = custom_fields::read(Some(value), link_field_id)?;
+                if !values.is_empty() {
+                    record.set_by_name("custom_fields", Value::Object(values));
+                }
+                row_id = linked_row;
+            }
+            property => {
+                if let Some(name) = name_of(&RENAMED, property) {
+                    record.set_by_name(name, text_of(value, property)?.into());
+                } else if let Some(name) = name_of(&AMOUNTS, property) {
+                    let (decimal, rest) = read_amount(value, property, currency.as_deref())?;
+                    record.set_by_name(name, decimal);
+                    insert_filled(&mut extra, property, rest);
+                } else if !value.is_null() {
+                    extra.insert(key, value);
+                }
+            }
         }
     }
-    if let Some(value) = wire.remove("order_time") {
-        let text = text_of(value, "order_time")?;
-        if text.as_deref().is_none_or(|text| Timestamp::parse_rfc3339(text).is_some()) {
-            record.set_by_name("order_date", text.into());
-        } else {
-            // A time that Postgres can't hold stays as Keap has it, beside the columns.
-            extra.insert("order_time".to_owned(), text.into());
-        }
-    }
-    if let Some(contact) = wire.remove("contact") {
-        let mut contact = object_of(contact, "contact")?;
-        if let Some(id) = contact.remove("id") {
-            record.set_by_name("keap_contact_id", text_of(id, "contact.id")?.into());
-        }
-        insert_filled(&mut extra, "contact", contact);
-    }
-    record.set_by_name("currency", currency.clone().into());
-    for (name, property) in AMOUNTS {
-        if let Some(value) = wire.remove(property) {
-            let (decimal, rest) = read_amount(value, property, currency.as_deref())?;
-            record.set_by_name(name, decimal);
-            insert_filled(&mut extra, property, rest);
-        }
-    }
-    let items = items_of(wire.remove("order_items"), "order_items")?;
-    let (lines, rest) = lines::read(items, currency.as_deref())?;
-    if !lines.is_empty() {
-        record.set_by_name("line_items", Value::Array(lines));
-    }
-    insert_filled(&mut extra, "order_items", rest);
-    if let Some(information) = wire.remove("shipping_information") {
-        let (address, rest) = shipping::read(object_of(information, "shipping_information")?)?;
-        if !address.is_empty() {
-            record.set_by_name("shipping_address", Value::Object(address));
-        }
-        insert_filled(&mut extra, "shipping_information", rest);
-    }
-    let (values, row_id) = custom_fields::read(wire.remove("custom_fields"), link_field_id)?;
-    if !values.is_empty() {
-        record.set_by_name("custom_fields", Value::Object(values));
-    }
-    extra.extend(wire.into_iter().filter(|(_, value)| !value.is_null()));
+    record.set_by_name("currency", currency.into());
     Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
 }
 
@@ -202,16 +210,17 @@ pub(super) fn read_amount(
 ) -> Result<(Value, Map<String, Value>), String> {
     let mut rest = object_of(value, property)?;
     let amount = rest.remove("amount").unwrap_or(Value::Null);
-    let Some(amount) = integer_of(&amount, &format!("{property}.amount"))? else {
+    let amount = integer_of(&amount, "amount").map_err(|fault| format!("{property}.{fault}"))?;
+    let Some(amount) = amount else {
         return Ok((Value::Null, rest));
     };
-    let own = rest.get("currency_code").and_then(Value::as_str).map(str::to_owned);
-    match (&own, order_currency) {
+    let own = rest.get("currency_code").and_then(Value::as_str);
+    let places = own.or(order_currency).map_or(2, exponent);
+    match (own, order_currency) {
         (Some(own), Some(order_currency)) if own == order_currency => drop(rest.remove("currency_code")),
         (None, Some(_)) => drop(rest.insert("currency_code".to_owned(), Value::Null)),
         _ => {}
     }
-    let places = own.as_deref().or(order_currency).map_or(2, exponent);
     Ok((decimal_of_minor(amount, places).into(), rest))
 }
 

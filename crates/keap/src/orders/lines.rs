@@ -15,7 +15,7 @@
 use super::convert::{read_amount, write_amount};
 use crate::wire::{insert_filled, insert_present, integer_of, object_of, text_of};
 use serde_json::{Map, Value};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Amounts of a line.
 pub(super) const AMOUNTS: [&str; 3] = ["price_per_unit", "cost_per_unit", "discount"];
@@ -34,41 +34,58 @@ pub(super) fn read(
     let mut lines = Vec::with_capacity(items.len());
     let mut rests = Vec::with_capacity(items.len());
     for item in items {
-        let mut rest = object_of(item, "order_items")?;
-        let mut line = Map::new();
-        for key in TEXTS {
-            if let Some(value) = rest.remove(key) {
-                insert_present(&mut line, key, &text_of(value, &format!("order_items.{key}"))?.into());
-            }
+        let (mut line, mut rest) = (Map::new(), Map::new());
+        for (key, value) in object_of(item, "order_items")? {
+            read_entry(key, value, currency, &mut line, &mut rest)
+                .map_err(|fault| format!("order_items.{fault}"))?;
         }
-        if let Some(value) = rest.remove("quantity") {
-            insert_present(&mut line, "quantity", &integer_of(&value, "order_items.quantity")?.into());
-        }
-        for key in AMOUNTS {
-            if let Some(value) = rest.remove(key) {
-                let (decimal, amount_rest) = read_amount(value, &format!("order_items.{key}"), currency)?;
-                insert_present(&mut line, key, &decimal);
-                insert_filled(&mut rest, key, amount_rest);
-            }
-        }
-        for (key, property) in LINKED {
-            if let Some(value) = rest.remove(property) {
-                let property_path = format!("order_items.{property}");
-                let mut linked = object_of(value, &property_path)?;
-                let id = linked.remove("id").unwrap_or(Value::Null);
-                insert_present(&mut line, key, &text_of(id, &format!("{property_path}.id"))?.into());
-                insert_filled(&mut rest, property, linked);
-            }
-        }
-        rest.retain(|_, value| !value.is_null());
         lines.push(Value::Object(line));
         rests.push(rest);
     }
     let mut extra = Map::new();
     for (key, rest) in keys(&lines).into_iter().zip(rests) {
-        insert_filled(&mut extra, &key, rest);
+        if !rest.is_empty() {
+            extra.insert(key, Value::Object(rest));
+        }
     }
     Ok((lines, extra))
+}
+
+/// Divides one property of an item among its line and the rest.
+fn read_entry(
+    key: String,
+    value: Value,
+    currency: Option<&str>,
+    line: &mut Map<String, Value>,
+    rest: &mut Map<String, Value>,
+) -> Result<(), String> {
+    if TEXTS.contains(&key.as_str()) {
+        if let Some(text) = text_of(value, &key)? {
+            line.insert(key, Value::String(text));
+        }
+    } else if key == "quantity" {
+        if let Some(quantity) = integer_of(&value, &key)? {
+            line.insert(key, quantity.into());
+        }
+    } else if AMOUNTS.contains(&key.as_str()) {
+        let (decimal, amount_rest) = read_amount(value, &key, currency)?;
+        insert_filled(rest, &key, amount_rest);
+        if !decimal.is_null() {
+            line.insert(key, decimal);
+        }
+    } else if let Some((linked_key, _)) = LINKED.iter().find(|(_, property)| *property == key) {
+        let mut linked = object_of(value, &key)?;
+        let id = linked.remove("id").unwrap_or(Value::Null);
+        if let Some(id) = text_of(id, "id").map_err(|fault| format!("{key}.{fault}"))? {
+            line.insert((*linked_key).to_owned(), Value::String(id));
+        }
+        if !linked.is_empty() {
+            rest.insert(key, Value::Object(linked));
+        }
+    } else if !value.is_null() {
+        rest.insert(key, value);
+    }
+    Ok(())
 }
 
 /// The inverse of [`read`].
@@ -106,7 +123,7 @@ pub(super) fn write(lines: &Value, extra: &mut Map<String, Value>, currency: Opt
 
 /// Each line's id; its position where it has none or an earlier line has the same.
 fn keys(lines: &[Value]) -> Vec<String> {
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     let named =
         lines.iter().enumerate().map(|(position, line)| match line.get("id").and_then(Value::as_str) {
             Some(id) if seen.insert(id) => id.to_owned(),

@@ -38,19 +38,24 @@ pub(super) fn read(information: Map<String, Value>) -> Result<Divided, String> {
     let (mut column, mut rest) = (Map::new(), Map::new());
     for (key, value) in information {
         if key == "address" {
-            let address = object_of(value, "shipping_information.address")?;
-            // No key of an address is one of the recipient's today; should Keap add one, both are kept.
-            let (apart, address): (Map<_, _>, Map<_, _>) =
-                address.into_iter().partition(|(key, _)| key == "field" || RECIPIENT.contains(&key.as_str()));
+            let mut apart = Map::new();
+            for (key, value) in object_of(value, "shipping_information.address")? {
+                // No key of an address is one of the recipient's today; should Keap add one, both are kept.
+                if key == "field" || RECIPIENT.contains(&key.as_str()) {
+                    apart.insert(key, value);
+                } else if !is_blank(&value) {
+                    column.insert(key, value);
+                }
+            }
             insert_filled(&mut rest, "address", apart);
-            column.extend(address);
         } else if RECIPIENT.contains(&key.as_str()) && value != Value::Bool(false) {
-            column.insert(key, value);
+            if !is_blank(&value) {
+                column.insert(key, value);
+            }
         } else {
             rest.insert(key, value);
         }
     }
-    column.retain(|_, value| !is_blank(value));
     Ok((column, rest))
 }
 

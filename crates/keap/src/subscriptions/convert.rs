@@ -13,10 +13,10 @@
 use crate::custom_fields;
 use crate::money::{decimal_of_double, double_of_decimal, exponent};
 use crate::wire::{
-    boolean_of, insert_present, integer_of, is_blank, is_date, object_of, pair, plain_text, take_time,
-    text_at, text_of,
+    boolean_of, insert_present, integer_of, is_blank, is_date, name_of, pair, plain_text, text_at, text_of,
+    time_at,
 };
-use keapsync_domain::canonical::content_hash;
+use keapsync_domain::canonical::content_hash_without;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
@@ -51,60 +51,61 @@ pub fn subscription_from_wire(
     mut wire: Map<String, Value>,
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
-    let updated_at = take_time(&mut wire, "modification_time");
+    let updated_at = time_at(&wire, "modification_time");
     if let Some(Value::Array(items)) = wire.get_mut("custom_fields") {
         items.sort_by(|left, right| text_at(left, "id").cmp(text_at(right, "id")));
     }
-    let wire = Value::Object(wire);
-    let content_hash = content_hash(&wire);
-    let mut wire = object_of(wire, "the subscription")?;
+    let content_hash = content_hash_without(&wire, &[updated_at.map(|_| "modification_time")]);
 
     let mut record = Record::empty(EntityType::Subscription);
     let mut extra = Map::new();
-    for (name, property) in RENAMED {
-        if let Some(value) = wire.remove(property) {
-            record.set_by_name(name, text_of(value, property)?.into());
-        }
-    }
-    for name in DATES {
-        if let Some(value) = wire.remove(name) {
-            let text = text_of(value, name)?;
-            if text.as_deref().is_none_or(is_date) {
-                record.set_by_name(name, text.into());
-            } else {
-                // A date that Postgres can't hold stays as Keap has it, beside the columns.
-                extra.insert(name.to_owned(), text.into());
+    for (key, value) in wire {
+        match key.as_str() {
+            "modification_time" if updated_at.is_some() => {}
+            "auto_charge" => record.set_by_name("auto_charge", boolean_of(&value, "auto_charge")?.into()),
+            "active" => {
+                let active = boolean_of(&value, "active")?;
+                let status = active.map(|active| if active { ACTIVE } else { INACTIVE });
+                record.set_by_name("status", status.into());
+            }
+            "billing_amount" => match value {
+                Value::Null => {}
+                Value::Number(number) => {
+                    let (decimal, exact) = decimal_of_double(&number);
+                    record.set_by_name("amount", decimal.into());
+                    if !exact {
+                        extra.insert(key, number.into());
+                    }
+                }
+                _ => return Err("billing_amount is not a number".to_owned()),
+            },
+            "custom_fields" => {
+                let (values, _) = custom_fields::read(Some(value), None)?;
+                if !values.is_empty() {
+                    record.set_by_name("custom_fields", Value::Object(values));
+                }
+            }
+            property if DATES.contains(&property) => {
+                let text = text_of(value, property)?;
+                if text.as_deref().is_none_or(is_date) {
+                    record.set_by_name(property, text.into());
+                } else {
+                    // A date that Postgres can't hold stays as Keap has it, beside the columns.
+                    extra.insert(key, text.into());
+                }
+            }
+            property if INTEGERS.contains(&property) => {
+                record.set_by_name(property, integer_of(&value, property)?.into());
+            }
+            property => {
+                if let Some(name) = name_of(&RENAMED, property) {
+                    record.set_by_name(name, text_of(value, property)?.into());
+                } else if !value.is_null() {
+                    extra.insert(key, value);
+                }
             }
         }
     }
-    for name in INTEGERS {
-        if let Some(value) = wire.remove(name) {
-            record.set_by_name(name, integer_of(&value, name)?.into());
-        }
-    }
-    if let Some(value) = wire.remove("auto_charge") {
-        record.set_by_name("auto_charge", boolean_of(&value, "auto_charge")?.into());
-    }
-    if let Some(value) = wire.remove("active") {
-        let status = boolean_of(&value, "active")?.map(|active| if active { ACTIVE } else { INACTIVE });
-        record.set_by_name("status", status.into());
-    }
-    match wire.remove("billing_amount") {
-        None | Some(Value::Null) => {}
-        Some(Value::Number(number)) => {
-            let (decimal, exact) = decimal_of_double(&number);
-            record.set_by_name("amount", decimal.into());
-            if !exact {
-                extra.insert("billing_amount".to_owned(), number.into());
-            }
-        }
-        Some(_) => return Err("billing_amount is not a number".to_owned()),
-    }
-    let (values, _) = custom_fields::read(wire.remove("custom_fields"), None)?;
-    if !values.is_empty() {
-        record.set_by_name("custom_fields", Value::Object(values));
-    }
-    extra.extend(wire.into_iter().filter(|(_, value)| !value.is_null()));
     Ok(RemoteRecord {
         keap_id,
         record,

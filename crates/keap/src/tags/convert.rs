@@ -9,9 +9,9 @@
 //! The category's name is joined by [`names`](crate::names). [`tag_to_wire`] gives back what [`tag_from_wire`] read.
 
 use crate::wire::{
-    extra_object, insert_filled, insert_present, object_of, pair, plain_text, take_time, text_of,
+    extra_object, insert_filled, insert_present, object_of, pair, plain_text, text_of, time_at,
 };
-use keapsync_domain::canonical::content_hash;
+use keapsync_domain::canonical::content_hash_without;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
@@ -21,30 +21,34 @@ use serde_json::{Map, Value, json};
 /// Reads a tag without its id. The error names the property that has another shape than the contract says.
 pub fn tag_from_wire(
     keap_id: String,
-    mut wire: Map<String, Value>,
+    wire: Map<String, Value>,
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
-    let updated_at = take_time(&mut wire, "update_time");
-    let created_at = take_time(&mut wire, "create_time");
-    let wire = Value::Object(wire);
-    let content_hash = content_hash(&wire);
-    let mut wire = object_of(wire, "the tag")?;
+    let updated_at = time_at(&wire, "update_time");
+    let created_at = time_at(&wire, "create_time");
+    let times = [updated_at.map(|_| "update_time"), created_at.map(|_| "create_time")];
+    let content_hash = content_hash_without(&wire, &times);
 
     let mut record = Record::empty(EntityType::Tag);
     let mut extra = Map::new();
-    for property in ["name", "description"] {
-        if let Some(value) = wire.remove(property) {
-            record.set_by_name(property, text_of(value, property)?.into());
+    for (key, value) in wire {
+        match key.as_str() {
+            "update_time" if updated_at.is_some() => {}
+            "create_time" if created_at.is_some() => {}
+            property @ ("name" | "description") => {
+                record.set_by_name(property, text_of(value, property)?.into());
+            }
+            "category" => {
+                let mut category = object_of(value, "category")?;
+                if let Some(id) = category.remove("id") {
+                    record.set_by_name("category_id", text_of(id, "category.id")?.into());
+                }
+                insert_filled(&mut extra, "category", category);
+            }
+            _ if value.is_null() => {}
+            _ => drop(extra.insert(key, value)),
         }
     }
-    if let Some(category) = wire.remove("category") {
-        let mut category = object_of(category, "category")?;
-        if let Some(id) = category.remove("id") {
-            record.set_by_name("category_id", text_of(id, "category.id")?.into());
-        }
-        insert_filled(&mut extra, "category", category);
-    }
-    extra.extend(wire.into_iter().filter(|(_, value)| !value.is_null()));
     Ok(RemoteRecord {
         keap_id,
         record,

@@ -12,11 +12,14 @@
 //! | numbers | beyond `integer` |
 //! | JSON | more than [`JSON_BYTES_MAX`], nesting beyond [`JSON_DEPTH_MAX`], another shape than the column's |
 
+use super::json;
+#[cfg(doc)]
+use super::json::JSON_DEPTH_MAX;
 use super::table::{Column, Form, Table};
 use keapsync_domain::ids::is_keap_id;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{ConflictRecord, RowWrite};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// Longest text that an index takes, in bytes. An entry of a B-tree has at most 2704 bytes; the widest index holds the account's
@@ -29,9 +32,8 @@ pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// Longest JSON of one column, in bytes.
 pub(crate) const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Deepest nesting of JSON: what is read back may nest 127 deep, and what is kept of it in base, conflicts and audit log
-/// stands a few levels deeper.
-pub(crate) const JSON_DEPTH_MAX: usize = 100;
+/// Room for the JSON of most columns, in bytes, so that it need not grow.
+const JSON_BYTES_USUAL: usize = 256;
 
 /// Digits before the point of a `numeric(14, 3)`.
 const AMOUNT_DIGITS_MAX: usize = 11;
@@ -76,15 +78,14 @@ impl<'a> BoundRow<'a> {
         }
         let columns = match &write.record {
             None => table.columns.iter().map(|_| None).collect(),
-            Some(record) => table
-                .columns
-                .iter()
-                .enumerate()
-                .map(|(position, column)| {
-                    column_text(column, record.get(position))
-                        .map_err(|fault| format!("{} {fault}", column.name))
-                })
-                .collect::<Result<Vec<Text<'a>>, String>>()?,
+            Some(record) => {
+                let mut columns = Vec::with_capacity(table.columns.len());
+                for (position, column) in table.columns.iter().enumerate() {
+                    let text = column_text(column, record.get(position));
+                    columns.push(text.map_err(|fault| format!("{} {fault}", column.name))?);
+                }
+                columns
+            }
         };
         let audit_fields: Vec<&str> = write.audit_old.keys().map(String::as_str).collect();
         Ok(Self {
@@ -125,9 +126,9 @@ fn column_text<'a>(column: &Column, value: &'a Value) -> Result<Text<'a>, String
             return Ok(filled(text));
         }
         Form::Currency => require(text.chars().count() <= 3, "is no currency of three letters")?,
-        Form::Date => return date_text(&text),
-        Form::Instant => return instant_text(&text),
-        Form::Money => return amount_text(&text),
+        Form::Date => return date_text(text),
+        Form::Instant => return instant_text(text),
+        Form::Money => return amount_text(text),
         Form::Integer => {
             require(text.is_empty() || text.parse::<i32>().is_ok(), "is no whole number within 32 bits")?;
             return Ok(filled(text));
@@ -171,13 +172,21 @@ fn scalar_text(value: &Value) -> Result<Cow<'_, str>, String> {
 }
 
 /// A day, of a text that may go on with a time, as Keap writes days that are midnights.
-fn date_text(text: &str) -> Result<Text<'static>, String> {
+fn date_text(text: Cow<'_, str>) -> Result<Text<'_>, String> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let day = text.trim().split('T').next().unwrap_or_default();
-    require(is_day(day), "is no date between 0001-01-01 and 9999-12-31")?;
-    Ok(Some(Cow::Owned(day.to_owned())))
+    let day = part_of(text, |text| text.trim().split('T').next().unwrap_or_default());
+    require(is_day(&day), "is no date between 0001-01-01 and 9999-12-31")?;
+    Ok(Some(day))
+}
+
+/// A part of a text, without a copy where the text was not one itself.
+fn part_of(text: Cow<'_, str>, part: impl Fn(&str) -> &str) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(part(text)),
+        Cow::Owned(text) => Cow::Owned(part(&text).to_owned()),
+    }
 }
 
 /// Whether `text` is a date that exists, written `YYYY-MM-DD`.
@@ -208,7 +217,14 @@ fn is_day(text: &str) -> bool {
 }
 
 /// A moment in UTC; a bare day is its first, as in the canonical form.
-fn instant_text(text: &str) -> Result<Text<'static>, String> {
+fn instant_text(text: Cow<'_, str>) -> Result<Text<'_>, String> {
+    if is_plain_instant(&text) {
+        return Ok(Some(text));
+    }
+    rewritten_instant(&text)
+}
+
+fn rewritten_instant(text: &str) -> Result<Text<'static>, String> {
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -221,12 +237,31 @@ fn instant_text(text: &str) -> Result<Text<'static>, String> {
         .ok_or_else(|| "is no time between the years 1 and 9999".to_owned())
 }
 
-fn amount_text(text: &str) -> Result<Text<'static>, String> {
-    let plain = text.trim();
+/// Whether a text is a moment as we write it, such as `2026-01-01T00:00:00.000Z`, which is how Keap writes nearly all of them.
+fn is_plain_instant(text: &str) -> bool {
+    let Some((day, time)) = text.split_once('T') else { return false };
+    let pair = |tens: u8, ones: u8, tens_max: u8| (b'0'..=tens_max).contains(&tens) && ones.is_ascii_digit();
+    let is_time = match time.as_bytes() {
+        [h1, h2, b':', m1, m2, b':', s1, s2, b'.', fraction @ .., b'Z'] => {
+            pair(*h1, *h2, b'2')
+                && (*h1, *h2) < (b'2', b'4')
+                && pair(*m1, *m2, b'5')
+                && pair(*s1, *s2, b'5')
+                && fraction.len() == 3
+                && fraction.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    // The last year is left to the calendar, which ends before it does.
+    is_time && is_day(day) && !day.starts_with("9999")
+}
+
+fn amount_text(text: Cow<'_, str>) -> Result<Text<'_>, String> {
+    let plain = part_of(text, str::trim);
     if plain.is_empty() {
         return Ok(None);
     }
-    let digits = plain.strip_prefix(['-', '+']).unwrap_or(plain);
+    let digits = plain.strip_prefix(['-', '+']).unwrap_or(&plain);
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
     require(
         !(whole.is_empty() && decimals.is_empty())
@@ -241,65 +276,30 @@ fn amount_text(text: &str) -> Result<Text<'static>, String> {
         decimals.trim_end_matches('0').len() <= AMOUNT_DECIMALS_MAX,
         "has more than 3 digits behind the point",
     )?;
-    Ok(Some(Cow::Owned(plain.to_owned())))
+    Ok(Some(plain))
 }
 
 fn json_text(value: &Value) -> Result<Cow<'static, str>, String> {
-    check_json(value, 1)?;
-    // In one go: `Display` would pass it on in many small pieces.
-    let text = serde_json::to_string(value).map_err(unwritable)?;
+    let mut text = String::with_capacity(JSON_BYTES_USUAL);
+    json::put(&mut text, value, 1)?;
     require_length(&text, JSON_BYTES_MAX)?;
     Ok(Cow::Owned(text))
-}
-
-fn unwritable(_: serde_json::Error) -> String {
-    "cannot be written as JSON".to_owned()
 }
 
 fn object_text(what: &str, object: &Map<String, Value>) -> Result<Cow<'static, str>, String> {
     if object.is_empty() {
         return Ok(Cow::Borrowed("{}"));
     }
-    let text = check_object(object, 1).and_then(|()| {
-        let text = serde_json::to_string(object).map_err(unwritable)?;
-        require_length(&text, JSON_BYTES_MAX)?;
-        Ok(Cow::Owned(text))
-    });
-    text.map_err(|fault| format!("{what} {fault}"))
+    let mut text = String::with_capacity(JSON_BYTES_USUAL);
+    json::put_object(&mut text, object, 1)
+        .and_then(|()| require_length(&text, JSON_BYTES_MAX))
+        .map_err(|fault| format!("{what} {fault}"))?;
+    Ok(Cow::Owned(text))
 }
 
 /// An object as JSON, nothing for an empty one.
 fn filled_text(what: &str, object: &Map<String, Value>) -> Result<Text<'static>, String> {
     if object.is_empty() { Ok(None) } else { object_text(what, object).map(Some) }
-}
-
-fn check_json(value: &Value, depth: usize) -> Result<(), String> {
-    match value {
-        Value::String(text) => {
-            require(!text.contains('\0'), "holds a NUL character, which Postgres cannot store")
-        }
-        Value::Array(elements) => {
-            require_depth(depth)?;
-            elements.iter().try_for_each(|element| check_json(element, depth + 1))
-        }
-        Value::Object(object) => check_object(object, depth),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-    }
-}
-
-fn check_object(object: &Map<String, Value>, depth: usize) -> Result<(), String> {
-    require_depth(depth)?;
-    object.iter().try_for_each(|(key, value)| {
-        require(!key.contains('\0'), "has a key with a NUL character, which Postgres cannot store")?;
-        check_json(value, depth + 1)
-    })
-}
-
-fn require_depth(depth: usize) -> Result<(), String> {
-    if depth > JSON_DEPTH_MAX {
-        return Err(format!("nests more than {JSON_DEPTH_MAX} levels deep"));
-    }
-    Ok(())
 }
 
 fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
@@ -316,11 +316,11 @@ fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
             if conflict.field.len() > INDEXED_BYTES_MAX {
                 return Err(format!("a key in conflict is longer than {INDEXED_BYTES_MAX} bytes"));
             }
-            let object = json!({
+            let object = serde_json::json!({
                 "keap_id": write.keap_id, "field": conflict.field, "base": conflict.base, "keap": conflict.keap,
                 "supabase": conflict.supabase, "policy": conflict.policy.as_str(), "winner": conflict.winner,
             });
-            check_json(&object, 0).map_err(|fault| format!("a value in conflict {fault}"))?;
+            json::put(&mut String::new(), &object, 0).map_err(|fault| format!("a value in conflict {fault}"))?;
             Ok(object)
         })
         .collect()
@@ -328,7 +328,9 @@ fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::json::JSON_DEPTH_MAX;
     use super::*;
+    use serde_json::json;
 
     fn text_of(form: Form, value: &Value) -> Result<Option<String>, String> {
         column_text(&Column::new("field", form), value).map(|text| text.map(Cow::into_owned))
@@ -371,6 +373,47 @@ mod tests {
             );
         }
         assert!(text_of(Form::JsonArray, &nested(JSON_DEPTH_MAX)).is_ok());
+    }
+
+    #[test]
+    fn a_moment_as_we_write_it_is_bound_as_it_is() {
+        let days = [
+            "0001-01-01",
+            "0000-12-31",
+            "2024-02-29",
+            "2023-02-29",
+            "9999-12-31",
+            "10000-01-01",
+            "2024-1-01",
+            "",
+        ];
+        let times = [
+            "00:00:00.000Z",
+            "23:59:59.999Z",
+            "24:00:00.000Z",
+            "19:60:00.000Z",
+            "09:05:60.000Z",
+            "2x:00:00.000Z",
+            "10:00:00Z",
+            "10:00:00.1234Z",
+            "10:00:00.000z",
+            "10:00:00.000",
+            "10:00:00.000+00:00",
+            "é0:00:00.000Z",
+        ];
+        let mut taken = 0;
+        for (day, time) in days.iter().flat_map(|day| times.map(|time| (day, time))) {
+            for text in [
+                format!("{day}T{time}"),
+                format!("{day}t{time}"),
+                format!(" {day}T{time}"),
+                format!("{day}T{time} "),
+            ] {
+                taken += usize::from(is_plain_instant(&text));
+                assert_eq!(instant_text(Cow::Borrowed(&text)), rewritten_instant(&text), "{text}");
+            }
+        }
+        assert_eq!(taken, 2 * 2);
     }
 
     #[test]
