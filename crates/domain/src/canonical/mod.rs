@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use text::{number_text, text_form, trimmed};
 
-/// Bytes of a hash that are kept: 128 bits tell a billion records apart without a collision in sight.
+/// Bytes of a SHA-256 that are kept: 128 bits tell a billion records apart without a collision in sight.
 const HASH_BYTES: usize = 16;
 
 /// Room for the form of most records when they are hashed, so that it need not grow.
@@ -115,24 +115,22 @@ pub(crate) fn set_texts(value: &Value) -> impl Iterator<Item = Cow<'_, str>> {
     texts.filter(|text| !text.is_empty())
 }
 
-/// Canonical hash of a record's mapped fields, a SHA-256: 32 hexadecimal digits.
+/// Canonical hash of a record's mapped fields: 32 hexadecimal digits.
 #[must_use]
 pub fn record_hash(record: &Record) -> String {
     let mut digest = Sha256::new();
     for (position, field) in fields(record.entity()).iter().enumerate() {
         hash_field(&mut digest, field, record.get(position));
     }
-    kept(&digest.finalize())
+    finish(digest)
 }
 
 /// Hash of any JSON, with the keys of objects in one order: 32 hexadecimal digits.
-///
-/// It is BLAKE3, because every record that is read is hashed; it is compared with nothing but earlier ones of its own.
 #[must_use]
 pub fn content_hash(value: &Value) -> String {
     let mut form = Vec::new();
     hashed::put(&mut form, value);
-    kept(blake3::hash(&form).as_bytes())
+    finish(Sha256::new_with_prefix(form))
 }
 
 /// [`content_hash`] of an object without those of its entries that are named in `apart`.
@@ -140,7 +138,7 @@ pub fn content_hash(value: &Value) -> String {
 pub fn content_hash_without(object: &Map<String, Value>, apart: &[Option<&str>]) -> String {
     let mut form = Vec::with_capacity(HASHED_FORM_BYTES);
     hashed::put_object(&mut form, object.iter().filter(|(key, _)| !apart.contains(&Some(key.as_str()))));
-    kept(blake3::hash(&form).as_bytes())
+    finish(Sha256::new_with_prefix(form))
 }
 
 fn hash_field(digest: &mut Sha256, field: &Field, value: &Value) {
@@ -161,8 +159,9 @@ fn json_of(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn kept(hash: &[u8]) -> String {
-    hex::encode(hash.get(..HASH_BYTES).unwrap_or(hash))
+fn finish(digest: Sha256) -> String {
+    let bytes = digest.finalize();
+    hex::encode(bytes.get(..HASH_BYTES).unwrap_or(&bytes))
 }
 
 fn or_null(object: Map<String, Value>) -> Value {
