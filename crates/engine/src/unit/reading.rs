@@ -14,8 +14,9 @@ use keapsync_keap::page::RecordPage;
 use keapsync_keap::transport::Transport;
 use std::collections::HashSet;
 
-/// Pages in work at once: one is written while the other is merged. More would only take memory.
-const PAGES_AT_ONCE: usize = 2;
+/// Pages in work at once: while one is written and the next one waits to be, a third is fetched and merged, so that Postgres never
+/// waits for a page. More would only take memory.
+const PAGES_AT_ONCE: usize = 3;
 
 impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
     /// Reads until the budget or Keap's records are at their end. Says whether all were read.
