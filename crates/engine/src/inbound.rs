@@ -125,7 +125,7 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
 ///
 /// Records that are expected to be new are written without a look whether they have rows. No row is harmed where that was wrong: a
 /// write that inserts gives way to the row that is there, and that one is read and merged then. Records that name the row they were
-/// made from are looked up all the same.
+/// made from are looked up all the same; for kinds that cannot name it nothing may be expected, because they are told by what they hold.
 pub async fn apply_within<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     entity: EntityType,

@@ -8,9 +8,8 @@
 //!   answer does puts no second one into the row.
 //! - Before Keap's lines are merged, the row's take their ids, and the base takes these lines as they were sent
 //!   ([`aligned`]). So what Keap fills in (a product's name, its price) is Keap's change and no conflict.
-//!
-//! - The lines of a new order are known by the base, which holds them as they were sent. So a line that was edited while the
-//!   order was on its way is that line, edited, and no further one.
+//! - The lines of a new order are known by the base, which holds them as they were sent ([`named_by_base`]). So a line that was
+//!   edited or taken off while the order was on its way is that line, and no further one.
 //!
 //! What is not caught: a line that was added to an order that Keap has, whose answer was lost and which was edited before the
 //! retry; and one whose text Keap changed. It is made again, once.
@@ -140,29 +139,31 @@ pub fn aligned(base: &Record, row: &Record, remote: &Record, sent: &[(String, St
     let [base_lines, row_lines, held] = [base, row, remote].map(|record| record.get_by_name("line_items"));
     let currency = remote.get_by_name("currency").as_str();
     let row_lines = with_ids(row_lines, sent);
-    let recognised = adopted(base_lines, &row_lines, held, currency);
-    let is_named = |key: &String| sent.iter().chain(&recognised).any(|(name, id)| name == key || id == key);
-    let mut made = made_of_base(base_lines, held, currency, &row_lines, &recognised);
-    made.retain(|(name, _)| !is_named(name));
-    if sent.is_empty() && recognised.is_empty() && made.is_empty() {
+    let made = named_by_base(base_lines, &row_lines, held, currency);
+    let is_made = made.is_some();
+    let (base_lines, row_lines) = made.unwrap_or_else(|| (base_lines.clone(), row_lines));
+    let recognised = adopted(&base_lines, &row_lines, held, currency);
+    if sent.is_empty() && recognised.is_empty() && !is_made {
         return None;
     }
-    let edited = made.iter().filter(|(name, _)| is_one_kind(base_lines, &row_lines, name));
-    let row_lines = with_ids(&row_lines, &recognised.iter().chain(edited).cloned().collect::<Vec<_>>());
+    let row_lines = with_ids(&row_lines, &recognised);
+    let is_named = |key: &String| sent.iter().chain(&recognised).any(|(name, id)| name == key || id == key);
     // Each in its place: a line without an id is called by its position, which is to stay the same in both lists.
     let id_of = |key: &str| names_of(sent, &recognised).find(|(name, _)| *name == key).map(|(_, id)| id);
     let row_entries = last_of_each(&row_lines);
     let mut taken: Vec<(String, &Value)> = row_entries.into_iter().filter(|(key, _)| is_named(key)).collect();
     let mut lines: Vec<Value> = Vec::new();
-    for (key, line) in last_of_each(base_lines) {
+    for (key, line) in last_of_each(&base_lines) {
+        // A position says nothing of another list.
+        if !has_id(line) {
+            lines.push(line.clone());
+            continue;
+        }
         let id = id_of(&key).unwrap_or(&key);
         match taken.iter().position(|(name, _)| name == id) {
             Some(position) => lines.push(taken.remove(position).1.clone()),
             None if is_named(&key) => {}
-            None => {
-                let made_as = made.iter().find(|(name, _)| *name == key);
-                lines.push(made_as.map_or_else(|| line.clone(), |(_, id)| with_id(line, id)));
-            }
+            None => lines.push(line.clone()),
         }
     }
     lines.extend(taken.into_iter().map(|(_, line)| line.clone()));
@@ -175,41 +176,92 @@ pub fn aligned(base: &Record, row: &Record, remote: &Record, sent: &[(String, St
     Some(Aligned { base: with_lines(base, base_lines), row: with_lines(row, row_lines) })
 }
 
-/// Lines of the base without an id that Keap has made as they were sent, and that are none of the row's: the base's name of each, and
-/// Keap's id.
-fn made_of_base(
+/// The base and the row, with Keap's ids in the lines of the base that were sent without one and that Keap has made, and in the lines
+/// that the row has of them; `None` where there are none.
+///
+/// A line of the row is the one of the base that it equals, best at the same place. One that equals none is the one at its place,
+/// edited, when that is of its kind, because Keap changes no line's kind; all else is a new line, and what is left of the base was
+/// taken off. Where the row's line was edited or taken off, what Keap filled in counts as sent: nobody has changed it since.
+fn named_by_base(
     base: &Value,
+    ours: &Value,
     remote: &Value,
     currency: Option<&str>,
-    ours: &Value,
-    recognised: &[(String, String)],
-) -> Vec<(String, String)> {
+) -> Option<(Value, Value)> {
     let places = currency.map_or(2, exponent);
     let held: BTreeMap<String, &Value> = slot_entries(SlotKind::Item, remote).collect();
-    let base = last_of_each(base);
-    let mut claimed: HashSet<String> = base.iter().map(|(key, _)| key.clone()).collect();
-    claimed.extend(last_of_each(ours).into_iter().map(|(key, _)| key));
-    claimed.extend(recognised.iter().map(|(_, id)| id.clone()));
-    let mut made = Vec::new();
-    for (key, line) in base.into_iter().filter(|(key, _)| !held.contains_key(key)) {
-        let Ok(body) = create_body(&key, line, places) else { continue };
-        let found = held.iter().find(|(id, line)| !claimed.contains(*id) && is_made_of(line, &body, places));
-        if let Some((id, _)) = found {
-            claimed.insert(id.clone());
-            made.push((key, id.clone()));
+    let (base, ours) = (last_of_each(base), last_of_each(ours));
+    let mut claimed: HashSet<&str> = base.iter().chain(&ours).map(|(key, _)| key.as_str()).collect();
+    let mut made: Vec<MadeLine<'_>> = Vec::new();
+    for (place, (key, sent)) in base.iter().enumerate().filter(|(_, (_, line))| !has_id(line)) {
+        let Ok(body) = create_body(key, sent, places) else { continue };
+        let found =
+            held.iter().find(|(id, line)| !claimed.contains(id.as_str()) && is_made_of(line, &body, places));
+        if let Some((id, held)) = found {
+            claimed.insert(id);
+            made.push(MadeLine { place, id, sent, held, row: None });
         }
     }
-    made
+    if made.is_empty() {
+        return None;
+    }
+    let mut open: Vec<(usize, &Value)> =
+        ours.iter().map(|(_, line)| *line).enumerate().filter(|(_, line)| !has_id(line)).collect();
+    for is_it in [
+        |line: &MadeLine<'_>, place: usize, row: &Value| line.place == place && line.sent == row,
+        |line: &MadeLine<'_>, _: usize, row: &Value| line.sent == row,
+        |line: &MadeLine<'_>, place: usize, row: &Value| {
+            line.place == place && kind_of(line.sent) == kind_of(row)
+        },
+    ] {
+        open.retain(|(place, row)| {
+            let found = made.iter_mut().find(|line| line.row.is_none() && is_it(line, *place, row));
+            found.map(|line| line.row = Some((*place, row))).is_none()
+        });
+    }
+    let at = |place: usize| made.iter().find(|line| line.place == place);
+    let base_lines = base.iter().enumerate().map(|(place, (_, line))| match at(place) {
+        None => (*line).clone(),
+        Some(made) if made.row.is_some_and(|(_, row)| row == made.sent) => with_id(line, made.id),
+        Some(made) => filled_in(with_id(line, made.id), made.held, made.row.map(|(_, row)| row)),
+    });
+    let of_row = |place: usize| made.iter().find(|line| line.row.is_some_and(|(at, _)| at == place));
+    let row_lines = ours.iter().enumerate().map(|(place, (_, line))| match of_row(place) {
+        None => (*line).clone(),
+        Some(made) if *line == made.sent => with_id(line, made.id),
+        Some(made) => filled_in(with_id(line, made.id), made.held, Some(made.sent)),
+    });
+    Some((base_lines.collect(), row_lines.collect()))
 }
 
-/// Whether the row's line of that name can be the base's, edited: Keap changes no line's kind.
-fn is_one_kind(base: &Value, ours: &Value, name: &str) -> bool {
-    let kind_in = |lines: &Value| {
-        let entries = last_of_each(lines);
-        let line = entries.into_iter().find(|(key, _)| key == name).map(|(_, line)| line)?;
-        Some(line.get("item_type").and_then(plain_text).unwrap_or_else(|| "PRODUCT".to_owned()))
-    };
-    kind_in(base) == kind_in(ours)
+/// A line that was sent without an id and that Keap has made.
+struct MadeLine<'a> {
+    /// Its place in the base.
+    place: usize,
+    id: &'a String,
+    sent: &'a Value,
+    held: &'a Value,
+    /// The row's line of it and its place there.
+    row: Option<(usize, &'a Value)>,
+}
+
+/// The line with Keap's values of what neither it nor the `other` says.
+fn filled_in(mut line: Value, held: &Value, other: Option<&Value>) -> Value {
+    let says = |line: &Value, name: &str| line.get(name).is_some_and(|value| !is_blank(value));
+    for (name, value) in held.as_object().into_iter().flatten() {
+        if !says(&line, name) && !other.is_some_and(|other| says(other, name)) {
+            line.as_object_mut().map(|line| line.insert(name.clone(), value.clone()));
+        }
+    }
+    line
+}
+
+fn has_id(line: &Value) -> bool {
+    line.get("id").and_then(plain_text).is_some()
+}
+
+fn kind_of(line: &Value) -> String {
+    line.get("item_type").and_then(plain_text).unwrap_or_else(|| "PRODUCT".to_owned())
 }
 
 fn names_of<'a>(

@@ -315,47 +315,82 @@ fn what_keap_fills_in_is_its_change_and_no_second_line() {
     assert_eq!(aligned(&contact, &contact, &contact, &[]), None);
 }
 
+/// The calls that bring an order to the row's lines, when its base holds `sent`; there must be no conflict, and what the row has
+/// is kept.
+fn steps_to(sent: &Value, row: &Value, held: &Value) -> Vec<LineStep> {
+    let held = order(held);
+    let seen = aligned(&order(sent), &order(row), &held, &[]).unwrap();
+    let sides = Sides {
+        base: &seen.base,
+        keap: &held,
+        supabase: &seen.row,
+        keap_changed_at: None,
+        supabase_changed_at: None,
+    };
+    let merge = reconcile(&sides, &Policies { default: Policy::Manual, ..Policies::default() });
+    assert!(merge.conflicts.is_empty(), "{row}: {:?}", merge.conflicts);
+    let kept = merge.row_after(&seen.row);
+    let length = |lines: &Value| lines.as_array().map(Vec::len);
+    assert_eq!(length(kept.get_by_name("line_items")), length(row), "{row} became {kept:?}");
+    let [base, wanted, remote] =
+        [&seen.base, &merge.keap_after(&held), &held].map(|record| record.get_by_name("line_items").clone());
+    plan(&base, &wanted, &remote, Some("USD")).unwrap()
+}
+
 #[test]
-fn a_line_that_is_edited_while_its_order_is_made_is_that_line() {
-    let line = |id: Option<&str>, kind: &str, quantity: u32| {
-        let mut line = json!({"item_type": kind, "product_id": "3", "quantity": quantity});
-        if let Some(id) = id {
-            line["id"] = id.into();
-        }
-        line
+fn lines_that_are_edited_while_their_order_is_made_are_those_lines() {
+    let line = |product: &str, quantity: u32| json!({"item_type": "PRODUCT", "product_id": product, "quantity": quantity});
+    // Keap says its own of each line.
+    let made = |id: &str, product: &str, quantity: u32| {
+        json!({"id": id, "item_type": "PRODUCT", "product_id": product, "quantity": quantity,
+            "name": format!("Product {product}"), "price_per_unit": "9.50"})
     };
-    let sent = order(&json!([line(None, "PRODUCT", 1), line(None, "PRODUCT", 2)]));
-    let held = order(&json!([line(Some("1"), "PRODUCT", 1), line(Some("2"), "PRODUCT", 2)]));
-    let merged = |row: &Value| {
-        let seen = aligned(&sent, &order(row), &held, &[]).unwrap();
-        let sides = Sides {
-            base: &seen.base,
-            keap: &held,
-            supabase: &seen.row,
-            keap_changed_at: None,
-            supabase_changed_at: None,
-        };
-        let merge = reconcile(&sides, &Policies { default: Policy::Manual, ..Policies::default() });
-        assert!(merge.conflicts.is_empty(), "{row}: {:?}", merge.conflicts);
-        assert_eq!(merge.row_after(&seen.row), seen.row, "the row's own edit is undone");
-        let [base, wanted, remote] = [&seen.base, &merge.keap_after(&held), &held]
-            .map(|record| record.get_by_name("line_items").clone());
-        plan(&base, &wanted, &remote, Some("USD")).unwrap()
+    let update = |id: &str, quantity: u32| LineStep::Update {
+        id: id.to_owned(),
+        mask: vec!["quantity"],
+        body: json!({"quantity": quantity}).as_object().cloned().unwrap(),
     };
-    // Another quantity of the second.
-    let steps = merged(&json!([line(None, "PRODUCT", 1), line(None, "PRODUCT", 5)]));
-    let body = json!({"quantity": 5}).as_object().cloned().unwrap();
-    assert_eq!(steps, [LineStep::Update { id: "2".to_owned(), mask: vec!["quantity"], body }]);
-    // The second is taken off.
-    let steps = merged(&json!([line(None, "PRODUCT", 1)]));
-    assert_eq!(steps, [LineStep::Delete { id: "2".to_owned() }]);
-    // One of another kind in its place, which Keap cannot make of it.
-    let other = json!({"item_type": "OTHER", "name": "Wrapping", "price_per_unit": "3", "quantity": 1});
-    let steps = merged(&json!([line(None, "PRODUCT", 1), other]));
-    assert!(
-        matches!(&steps[..], [LineStep::Create { .. }, LineStep::Delete { id }] if id == "2"),
-        "{steps:?}"
-    );
+    let delete = |id: &str| LineStep::Delete { id: id.to_owned() };
+    let sent = json!([line("3", 1), line("4", 2)]);
+    let held = json!([made("1", "3", 1), made("2", "4", 2)]);
+    for (row, expected) in [
+        (json!([line("3", 1), line("4", 2)]), vec![]),
+        (json!([line("3", 1), line("4", 5)]), vec![update("2", 5)]),
+        (json!([line("3", 7), line("4", 5)]), vec![update("1", 7), update("2", 5)]),
+        (json!([line("3", 1)]), vec![delete("2")]),
+        (json!([line("4", 2)]), vec![delete("1")]),
+        (json!([line("4", 2), line("3", 1)]), vec![]),
+        (json!([]), vec![delete("1"), delete("2")]),
+    ] {
+        let steps = steps_to(&sent, &row, &held);
+        assert_eq!(steps, expected, "{row}");
+    }
+    // New lines before and behind, and one of another kind, which Keap cannot make of the one that was there.
+    let wrapping = json!({"item_type": "OTHER", "name": "Wrapping", "price_per_unit": "3", "quantity": 1});
+    for (row, gone) in [
+        (json!([wrapping, line("3", 1), line("4", 2)]), None),
+        (json!([line("3", 1), line("4", 2), wrapping]), None),
+        (json!([line("3", 1), wrapping]), Some("2")),
+        (json!([line("5", 1), line("3", 1), line("4", 2)]), None),
+    ] {
+        let steps = steps_to(&sent, &row, &held);
+        let created = steps.iter().filter(|step| matches!(step, LineStep::Create { .. })).count();
+        let deleted: Vec<LineStep> = gone.into_iter().map(delete).collect();
+        assert_eq!(created, 1, "{row}: {steps:?}");
+        assert_eq!(steps[1..], deleted, "{row}");
+    }
+    // Two that are alike, and either is edited.
+    let (sent, held) = (json!([line("3", 1), line("3", 1)]), json!([made("1", "3", 1), made("2", "3", 1)]));
+    assert_eq!(steps_to(&sent, &json!([line("3", 1), line("3", 4)]), &held), [update("2", 4)]);
+    assert_eq!(steps_to(&sent, &json!([line("3", 4), line("3", 1)]), &held), [update("1", 4)]);
+}
+
+#[test]
+fn a_line_that_keap_has_made_anew_is_not_the_one_that_was_there() {
+    let was = json!({"id": "7", "item_type": "PRODUCT", "product_id": "3", "quantity": 1});
+    let anew = json!({"id": "9", "item_type": "PRODUCT", "product_id": "3", "quantity": 1});
+    let (base, row, held) = (order(&json!([was])), order(&json!([])), order(&json!([anew])));
+    assert_eq!(aligned(&base, &row, &held, &[]), None, "its removal here would remove the new one there");
 }
 
 /// Answers as told, with the next status each time, and keeps what was asked.

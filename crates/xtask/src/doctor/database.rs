@@ -22,7 +22,9 @@ const FACTS: &str = "
         current_database()::text,
         (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text,
         current_setting('max_connections')::bigint,
-        (select count(*) from pg_stat_activity where backend_type = 'client backend')";
+        (select count(*) from pg_stat_activity where backend_type = 'client backend'),
+        -- What a role has of which nothing is said; what is said of this one says nothing of others.
+        (select setting::bool or source in ('user', 'database user') from pg_settings where name = 'jit')";
 
 /// The role's rights, and whether its statements are compiled before they run.
 const ROLE: &str = "
@@ -37,7 +39,7 @@ const ROLE: &str = "
             -- What is said of the role in this database counts most, then of the role, then of the database.
             order by setting.setrole <> 0 desc, setting.setdatabase <> 0 desc
             limit 1
-        ), current_setting('jit')::bool)
+        ), $2)
     from pg_roles role
     where role.rolname = $1";
 
@@ -95,7 +97,11 @@ async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
     let mut connection =
         PgConnection::connect(url).await.map_err(|error| anyhow::anyhow!(refusal(&error)))?;
     let row = sqlx::query(FACTS).fetch_one(&mut connection).await?;
-    let role = sqlx::query(ROLE).bind(ENGINE).fetch_optional(&mut connection).await?;
+    let compiles_unless_told: bool = row.try_get(6)?;
+    // Postgres says that it cannot compile where the one who asks has it turned off.
+    sqlx::query("set jit = on").execute(&mut connection).await?;
+    let role =
+        sqlx::query(ROLE).bind(ENGINE).bind(compiles_unless_told).fetch_optional(&mut connection).await?;
     let compiles = role.as_ref().map(|role| role.try_get(3)).transpose()?;
     let engine = role
         .map(|role| {
