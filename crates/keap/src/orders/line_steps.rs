@@ -8,7 +8,7 @@
 //!   answer does puts no second one into the row.
 //! - Before Keap's lines are merged, the row's take their ids, and the base takes these lines as they were sent
 //!   ([`aligned`]). So what Keap fills in (a product's name, its price) is Keap's change and no conflict.
-//! - The lines of a new order are known by the base, which holds them as they were sent ([`named_by_base`]). So a line that was
+//! - The lines of a new order are known by the base, which holds them as they were sent. So a line that was
 //!   edited or taken off while the order was on its way is that line, and no further one.
 //!
 //! What is not caught: a line that was added to an order that Keap has, whose answer was lost and which was edited before the
