@@ -260,6 +260,7 @@ fn has_id(line: &Value) -> bool {
     line.get("id").and_then(plain_text).is_some()
 }
 
+/// Its item type; what says none is a product.
 fn kind_of(line: &Value) -> String {
     line.get("item_type").and_then(plain_text).unwrap_or_else(|| "PRODUCT".to_owned())
 }
@@ -352,7 +353,7 @@ fn property(line: &Value, key: &str, name: &str, places: u32) -> Result<Option<V
 
 fn create_body(key: &str, line: &Value, places: u32) -> Result<Map<String, Value>, Failure> {
     refuse_unknown_keys(key, line)?;
-    let item_type = line.get("item_type").and_then(plain_text).unwrap_or_else(|| "PRODUCT".to_owned());
+    let item_type = kind_of(line);
     if !CREATED_TYPES.contains(&item_type.as_str()) {
         return Err(refused(key, "has an item_type that Keap makes no lines of: use PRODUCT or OTHER"));
     }
