@@ -125,7 +125,7 @@ pub async fn apply<T, S: MirrorStore, C: Clock>(
 ///
 /// Records that are expected to be new are written without a look whether they have rows. No row is harmed where that was wrong: a
 /// write that inserts gives way to the row that is there, and that one is read and merged then. Records that name the row they were
-/// made from are looked up all the same; for kinds that cannot name it nothing may be expected, because they are told by what they hold.
+/// made from are looked up all the same, and so are all of a kind that cannot name it: they are told by what they hold.
 pub async fn apply_within<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     entity: EntityType,
@@ -140,6 +140,8 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
     let mut refused = rejected;
     let mut open = newest_of_each(remotes);
     let arrived_at = world.clock.now();
+    let names_its_row = key_fields(capability(entity).create_key).is_empty();
+    let expected = if names_its_row { expected } else { Expected::Anything };
     let rounds_unseen = usize::from(expected != Expected::Anything);
     for round in 0..rounds_unseen + REMERGE_MAX {
         if open.is_empty() {

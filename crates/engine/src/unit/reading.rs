@@ -9,7 +9,7 @@ use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::limits::PAGE_RECORDS_MAX;
 use keapsync_domain::run::{Cursor, Direction, RunKind};
 use keapsync_domain::wire::UnitReport;
-use keapsync_keap::capability::{CreateKey, FullPages, capability};
+use keapsync_keap::capability::{FullPages, capability};
 use keapsync_keap::page::RecordPage;
 use keapsync_keap::transport::Transport;
 use std::collections::HashSet;
@@ -155,10 +155,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let nothing = HashSet::new();
         let but = self.applied_first.get().unwrap_or(&nothing);
         let met_again = records.iter().filter(|remote| but.contains(&remote.keap_id)).count() as u64;
-        // Records that cannot carry their row's id are told by what they hold, of all that have no row: that takes a look at each.
-        let can_be_unseen = capability(entity).create_key == CreateKey::RowLink;
-        let expected =
-            if can_be_unseen && self.expects_new.get() { Expected::New { but } } else { Expected::Anything };
+        let expected = if self.expects_new.get() { Expected::New { but } } else { Expected::Anything };
         let applied =
             apply_within(self.world, entity, &self.origin, &self.allowance, expected, records, rejected)
                 .await?;
