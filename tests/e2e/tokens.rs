@@ -59,11 +59,7 @@ pub async fn a_revoked_account_says_so_and_keeps_everything(stage: &Stage) -> Re
     account.keap.revoke().await?;
     let edit = "update sync_contacts set first_name = 'Anna' where account_id = $1 and keap_id = $2";
     account.mirror.execute(edit, &[&id]).await?;
-    until("the call for a person", async || {
-        let status = account.status().await?;
-        Ok((status["token"]["state"] == "needs_reauthorization").then_some(()))
-    })
-    .await?;
+    calls_for_a_person(&account, "withdrawn").await?;
     let again = journey(stage, &account.name, &account.name).await?;
     ensure!(again.answer.status == 200, "{}", again.answer.status);
     account.wait_for_keap(&id, "the edit that waited", |contact| contact["given_name"] == "Anna").await?;
@@ -76,6 +72,16 @@ const HOLD_MS: u64 = 60_000;
 /// How long the token lives that is to be renewed soon, in seconds.
 const SHORT_LIFE_S: u64 = 12;
 
+/// Waits until the account's status says that it must be connected again, and why.
+async fn calls_for_a_person(account: &Account<'_>, because: &str) -> Result<()> {
+    until("the call for a person", async || {
+        let token = account.status().await?["token"].clone();
+        ensure!(token["state"] == "needs_reauthorization" && token["because"] == because, "{token}");
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// Gives the account a token that is due by itself before long; the one after it lives as long as Keap's.
 async fn let_grow_old(account: &Account<'_>) -> Result<()> {
     account.keap.token_ttl(SHORT_LIFE_S).await?;
@@ -84,8 +90,9 @@ async fn let_grow_old(account: &Account<'_>) -> Result<()> {
     account.keap.token_ttl(86_400).await
 }
 
-/// Keap's token endpoint is asked by three accounts at once and holds its answers back; meanwhile the coordinator is killed.
-/// Whose token was not used up is connected afterwards; whose was says why it is not, and nothing of it is lost.
+/// Keap's token endpoint is asked by two accounts at once and holds its answers back; meanwhile the coordinator is killed.
+/// Whose token was not used up is connected afterwards; whose was says why it is not, and nothing of it is lost. A third,
+/// which Keap had refused before, still says that access was withdrawn.
 pub async fn the_coordinator_dies_while_it_refreshes(stage: &Stage) -> Result<()> {
     let unheard = Account::connect(stage, "unheard").await?;
     let lost = Account::connect(stage, "lost-token").await?;
@@ -96,6 +103,10 @@ pub async fn the_coordinator_dies_while_it_refreshes(stage: &Stage) -> Result<()
     for account in [&unheard, &lost, &refused] {
         account.wait_for_quiet().await?;
     }
+    // The refusal has come before anything is killed: a refresh that dies on its way would rightly be told as an answer lost.
+    let_grow_old(&refused).await?;
+    refused.keap.revoke().await?;
+    calls_for_a_person(&refused, "withdrawn").await?;
     let before = [json!({"kind": "timeout_before", "operation": "token", "ms": HOLD_MS, "times": 1})];
     let after = [json!({"kind": "token_refresh_lost", "ms": HOLD_MS, "times": 1})];
     for (account, fault) in [(&unheard, &before), (&lost, &after)] {
@@ -103,8 +114,6 @@ pub async fn the_coordinator_dies_while_it_refreshes(stage: &Stage) -> Result<()
         account.keap.faults(&json!(fault)).await?;
     }
     let generation = unheard.status().await?["token"]["generation"].as_u64();
-    let_grow_old(&refused).await?;
-    refused.keap.revoke().await?;
     for account in [&unheard, &lost] {
         until("a refresh that waits for its answer", async || {
             Ok((account.keap.faults_happened().await? == 1).then_some(()))
@@ -118,12 +127,7 @@ pub async fn the_coordinator_dies_while_it_refreshes(stage: &Stage) -> Result<()
     })
     .await?;
     for (account, because) in [(&lost, "answer_lost"), (&refused, "withdrawn")] {
-        until("the call for a person", async || {
-            let token = account.status().await?["token"].clone();
-            ensure!(token["state"] == "needs_reauthorization" && token["because"] == because, "{token}");
-            Ok(Some(()))
-        })
-        .await?;
+        calls_for_a_person(account, because).await?;
         let listed = format!("{}/accounts", stage.access.coordinator);
         until("the registry's word for it", async || {
             let listed = stage.admin(Method::GET, &listed, None).await?.json();
@@ -155,12 +159,7 @@ pub async fn a_service_key_that_keap_withdraws_calls_for_a_person(stage: &Stage)
     account.keap.revoke().await?;
     let made = json!({"given_name": "Ann", "email_addresses": [{"field": "EMAIL1", "email": "k@x.example"}]});
     let id = account.keap.add(&made).await?;
-    until("the call for a person", async || {
-        let token = account.status().await?["token"].clone();
-        ensure!(token["state"] == "needs_reauthorization" && token["because"] == "key_refused", "{token}");
-        Ok(Some(()))
-    })
-    .await?;
+    calls_for_a_person(&account, "key_refused").await?;
     let again = journey(stage, &account.name, &account.name).await?;
     ensure!(again.answer.status == 200, "{}", again.answer.status);
     account.wait_for_row(&id, "the contact that waited", |row| row["first_name"] == "Ann").await?;
