@@ -4,7 +4,7 @@
 //! Contacts say that what a write does not list is removed; orders and subscriptions do not say. So a write lists
 //! everything, and where a value was cleared, its field with blank content too: right under either rule.
 
-use crate::wire::{insert_present, is_blank, items_of, object_of, text_at, text_of};
+use crate::wire::{WireValue, insert_present, is_blank, items_of, text_at, text_of};
 use keapsync_domain::ids::is_uuid;
 use serde_json::{Map, Value, json};
 
@@ -19,24 +19,23 @@ pub struct Link<'a> {
 
 /// Reads the list: its filled values by id, and our row's id when the link field holds one.
 pub(crate) fn read(
-    list: Option<Value>,
+    list: WireValue<'_>,
     link_field_id: Option<&str>,
 ) -> Result<(Map<String, Value>, Option<String>), String> {
     let mut row_id = None;
     let mut values = Map::new();
-    for item in items_of(list, "custom_fields")? {
-        let mut item = object_of(item, "custom_fields")?;
+    for mut item in items_of(list, "custom_fields")? {
         let id = item.remove("id").map_or(Ok(None), |id| text_of(id, "custom_fields.id"))?;
         let id = id.ok_or("custom_fields holds an item without an id")?;
-        let content = item.remove("content").unwrap_or(Value::Null);
+        let content = item.remove("content").unwrap_or_default();
         if link_field_id == Some(id.as_str()) {
             row_id = content.as_str().map(str::trim).filter(|text| is_uuid(text)).map(str::to_lowercase);
-            if row_id.is_some() || is_blank(&content) {
+            if row_id.is_some() || content.is_blank() {
                 continue;
             }
         }
-        if !is_blank(&content) {
-            values.insert(id, content);
+        if !content.is_blank() {
+            values.insert(id, content.into_value());
         }
     }
     Ok((values, row_id))
@@ -103,8 +102,8 @@ mod tests {
 
     #[test]
     fn a_link_field_that_holds_something_else_is_a_custom_field() {
-        let list = json!([{"id": "7", "content": "typed by hand"}]);
-        let (values, row_id) = read(Some(list), Some("7")).unwrap();
+        let list = serde_json::from_str(r#"[{"id": "7", "content": "typed by hand"}]"#).unwrap();
+        let (values, row_id) = read(list, Some("7")).unwrap();
         assert_eq!((values.get("7"), row_id), (Some(&json!("typed by hand")), None));
     }
 }

@@ -27,4 +27,4 @@ pub mod records;
 pub mod subscriptions;
 pub mod tags;
 pub mod transport;
-mod wire;
+pub mod wire;

@@ -1,14 +1,18 @@
 //! Lists of records: what a page holds, and how it is read.
 //!
-//! Records are read one by one: a broken one is reported and the others pass.
+//! Records are read one by one: a broken one is reported and the others pass. Each is taken apart as soon as its text was read, while it
+//! is in the processor's caches, and a page is never held as a whole in any other form than its text and its records.
 
+mod list;
+
+use crate::wire::{WireObject, WireValue};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{EntityType, is_keap_id};
 use keapsync_domain::remote::{RejectedRecord, RemoteRecord};
 use keapsync_domain::run::Cursor;
-use serde::Deserialize;
+use list::read_list;
+use serde_json::Deserializer;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 /// A page of a list.
 #[derive(Debug, Default)]
@@ -36,7 +40,7 @@ impl RecordPage {
 }
 
 /// Reads one record's JSON object; the error names the property that has another shape than the contract says.
-type ReadRecord<'a> = dyn Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> + 'a;
+type ReadRecord<'a> = dyn Fn(String, WireObject<'_>) -> Result<RemoteRecord, String> + 'a;
 
 /// How the records of one answer are read.
 pub(crate) struct Reading<'a> {
@@ -50,24 +54,10 @@ impl<'a> Reading<'a> {
     /// Reads records of `entity` by `record`.
     pub(crate) fn new(
         entity: EntityType,
-        record: &'a impl Fn(String, Map<String, Value>) -> Result<RemoteRecord, String>,
+        record: &'a impl Fn(String, WireObject<'_>) -> Result<RemoteRecord, String>,
     ) -> Self {
         Self { entity, record }
     }
-}
-
-#[derive(Deserialize)]
-struct ListResponse<T> {
-    #[serde(
-        default = "Vec::new",
-        alias = "contacts",
-        alias = "orders",
-        alias = "tags",
-        alias = "subscriptions"
-    )]
-    items: Vec<T>,
-    #[serde(default)]
-    next_page_token: Option<String>,
 }
 
 /// Reads a list; fails only when the list itself is broken.
@@ -76,45 +66,17 @@ pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPag
     // only those are refused which cannot be read.
     if let Ok(text) = std::str::from_utf8(body)
         && !may_hold_nul(text)
-        && let Ok(list) = serde_json::from_str::<ListResponse<Value>>(text)
+        && let Ok(page) = read_list(Deserializer::from_str(text), &|value| read_record(value, false, reading))
     {
-        return Ok(page_of(list, |value| read_record(value, false, reading)));
+        return Ok(page);
     }
-    let list: ListResponse<&RawValue> = serde_json::from_slice(body)?;
-    Ok(page_of(list, |raw| parse_record(raw.get(), reading)))
+    read_list(Deserializer::from_slice(body), &|raw: &RawValue| parse_record(raw.get(), reading))
 }
 
 /// Whether a text of the JSON is written with a NUL character, `\u0000`, whatever stands before it.
 fn may_hold_nul(text: &str) -> bool {
     // A search for one character goes by words of memory, and hardly a text holds any.
     text.split('\\').skip(1).any(|rest| rest.starts_with("u0000"))
-}
-
-fn page_of<T>(list: ListResponse<T>, read: impl Fn(T) -> Result<RemoteRecord, RejectedRecord>) -> RecordPage {
-    let mut page = RecordPage {
-        length: list.items.len(),
-        next_page_token: list.next_page_token.filter(|token| !token.is_empty()),
-        records: Vec::with_capacity(list.items.len()),
-        ..RecordPage::default()
-    };
-    let mut last_id: Option<u64> = None;
-    for item in list.items {
-        let id = match read(item) {
-            Ok(record) => {
-                let id = record.keap_id.parse().ok();
-                page.records.push(record);
-                id
-            }
-            Err(rejected) => {
-                let id = rejected.keap_id.as_ref().and_then(|id| id.parse().ok());
-                page.rejected.push(rejected);
-                id
-            }
-        };
-        last_id = last_id.max(id);
-    }
-    page.last_id = last_id.map(|id| id.to_string());
-    page
 }
 
 /// Reads the only record of an answer.
@@ -130,7 +92,7 @@ pub(crate) fn parse_single(body: &[u8], reading: &Reading<'_>, what: &str) -> Re
 /// Reads one record's JSON.
 pub(crate) fn parse_record(text: &str, reading: &Reading<'_>) -> Result<RemoteRecord, RejectedRecord> {
     let name = reading.entity.as_str();
-    let value: Value = serde_json::from_str(text).map_err(|error| RejectedRecord {
+    let value: WireValue<'_> = serde_json::from_str(text).map_err(|error| RejectedRecord {
         keap_id: None,
         reason: format!("the {name} is not valid JSON (line {}, column {})", error.line(), error.column()),
     })?;
@@ -140,15 +102,22 @@ pub(crate) fn parse_record(text: &str, reading: &Reading<'_>) -> Result<RemoteRe
 
 /// Reads one record; `is_doubtful` when some text of it may hold a NUL character.
 fn read_record(
-    mut value: Value,
+    value: WireValue<'_>,
     is_doubtful: bool,
     reading: &Reading<'_>,
 ) -> Result<RemoteRecord, RejectedRecord> {
     let name = reading.entity.as_str();
-    let holds_nul = is_doubtful && holds_nul(&value);
-    let keap_id = match value.as_object_mut().and_then(|object| object.remove("id")) {
-        Some(Value::String(id)) => Some(id),
-        Some(Value::Number(id)) => Some(id.to_string()),
+    let holds_nul = is_doubtful && value.holds_nul();
+    let (object, id) = match value {
+        WireValue::Object(mut object) => {
+            let id = object.remove("id");
+            (Some(object), id)
+        }
+        _ => (None, None),
+    };
+    let keap_id = match id {
+        Some(WireValue::Text(id)) => Some(id.into_owned()),
+        Some(WireValue::Number(id)) => Some(id.to_string()),
         _ => None,
     };
     let keap_id = keap_id.filter(|id| is_keap_id(id));
@@ -159,18 +128,9 @@ fn read_record(
             "a text holds a NUL character, which Postgres cannot store: remove it in Keap".to_owned(),
         ));
     }
-    let Value::Object(object) = value else {
+    let Some(object) = object else {
         return Err(rejected(format!("the {name} is not a JSON object")));
     };
     let Some(id) = keap_id.clone() else { return Err(rejected(format!("the {name} has no numeric id"))) };
     (reading.record)(id, object).map_err(rejected)
-}
-
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(object) => object.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
-        _ => false,
-    }
 }

@@ -3,12 +3,16 @@
 //! Absent, `null`, `""`, `[]` and `{}` mean the same to Keap, so blank values are neither kept nor sent, except where a
 //! write clears something. Errors name the property and hold no value of the record.
 
+mod value;
+
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
+pub use value::{WireObject, WireValue};
+
 /// A time of a record, when it can be read.
-pub(crate) fn time_at(wire: &Map<String, Value>, property: &str) -> Option<Timestamp> {
-    wire.get(property).and_then(Value::as_str).and_then(Timestamp::parse_rfc3339)
+pub(crate) fn time_at(wire: &WireObject<'_>, property: &str) -> Option<Timestamp> {
+    wire.get(property).and_then(WireValue::as_str).and_then(Timestamp::parse_rfc3339)
 }
 
 /// The field that a property fills, in a table of fields and properties.
@@ -22,21 +26,21 @@ pub(crate) fn text_at<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 /// A text, or a number as text.
-pub(crate) fn text_of(value: Value, property: &str) -> Result<Option<String>, String> {
+pub(crate) fn text_of(value: WireValue<'_>, property: &str) -> Result<Option<String>, String> {
     match value {
-        Value::Null => Ok(None),
-        Value::String(text) if text.is_empty() => Ok(None),
-        Value::String(text) => Ok(Some(text)),
-        Value::Number(number) => Ok(Some(number.to_string())),
+        WireValue::Null => Ok(None),
+        WireValue::Text(text) if text.is_empty() => Ok(None),
+        WireValue::Text(text) => Ok(Some(text.into_owned())),
+        WireValue::Number(number) => Ok(Some(number.to_string())),
         _ => Err(format!("{property} is not a text")),
     }
 }
 
 /// A whole number.
-pub(crate) fn integer_of(value: &Value, property: &str) -> Result<Option<i64>, String> {
+pub(crate) fn integer_of(value: &WireValue<'_>, property: &str) -> Result<Option<i64>, String> {
     match value {
-        Value::Null => Ok(None),
-        Value::Number(number) => {
+        WireValue::Null => Ok(None),
+        WireValue::Number(number) => {
             number.as_i64().map(Some).ok_or_else(|| format!("{property} is not a whole number"))
         }
         _ => Err(format!("{property} is not a number")),
@@ -44,29 +48,36 @@ pub(crate) fn integer_of(value: &Value, property: &str) -> Result<Option<i64>, S
 }
 
 /// True or false.
-pub(crate) fn boolean_of(value: &Value, property: &str) -> Result<Option<bool>, String> {
+pub(crate) fn boolean_of(value: &WireValue<'_>, property: &str) -> Result<Option<bool>, String> {
     match value {
-        Value::Null => Ok(None),
-        Value::Bool(truth) => Ok(Some(*truth)),
+        WireValue::Null => Ok(None),
+        WireValue::Bool(truth) => Ok(Some(*truth)),
         _ => Err(format!("{property} is neither true nor false")),
     }
 }
 
 /// An object; an absent one is empty.
-pub(crate) fn object_of(value: Value, property: &str) -> Result<Map<String, Value>, String> {
+pub(crate) fn object_of<'a>(value: WireValue<'a>, property: &str) -> Result<WireObject<'a>, String> {
     match value {
-        Value::Null => Ok(Map::new()),
-        Value::Object(object) => Ok(object),
+        WireValue::Null => Ok(WireObject::default()),
+        WireValue::Object(object) => Ok(object),
         _ => Err(format!("{property} is not an object")),
     }
 }
 
 /// A list of objects; an absent one is empty.
-pub(crate) fn items_of(value: Option<Value>, property: &str) -> Result<Vec<Value>, String> {
+pub(crate) fn items_of<'a>(value: WireValue<'a>, property: &str) -> Result<Vec<WireObject<'a>>, String> {
+    let fault = || format!("{property} is not a list of objects");
     match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) if items.iter().all(Value::is_object) => Ok(items),
-        Some(_) => Err(format!("{property} is not a list of objects")),
+        WireValue::Null => Ok(Vec::new()),
+        WireValue::List(items) => items
+            .into_iter()
+            .map(|item| match item {
+                WireValue::Object(object) => Ok(object),
+                _ => Err(fault()),
+            })
+            .collect(),
+        _ => Err(fault()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! length, and lists and objects are closed.
 
 use serde_json::{Number, Value};
+use sha2::{Digest, Sha256};
 
 const TEXT_END: u8 = 0xff;
 const CLOSED: u8 = 0xfe;
@@ -16,48 +17,94 @@ const TRUE: u8 = 0xf8;
 const FALSE: u8 = 0xf7;
 const NULL: u8 = 0xf6;
 
-/// Appends the form of a value.
-pub(super) fn put(form: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::Null => form.push(NULL),
-        Value::Bool(truth) => form.push(if *truth { TRUE } else { FALSE }),
-        Value::Number(number) => put_number(form, number),
-        Value::String(text) => put_text(form, text),
-        Value::Array(items) => {
-            form.push(LIST);
-            for item in items {
-                put(form, item);
+/// Room for the form of most records, in bytes, so that it need not grow.
+const USUAL_BYTES: usize = 2048;
+
+/// The form of one value, which its owner writes piece by piece. Keys of an object come in their order, each before its value.
+#[derive(Debug)]
+pub struct HashedForm {
+    bytes: Vec<u8>,
+}
+
+impl Default for HashedForm {
+    fn default() -> Self {
+        Self { bytes: Vec::with_capacity(USUAL_BYTES) }
+    }
+}
+
+impl HashedForm {
+    /// Writes a null.
+    pub fn null(&mut self) {
+        self.bytes.push(NULL);
+    }
+
+    /// Writes a truth value.
+    pub fn truth(&mut self, truth: bool) {
+        self.bytes.push(if truth { TRUE } else { FALSE });
+    }
+
+    /// Writes a number, which is told from another as its spelling in JSON is: `1` is not `1.0`.
+    pub fn number(&mut self, number: &Number) {
+        let (mark, bytes) = match (number.as_u64(), number.as_i64()) {
+            (Some(whole), _) => (WHOLE, whole.to_le_bytes()),
+            (None, Some(negative)) => (NEGATIVE, negative.to_le_bytes()),
+            (None, None) => (FLOAT, number.as_f64().unwrap_or_default().to_le_bytes()),
+        };
+        self.bytes.push(mark);
+        self.bytes.extend_from_slice(&bytes);
+    }
+
+    /// Writes a text, or a key.
+    pub fn text(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.push(TEXT_END);
+    }
+
+    /// Begins a list, which [`close`](Self::close) ends.
+    pub fn open_list(&mut self) {
+        self.bytes.push(LIST);
+    }
+
+    /// Begins an object, which [`close`](Self::close) ends.
+    pub fn open_object(&mut self) {
+        self.bytes.push(OBJECT);
+    }
+
+    /// Ends the list or object that was begun last.
+    pub fn close(&mut self) {
+        self.bytes.push(CLOSED);
+    }
+
+    /// The hash: 32 hexadecimal digits.
+    #[must_use]
+    pub fn hash(self) -> String {
+        super::finish(Sha256::new_with_prefix(self.bytes))
+    }
+
+    /// Writes a value.
+    pub(super) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.null(),
+            Value::Bool(truth) => self.truth(*truth),
+            Value::Number(number) => self.number(number),
+            Value::String(text) => self.text(text),
+            Value::Array(items) => {
+                self.open_list();
+                for item in items {
+                    self.value(item);
+                }
+                self.close();
             }
-            form.push(CLOSED);
+            Value::Object(object) => {
+                self.open_object();
+                for (key, value) in object {
+                    self.text(key);
+                    self.value(value);
+                }
+                self.close();
+            }
         }
-        Value::Object(object) => put_object(form, object.iter()),
     }
-}
-
-/// Appends the form of an object with these entries, which come in the order of their keys.
-pub(super) fn put_object<'a>(form: &mut Vec<u8>, entries: impl Iterator<Item = (&'a String, &'a Value)>) {
-    form.push(OBJECT);
-    for (key, value) in entries {
-        put_text(form, key);
-        put(form, value);
-    }
-    form.push(CLOSED);
-}
-
-fn put_text(form: &mut Vec<u8>, text: &str) {
-    form.extend_from_slice(text.as_bytes());
-    form.push(TEXT_END);
-}
-
-/// A number is told from another as its spelling in JSON is: `1` is not `1.0`.
-fn put_number(form: &mut Vec<u8>, number: &Number) {
-    let (mark, bytes) = match (number.as_u64(), number.as_i64()) {
-        (Some(whole), _) => (WHOLE, whole.to_le_bytes()),
-        (None, Some(negative)) => (NEGATIVE, negative.to_le_bytes()),
-        (None, None) => (FLOAT, number.as_f64().unwrap_or_default().to_le_bytes()),
-    };
-    form.push(mark);
-    form.extend_from_slice(&bytes);
 }
 
 #[cfg(test)]
@@ -67,9 +114,9 @@ mod tests {
     use serde_json::{Map, json};
 
     fn form_of(value: &Value) -> Vec<u8> {
-        let mut form = Vec::new();
-        put(&mut form, value);
-        form
+        let mut form = HashedForm::default();
+        form.value(value);
+        form.bytes
     }
 
     /// Values that are often alike, so that pairs of them nearly meet.

@@ -10,6 +10,7 @@ mod hashed;
 mod parts;
 mod text;
 
+pub use hashed::HashedForm;
 pub use parts::slot_entries;
 pub(crate) use parts::{PartKind, Parts, in_step};
 
@@ -23,9 +24,6 @@ use text::{number_text, text_form, trimmed};
 
 /// Bytes of a SHA-256 that are kept: 128 bits tell a billion records apart without a collision in sight.
 const HASH_BYTES: usize = 16;
-
-/// Room for the form of most records when they are hashed, so that it need not grow.
-const HASHED_FORM_BYTES: usize = 2048;
 
 /// Whether two values of a field mean the same.
 #[must_use]
@@ -128,17 +126,9 @@ pub fn record_hash(record: &Record) -> String {
 /// Hash of any JSON, with the keys of objects in one order: 32 hexadecimal digits.
 #[must_use]
 pub fn content_hash(value: &Value) -> String {
-    let mut form = Vec::new();
-    hashed::put(&mut form, value);
-    finish(Sha256::new_with_prefix(form))
-}
-
-/// [`content_hash`] of an object without those of its entries that are named in `apart`.
-#[must_use]
-pub fn content_hash_without(object: &Map<String, Value>, apart: &[Option<&str>]) -> String {
-    let mut form = Vec::with_capacity(HASHED_FORM_BYTES);
-    hashed::put_object(&mut form, object.iter().filter(|(key, _)| !apart.contains(&Some(key.as_str()))));
-    finish(Sha256::new_with_prefix(form))
+    let mut form = HashedForm::default();
+    form.value(value);
+    form.hash()
 }
 
 fn hash_field(digest: &mut Sha256, field: &Field, value: &Value) {

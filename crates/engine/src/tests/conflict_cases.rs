@@ -107,8 +107,11 @@ fn play_both_ways(stage: &Stage<'_>, line: &Line, keap_first: bool, hook_first: 
     assert_conflicts(stage, line, &story);
 
     let held = stage.keap.contacts.borrow().get(&id).cloned();
-    let held =
-        held.map(|wire| contact_from_wire(id.to_string(), wire, None, stage.clock.now()).unwrap().record);
+    let held = held.map(|wire| {
+        let sent = serde_json::to_string(&wire).unwrap();
+        let wire = serde_json::from_str(&sent).unwrap();
+        contact_from_wire(id.to_string(), wire, None, stage.clock.now()).unwrap().record
+    });
     match (&line.to_keap, line.keap.is_deleted) {
         (Taken::Values(values), false) => {
             let wanted = record(line, &line.keap.values).overlaid(values);

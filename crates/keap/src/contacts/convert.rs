@@ -14,10 +14,10 @@
 
 use crate::custom_fields;
 use crate::wire::{
-    extra_object, insert_filled, insert_present, is_blank, is_date, items_of, name_of, object_of, pair,
-    text_at, text_of, time_at,
+    WireObject, WireValue, extra_object, insert_filled, insert_present, is_blank, is_date, items_of, name_of,
+    object_of, pair, text_of, time_at,
 };
-use keapsync_domain::canonical::{content_hash_without, set_elements};
+use keapsync_domain::canonical::set_elements;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
@@ -55,7 +55,7 @@ pub fn wire_property(field: &str) -> Option<&'static str> {
 /// Reads a contact. The error names the property that has another shape than the contract says.
 pub fn contact_from_wire(
     keap_id: String,
-    mut wire: Map<String, Value>,
+    mut wire: WireObject<'_>,
     link_field_id: Option<&str>,
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
@@ -64,13 +64,13 @@ pub fn contact_from_wire(
     let created_at = time_at(&wire, "create_time");
     sort_lists(&mut wire);
     let times = [updated_at.map(|_| "update_time"), created_at.map(|_| "create_time")];
-    let content_hash = content_hash_without(&wire, &times);
+    let content_hash = wire.content_hash_without(&times);
 
     let mut record = Record::empty(EntityType::Contact);
-    let mut extra = Map::new();
+    let mut extra = WireObject::default();
     let mut row_id = None;
     for (key, value) in wire {
-        match key.as_str() {
+        match key.as_ref() {
             "update_time" if updated_at.is_some() => {}
             "create_time" if created_at.is_some() => {}
             "company" => {
@@ -78,7 +78,7 @@ pub fn contact_from_wire(
                 if let Some(name) = company.remove("company_name") {
                     record.set_by_name("company", text_of(name, "company.company_name")?.into());
                 }
-                insert_filled(&mut extra, "company", company);
+                extra.insert_filled("company", company);
             }
             "email_addresses" => {
                 let (first, others) = split_slot(value, "EMAIL1", "email_addresses")?;
@@ -90,7 +90,7 @@ pub fn contact_from_wire(
                         let status = text_of(value, "email_addresses.email_opt_status")?;
                         record.set_by_name("opt_in_status", status.into());
                     }
-                    insert_filled(&mut extra, "email1", first);
+                    extra.insert_filled("email1", first);
                 }
                 set_list(&mut record, "emails", others);
             }
@@ -100,38 +100,43 @@ pub fn contact_from_wire(
                     if let Some(value) = first.remove("number") {
                         record.set_by_name("phone", text_of(value, "phone_numbers.number")?.into());
                     }
-                    insert_filled(&mut extra, "phone1", first);
+                    extra.insert_filled("phone1", first);
                 }
                 set_list(&mut record, "phones", others);
             }
-            "addresses" => set_list(&mut record, "addresses", items_of(Some(value), "addresses")?),
+            "addresses" => set_list(&mut record, "addresses", items_of(value, "addresses")?),
             "custom_fields" => {
-                let (values, linked_row) = custom_fields::read(Some(value), link_field_id)?;
+                let (values, linked_row) = custom_fields::read(value, link_field_id)?;
                 if !values.is_empty() {
                     record.set_by_name("custom_fields", Value::Object(values));
                 }
                 row_id = linked_row;
             }
             "tag_ids" => match value {
-                Value::Null => {}
-                Value::Array(tags) => record.set_by_name("tags", set_of(tags)),
+                WireValue::Null => {}
+                WireValue::List(tags) => {
+                    let tags = tags.into_iter().map(WireValue::into_value).collect();
+                    record.set_by_name("tags", set_of(tags));
+                }
                 _ => return Err("tag_ids is not a list".to_owned()),
             },
             property => {
                 if let Some(name) = name_of(&RENAMED, property) {
                     let text = text_of(value, property)?;
-                    if name == "birth_date" && !text.as_deref().is_none_or(is_date) {
+                    match text {
                         // A date that Postgres can't hold stays as Keap has it, beside the columns.
-                        extra.insert(key, text.into());
-                    } else {
-                        record.set_by_name(name, text.into());
+                        Some(text) if name == "birth_date" && !is_date(&text) => {
+                            extra.insert(key, WireValue::Text(text.into()));
+                        }
+                        text => record.set_by_name(name, text.into()),
                     }
-                } else if !value.is_null() {
+                } else if value != WireValue::Null {
                     extra.insert(key, value);
                 }
             }
         }
     }
+    let extra = extra.into_map();
     Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
 }
 
@@ -220,45 +225,44 @@ pub fn create_body(record: &Record, link: Option<Link<'_>>) -> Map<String, Value
 }
 
 /// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.
-fn sort_lists(wire: &mut Map<String, Value>) {
+fn sort_lists(wire: &mut WireObject<'_>) {
     for (property, key) in [
         ("email_addresses", "field"),
         ("phone_numbers", "field"),
         ("addresses", "field"),
         ("custom_fields", "id"),
     ] {
-        if let Some(Value::Array(items)) = wire.get_mut(property) {
-            items.sort_by(|left, right| text_at(left, key).cmp(text_at(right, key)));
+        if let Some(WireValue::List(items)) = wire.get_mut(property) {
+            items.sort_by(|left, right| left.text_at(key).cmp(right.text_at(key)));
         }
     }
-    if let Some(Value::Array(tags)) = wire.get_mut("tag_ids") {
+    if let Some(WireValue::List(tags)) = wire.get_mut("tag_ids") {
         tags.sort_by(|left, right| left.as_str().cmp(&right.as_str()));
     }
 }
 
-type Slot = Map<String, Value>;
+/// A slot's object without its name, and the other items.
+type Slots<'a> = (Option<WireObject<'a>>, Vec<WireObject<'a>>);
 
-/// Takes the slot of that name out of a list: its object without the name, and the other items.
-fn split_slot(value: Value, name: &str, property: &str) -> Result<(Option<Slot>, Vec<Value>), String> {
+/// Takes the slot of that name out of a list.
+fn split_slot<'a>(value: WireValue<'a>, name: &str, property: &str) -> Result<Slots<'a>, String> {
     let mut first = None;
     let mut others = Vec::new();
-    for item in items_of(Some(value), property)? {
-        match item {
-            Value::Object(mut object)
-                if first.is_none() && object.get("field").and_then(Value::as_str) == Some(name) =>
-            {
-                object.remove("field");
-                first = Some(object);
-            }
-            other => others.push(other),
+    for mut item in items_of(value, property)? {
+        if first.is_none() && item.get("field").and_then(WireValue::as_str) == Some(name) {
+            item.remove("field");
+            first = Some(item);
+        } else {
+            others.push(item);
         }
     }
     Ok((first, others))
 }
 
-fn set_list(record: &mut Record, name: &str, items: Vec<Value>) {
+fn set_list(record: &mut Record, name: &str, items: Vec<WireObject<'_>>) {
     if !items.is_empty() {
-        record.set_by_name(name, Value::Array(items));
+        let items = items.into_iter().map(|item| Value::Object(item.into_map()));
+        record.set_by_name(name, items.collect());
     }
 }
 

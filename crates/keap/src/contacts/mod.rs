@@ -10,6 +10,7 @@ use crate::model::ensure_link_field;
 use crate::page::{Reading, RecordPage};
 use crate::query::Url;
 use crate::transport::Transport;
+use crate::wire::WireObject;
 use convert::contact_from_wire;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
@@ -199,7 +200,7 @@ impl<T: Transport> ContactsApi<'_, T> {
 fn reader(
     link_field: Option<&LinkField>,
     observed_at: Timestamp,
-) -> impl Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> {
+) -> impl Fn(String, WireObject<'_>) -> Result<RemoteRecord, String> {
     move |id, wire| contact_from_wire(id, wire, link_field.map(|field| field.id.as_str()), observed_at)
 }
 

@@ -19,10 +19,9 @@ use super::{line_steps, lines, shipping};
 use crate::custom_fields::{self, Link};
 use crate::money::{decimal_of_minor, exponent, minor_of_decimal};
 use crate::wire::{
-    extra_object, insert_filled, insert_present, integer_of, is_blank, items_of, name_of, object_of, pair,
-    plain_text, text_at, text_of, time_at,
+    WireObject, WireValue, extra_object, insert_filled, insert_present, integer_of, is_blank, items_of,
+    name_of, object_of, pair, plain_text, text_of, time_at,
 };
-use keapsync_domain::canonical::content_hash_without;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
@@ -50,7 +49,7 @@ const AMOUNTS: [(&str, &str); 4] = [
 /// Reads an order without its id. The error names the property that has another shape than the contract says.
 pub fn order_from_wire(
     keap_id: String,
-    mut wire: Map<String, Value>,
+    mut wire: WireObject<'_>,
     link_field_id: Option<&str>,
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
@@ -59,47 +58,45 @@ pub fn order_from_wire(
     sort_lists(&mut wire);
     let currency = currency_of(&wire);
     let times = [updated_at.map(|_| "modification_time"), created_at.map(|_| "creation_time")];
-    let content_hash = content_hash_without(&wire, &times);
+    let content_hash = wire.content_hash_without(&times);
 
     let mut record = Record::empty(EntityType::Order);
-    let mut extra = Map::new();
+    let mut extra = WireObject::default();
     let mut row_id = None;
     for (key, value) in wire {
-        match key.as_str() {
+        match key.as_ref() {
             "modification_time" if updated_at.is_some() => {}
             "creation_time" if created_at.is_some() => {}
-            "order_time" => {
-                let text = text_of(value, "order_time")?;
-                if text.as_deref().is_none_or(|text| Timestamp::parse_rfc3339(text).is_some()) {
-                    record.set_by_name("order_date", text.into());
-                } else {
-                    // A time that Postgres can't hold stays as Keap has it, beside the columns.
-                    extra.insert(key, text.into());
+            "order_time" => match text_of(value, "order_time")? {
+                // A time that Postgres can't hold stays as Keap has it, beside the columns.
+                Some(text) if Timestamp::parse_rfc3339(&text).is_none() => {
+                    extra.insert(key, WireValue::Text(text.into()));
                 }
-            }
+                text => record.set_by_name("order_date", text.into()),
+            },
             "contact" => {
                 let mut contact = object_of(value, "contact")?;
                 if let Some(id) = contact.remove("id") {
                     record.set_by_name("keap_contact_id", text_of(id, "contact.id")?.into());
                 }
-                insert_filled(&mut extra, "contact", contact);
+                extra.insert_filled("contact", contact);
             }
             "order_items" => {
-                let (lines, rest) = lines::read(items_of(Some(value), "order_items")?, currency.as_deref())?;
+                let (lines, rest) = lines::read(items_of(value, "order_items")?, currency.as_deref())?;
                 if !lines.is_empty() {
                     record.set_by_name("line_items", Value::Array(lines));
                 }
-                insert_filled(&mut extra, "order_items", rest);
+                extra.insert_filled("order_items", rest);
             }
             "shipping_information" => {
                 let (address, rest) = shipping::read(object_of(value, "shipping_information")?)?;
                 if !address.is_empty() {
                     record.set_by_name("shipping_address", Value::Object(address));
                 }
-                insert_filled(&mut extra, "shipping_information", rest);
+                extra.insert_filled("shipping_information", rest);
             }
             "custom_fields" => {
-                let (values, linked_row) = custom_fields::read(Some(value), link_field_id)?;
+                let (values, linked_row) = custom_fields::read(value, link_field_id)?;
                 if !values.is_empty() {
                     record.set_by_name("custom_fields", Value::Object(values));
                 }
@@ -111,14 +108,15 @@ pub fn order_from_wire(
                 } else if let Some(name) = name_of(&AMOUNTS, property) {
                     let (decimal, rest) = read_amount(value, property, currency.as_deref())?;
                     record.set_by_name(name, decimal);
-                    insert_filled(&mut extra, property, rest);
-                } else if !value.is_null() {
+                    extra.insert_filled(key, rest);
+                } else if value != WireValue::Null {
                     extra.insert(key, value);
                 }
             }
         }
     }
     record.set_by_name("currency", currency.into());
+    let extra = extra.into_map();
     Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
 }
 
@@ -203,22 +201,22 @@ pub fn create_body(record: &Record, link: Option<Link<'_>>) -> Result<Map<String
 }
 
 /// Reads a `CurrencyValue`: its amount as a decimal, and what else it says.
-pub(super) fn read_amount(
-    value: Value,
+pub(super) fn read_amount<'a>(
+    value: WireValue<'a>,
     property: &str,
     order_currency: Option<&str>,
-) -> Result<(Value, Map<String, Value>), String> {
+) -> Result<(Value, WireObject<'a>), String> {
     let mut rest = object_of(value, property)?;
-    let amount = rest.remove("amount").unwrap_or(Value::Null);
+    let amount = rest.remove("amount").unwrap_or_default();
     let amount = integer_of(&amount, "amount").map_err(|fault| format!("{property}.{fault}"))?;
     let Some(amount) = amount else {
         return Ok((Value::Null, rest));
     };
-    let own = rest.get("currency_code").and_then(Value::as_str);
+    let own = rest.get("currency_code").and_then(WireValue::as_str);
     let places = own.or(order_currency).map_or(2, exponent);
     match (own, order_currency) {
         (Some(own), Some(order_currency)) if own == order_currency => drop(rest.remove("currency_code")),
-        (None, Some(_)) => drop(rest.insert("currency_code".to_owned(), Value::Null)),
+        (None, Some(_)) => rest.insert("currency_code", WireValue::Null),
         _ => {}
     }
     Ok((decimal_of_minor(amount, places).into(), rest))
@@ -247,27 +245,29 @@ pub(super) fn write_amount(
 }
 
 /// The first currency that an amount of the order names.
-fn currency_of(wire: &Map<String, Value>) -> Option<String> {
-    let own = AMOUNTS.iter().filter_map(|(_, property)| wire.get(*property));
-    let of_items = wire
-        .get("order_items")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .flat_map(|item| lines::AMOUNTS.iter().filter_map(|property| item.get(property)));
+fn currency_of(wire: &WireObject<'_>) -> Option<String> {
+    let own = AMOUNTS.iter().filter_map(|(_, property)| wire.get(property));
+    let items = match wire.get("order_items") {
+        Some(WireValue::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let of_items = items.iter().flat_map(|item| {
+        let item = if let WireValue::Object(item) = item { Some(item) } else { None };
+        lines::AMOUNTS.iter().filter_map(move |property| item?.get(property))
+    });
     own.chain(of_items)
-        .map(|amount| text_at(amount, "currency_code"))
+        .map(|amount| amount.text_at("currency_code"))
         .find(|code| !code.is_empty())
         .map(str::to_owned)
 }
 
 /// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.
-fn sort_lists(wire: &mut Map<String, Value>) {
+fn sort_lists(wire: &mut WireObject<'_>) {
     for property in ["order_items", "custom_fields"] {
-        if let Some(Value::Array(items)) = wire.get_mut(property) {
+        if let Some(WireValue::List(items)) = wire.get_mut(property) {
             // Shorter ids first: that is the order of the numbers they spell.
             items.sort_by(|left, right| {
-                let (left, right) = (text_at(left, "id"), text_at(right, "id"));
+                let (left, right) = (left.text_at("id"), right.text_at("id"));
                 (left.len(), left).cmp(&(right.len(), right))
             });
         }

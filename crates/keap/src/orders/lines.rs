@@ -13,8 +13,9 @@
 //! How lines get into Keap is [`line_steps`](super::line_steps).
 
 use super::convert::{read_amount, write_amount};
-use crate::wire::{insert_filled, insert_present, integer_of, object_of, text_of};
+use crate::wire::{WireObject, WireValue, insert_filled, insert_present, integer_of, object_of, text_of};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Amounts of a line.
@@ -27,62 +28,58 @@ const TEXTS: [&str; 6] = ["id", "name", "description", "notes", "item_type", "su
 const LINKED: [(&str, &str); 2] = [("product_id", "product"), ("subscription_plan_id", "subscription_plan")];
 
 /// Reads Keap's items: the column's lines, and the rest.
-pub(super) fn read(
-    items: Vec<Value>,
+pub(super) fn read<'a>(
+    items: Vec<WireObject<'a>>,
     currency: Option<&str>,
-) -> Result<(Vec<Value>, Map<String, Value>), String> {
+) -> Result<(Vec<Value>, WireObject<'a>), String> {
     let mut lines = Vec::with_capacity(items.len());
     let mut rests = Vec::with_capacity(items.len());
     for item in items {
-        let (mut line, mut rest) = (Map::new(), Map::new());
-        for (key, value) in object_of(item, "order_items")? {
+        let (mut line, mut rest) = (Map::new(), WireObject::default());
+        for (key, value) in item {
             read_entry(key, value, currency, &mut line, &mut rest)
                 .map_err(|fault| format!("order_items.{fault}"))?;
         }
         lines.push(Value::Object(line));
         rests.push(rest);
     }
-    let mut extra = Map::new();
+    let mut extra = WireObject::default();
     for (key, rest) in keys(&lines).into_iter().zip(rests) {
-        if !rest.is_empty() {
-            extra.insert(key, Value::Object(rest));
-        }
+        extra.insert_filled(key, rest);
     }
     Ok((lines, extra))
 }
 
 /// Divides one property of an item among its line and the rest.
-fn read_entry(
-    key: String,
-    value: Value,
+fn read_entry<'a>(
+    key: Cow<'a, str>,
+    value: WireValue<'a>,
     currency: Option<&str>,
     line: &mut Map<String, Value>,
-    rest: &mut Map<String, Value>,
+    rest: &mut WireObject<'a>,
 ) -> Result<(), String> {
-    if TEXTS.contains(&key.as_str()) {
+    if TEXTS.contains(&key.as_ref()) {
         if let Some(text) = text_of(value, &key)? {
-            line.insert(key, Value::String(text));
+            line.insert(key.into_owned(), Value::String(text));
         }
     } else if key == "quantity" {
         if let Some(quantity) = integer_of(&value, &key)? {
-            line.insert(key, quantity.into());
+            line.insert(key.into_owned(), quantity.into());
         }
-    } else if AMOUNTS.contains(&key.as_str()) {
+    } else if AMOUNTS.contains(&key.as_ref()) {
         let (decimal, amount_rest) = read_amount(value, &key, currency)?;
-        insert_filled(rest, &key, amount_rest);
         if !decimal.is_null() {
-            line.insert(key, decimal);
+            line.insert(key.as_ref().to_owned(), decimal);
         }
+        rest.insert_filled(key, amount_rest);
     } else if let Some((linked_key, _)) = LINKED.iter().find(|(_, property)| *property == key) {
         let mut linked = object_of(value, &key)?;
-        let id = linked.remove("id").unwrap_or(Value::Null);
+        let id = linked.remove("id").unwrap_or_default();
         if let Some(id) = text_of(id, "id").map_err(|fault| format!("{key}.{fault}"))? {
             line.insert((*linked_key).to_owned(), Value::String(id));
         }
-        if !linked.is_empty() {
-            rest.insert(key, Value::Object(linked));
-        }
-    } else if !value.is_null() {
+        rest.insert_filled(key, linked);
+    } else if value != WireValue::Null {
         rest.insert(key, value);
     }
     Ok(())

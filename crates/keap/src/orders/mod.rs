@@ -12,6 +12,7 @@ use crate::caller::{Caller, ListQuery, masked};
 use crate::failure::clarified;
 use crate::page::{Reading, RecordPage};
 use crate::transport::{Method, Transport};
+use crate::wire::WireObject;
 use convert::order_from_wire;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
@@ -51,7 +52,7 @@ impl<T: Transport> OrdersApi<'_, T> {
     fn reader(
         &self,
         observed_at: Timestamp,
-    ) -> impl Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> {
+    ) -> impl Fn(String, WireObject<'_>) -> Result<RemoteRecord, String> {
         let link_field = self.link_field.map(|field| field.id.as_str());
         move |id, wire| order_from_wire(id, wire, link_field, observed_at)
     }

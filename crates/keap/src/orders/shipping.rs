@@ -8,7 +8,7 @@
 //! A write names no codes: `region` and `zip_code` take what the address has, the code before the long name, because the
 //! code is what people edit and what decides whether two addresses are the same.
 
-use crate::wire::{insert_filled, is_blank, object_of, pair};
+use crate::wire::{WireObject, WireValue, insert_filled, is_blank, object_of, pair};
 use serde_json::{Map, Value};
 
 /// Who receives it, as read.
@@ -30,27 +30,24 @@ const WRITTEN: [(&str, &[&str]); 12] = [
     ("is_invoice_to_company", &["invoice_to_company"]),
 ];
 
-/// The column's object, and the rest.
-type Divided = (Map<String, Value>, Map<String, Value>);
-
-/// Divides `ShippingInformation`.
-pub(super) fn read(information: Map<String, Value>) -> Result<Divided, String> {
-    let (mut column, mut rest) = (Map::new(), Map::new());
+/// Divides `ShippingInformation`: the column's object, and the rest.
+pub(super) fn read(information: WireObject<'_>) -> Result<(Map<String, Value>, WireObject<'_>), String> {
+    let (mut column, mut rest) = (Map::new(), WireObject::default());
     for (key, value) in information {
         if key == "address" {
-            let mut apart = Map::new();
+            let mut apart = WireObject::default();
             for (key, value) in object_of(value, "shipping_information.address")? {
                 // No key of an address is one of the recipient's today; should Keap add one, both are kept.
-                if key == "field" || RECIPIENT.contains(&key.as_str()) {
+                if key == "field" || RECIPIENT.contains(&key.as_ref()) {
                     apart.insert(key, value);
-                } else if !is_blank(&value) {
-                    column.insert(key, value);
+                } else if !value.is_blank() {
+                    column.insert(key.into_owned(), value.into_value());
                 }
             }
-            insert_filled(&mut rest, "address", apart);
-        } else if RECIPIENT.contains(&key.as_str()) && value != Value::Bool(false) {
-            if !is_blank(&value) {
-                column.insert(key, value);
+            rest.insert_filled("address", apart);
+        } else if RECIPIENT.contains(&key.as_ref()) && value != WireValue::Bool(false) {
+            if !value.is_blank() {
+                column.insert(key.into_owned(), value.into_value());
             }
         } else {
             rest.insert(key, value);

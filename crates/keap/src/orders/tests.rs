@@ -50,7 +50,7 @@ fn link_field() -> LinkField {
 }
 
 fn parse(value: &Value) -> Result<RemoteRecord, RejectedRecord> {
-    let record = |id, wire| order_from_wire(id, wire, Some(LINK), Timestamp(7));
+    let record = |id, wire: WireObject<'_>| order_from_wire(id, wire, Some(LINK), Timestamp(7));
     parse_record(&value.to_string(), &Reading::new(EntityType::Order, &record))
 }
 
@@ -116,7 +116,7 @@ fn a_broken_order_is_named_and_the_page_passes() {
         wire(), {"id": "13", "total": {"amount": 1.5}}, {"id": "14", "order_items": {"id": "1"}},
         {"id": "15", "order_items": [{"quantity": "two"}]}, {"id": "16", "contact": "x"}, {"id": "17", "order_time": "soon"},
     ], "next_page_token": "p2"});
-    let record = |id, wire| order_from_wire(id, wire, None, Timestamp(0));
+    let record = |id, wire: WireObject<'_>| order_from_wire(id, wire, None, Timestamp(0));
     let page = parse_page(body.to_string().as_bytes(), &Reading::new(EntityType::Order, &record)).unwrap();
     assert_eq!(
         (page.length, page.next_page_token.as_deref(), page.last_id.as_deref()),

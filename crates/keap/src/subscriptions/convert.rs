@@ -13,10 +13,9 @@
 use crate::custom_fields;
 use crate::money::{decimal_of_double, double_of_decimal, exponent};
 use crate::wire::{
-    boolean_of, insert_present, integer_of, is_blank, is_date, name_of, pair, plain_text, text_at, text_of,
-    time_at,
+    WireObject, WireValue, boolean_of, insert_present, integer_of, is_blank, is_date, name_of, pair,
+    plain_text, text_of, time_at,
 };
-use keapsync_domain::canonical::content_hash_without;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
@@ -48,19 +47,19 @@ pub const INACTIVE: &str = "inactive";
 /// Reads a subscription without its id. The error names the property that has another shape than the contract says.
 pub fn subscription_from_wire(
     keap_id: String,
-    mut wire: Map<String, Value>,
+    mut wire: WireObject<'_>,
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
     let updated_at = time_at(&wire, "modification_time");
-    if let Some(Value::Array(items)) = wire.get_mut("custom_fields") {
-        items.sort_by(|left, right| text_at(left, "id").cmp(text_at(right, "id")));
+    if let Some(WireValue::List(items)) = wire.get_mut("custom_fields") {
+        items.sort_by(|left, right| left.text_at("id").cmp(right.text_at("id")));
     }
-    let content_hash = content_hash_without(&wire, &[updated_at.map(|_| "modification_time")]);
+    let content_hash = wire.content_hash_without(&[updated_at.map(|_| "modification_time")]);
 
     let mut record = Record::empty(EntityType::Subscription);
-    let mut extra = Map::new();
+    let mut extra = WireObject::default();
     for (key, value) in wire {
-        match key.as_str() {
+        match key.as_ref() {
             "modification_time" if updated_at.is_some() => {}
             "auto_charge" => record.set_by_name("auto_charge", boolean_of(&value, "auto_charge")?.into()),
             "active" => {
@@ -69,38 +68,34 @@ pub fn subscription_from_wire(
                 record.set_by_name("status", status.into());
             }
             "billing_amount" => match value {
-                Value::Null => {}
-                Value::Number(number) => {
+                WireValue::Null => {}
+                WireValue::Number(number) => {
                     let (decimal, exact) = decimal_of_double(&number);
                     record.set_by_name("amount", decimal.into());
                     if !exact {
-                        extra.insert(key, number.into());
+                        extra.insert(key, WireValue::Number(number));
                     }
                 }
                 _ => return Err("billing_amount is not a number".to_owned()),
             },
             "custom_fields" => {
-                let (values, _) = custom_fields::read(Some(value), None)?;
+                let (values, _) = custom_fields::read(value, None)?;
                 if !values.is_empty() {
                     record.set_by_name("custom_fields", Value::Object(values));
                 }
             }
-            property if DATES.contains(&property) => {
-                let text = text_of(value, property)?;
-                if text.as_deref().is_none_or(is_date) {
-                    record.set_by_name(property, text.into());
-                } else {
-                    // A date that Postgres can't hold stays as Keap has it, beside the columns.
-                    extra.insert(key, text.into());
-                }
-            }
+            property if DATES.contains(&property) => match text_of(value, property)? {
+                // A date that Postgres can't hold stays as Keap has it, beside the columns.
+                Some(text) if !is_date(&text) => extra.insert(key, WireValue::Text(text.into())),
+                text => record.set_by_name(property, text.into()),
+            },
             property if INTEGERS.contains(&property) => {
                 record.set_by_name(property, integer_of(&value, property)?.into());
             }
             property => {
                 if let Some(name) = name_of(&RENAMED, property) {
                     record.set_by_name(name, text_of(value, property)?.into());
-                } else if !value.is_null() {
+                } else if value != WireValue::Null {
                     extra.insert(key, value);
                 }
             }
@@ -109,7 +104,7 @@ pub fn subscription_from_wire(
     Ok(RemoteRecord {
         keap_id,
         record,
-        extra,
+        extra: extra.into_map(),
         row_id: None,
         content_hash,
         created_at: None,

@@ -11,6 +11,7 @@ use crate::failure::taken;
 use crate::names::NameCache;
 use crate::page::{Reading, RecordPage};
 use crate::transport::{Method, Transport};
+use crate::wire::WireObject;
 use convert::subscription_from_wire;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::EntityType;
@@ -151,7 +152,7 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
     }
 }
 
-fn reader(observed_at: Timestamp) -> impl Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> {
+fn reader(observed_at: Timestamp) -> impl Fn(String, WireObject<'_>) -> Result<RemoteRecord, String> {
     move |id, wire| subscription_from_wire(id, wire, observed_at)
 }
 

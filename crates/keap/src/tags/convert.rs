@@ -9,9 +9,9 @@
 //! The category's name is joined by [`names`](crate::names). [`tag_to_wire`] gives back what [`tag_from_wire`] read.
 
 use crate::wire::{
-    extra_object, insert_filled, insert_present, object_of, pair, plain_text, text_of, time_at,
+    WireObject, WireValue, extra_object, insert_filled, insert_present, object_of, pair, plain_text, text_of,
+    time_at,
 };
-use keapsync_domain::canonical::content_hash_without;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
@@ -21,18 +21,18 @@ use serde_json::{Map, Value, json};
 /// Reads a tag without its id. The error names the property that has another shape than the contract says.
 pub fn tag_from_wire(
     keap_id: String,
-    wire: Map<String, Value>,
+    wire: WireObject<'_>,
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
     let updated_at = time_at(&wire, "update_time");
     let created_at = time_at(&wire, "create_time");
     let times = [updated_at.map(|_| "update_time"), created_at.map(|_| "create_time")];
-    let content_hash = content_hash_without(&wire, &times);
+    let content_hash = wire.content_hash_without(&times);
 
     let mut record = Record::empty(EntityType::Tag);
-    let mut extra = Map::new();
+    let mut extra = WireObject::default();
     for (key, value) in wire {
-        match key.as_str() {
+        match key.as_ref() {
             "update_time" if updated_at.is_some() => {}
             "create_time" if created_at.is_some() => {}
             property @ ("name" | "description") => {
@@ -43,16 +43,16 @@ pub fn tag_from_wire(
                 if let Some(id) = category.remove("id") {
                     record.set_by_name("category_id", text_of(id, "category.id")?.into());
                 }
-                insert_filled(&mut extra, "category", category);
+                extra.insert_filled("category", category);
             }
-            _ if value.is_null() => {}
-            _ => drop(extra.insert(key, value)),
+            _ if value == WireValue::Null => {}
+            _ => extra.insert(key, value),
         }
     }
     Ok(RemoteRecord {
         keap_id,
         record,
-        extra,
+        extra: extra.into_map(),
         row_id: None,
         content_hash,
         created_at,

@@ -16,6 +16,7 @@ use crate::failure::taken;
 use crate::names::NameCache;
 use crate::page::{Reading, RecordPage};
 use crate::transport::Transport;
+use crate::wire::WireObject;
 use convert::tag_from_wire;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::EntityType;
@@ -145,7 +146,7 @@ impl<T: Transport> TagsApi<'_, T> {
     }
 }
 
-fn reader(observed_at: Timestamp) -> impl Fn(String, Map<String, Value>) -> Result<RemoteRecord, String> {
+fn reader(observed_at: Timestamp) -> impl Fn(String, WireObject<'_>) -> Result<RemoteRecord, String> {
     move |id, wire| tag_from_wire(id, wire, observed_at)
 }
 
