@@ -6,10 +6,12 @@
 pub mod backoff;
 pub mod canonical;
 pub mod certificate;
+pub mod extra;
 pub mod failure;
 pub mod feed;
 pub mod hook;
 pub mod ids;
+pub mod json_text;
 pub mod limits;
 pub mod merge;
 pub mod policy;

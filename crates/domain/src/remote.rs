@@ -1,8 +1,8 @@
 //! A record as Keap holds it, in our terms.
 
+use crate::extra::Extra;
 use crate::record::Record;
 use crate::timestamp::Timestamp;
-use serde_json::{Map, Value};
 
 /// One of Keap's records, read at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub struct RemoteRecord {
     /// The mapped fields.
     pub record: Record,
     /// What Keap sent and no field holds. Together with `record` it rebuilds what Keap sent.
-    pub extra: Map<String, Value>,
+    pub extra: Extra,
     /// The row that made this record, when it carries its id.
     pub row_id: Option<String>,
     /// Hash of all that Keap sent but the times: 32 hexadecimal digits.

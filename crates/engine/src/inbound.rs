@@ -691,7 +691,7 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
     }
     let mut audit_old = changed_values(&row.record, &after);
     if row.extra != remote.extra {
-        audit_old.insert("extra".to_owned(), Value::Object(row.extra.clone()));
+        audit_old.insert("extra".to_owned(), Value::Object(row.extra.to_object()));
     }
     if undeletes {
         audit_old.insert(DELETED_AT.to_owned(), row.deleted_at.map(Timestamp::to_rfc3339).into());

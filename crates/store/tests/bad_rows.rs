@@ -172,7 +172,6 @@ async fn what_stands_beside_the_columns_is_checked_as_well() {
         winner: None,
     };
     let rows = vec![
-        (RowWrite { extra: nul(), ..good("1") }, "extra holds a NUL"),
         (RowWrite { base_delta: nul(), ..good("2") }, "base holds a NUL"),
         (RowWrite { audit_old: nul(), ..good("3") }, "the audit entry holds a NUL"),
         (RowWrite { audit_lost: nul(), ..good("4") }, "the audit entry holds a NUL"),

@@ -4,6 +4,7 @@
 
 mod support;
 
+use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_engine::ports::{MirrorStore, RowState, RowWrite, WriteBatch, WriteSource};
 use keapsync_store::Store;
@@ -51,7 +52,8 @@ async fn left_behind(client: &Client, account: &AccountId, entity: EntityType) -
 }
 
 fn page(entity: EntityType, more: Vec<RowWrite>) -> WriteBatch {
-    let extra: Map<String, Value> = Map::from_iter([("score".to_owned(), json!({"deep": [1, null]}))]);
+    let extra = Map::from_iter([("score".to_owned(), json!({"deep": [1, null]}))]);
+    let extra = Extra::new(&extra).expect("Postgres takes it");
     let bare = RowWrite {
         keap_created_at: None,
         keap_updated_at: None,

@@ -4,6 +4,7 @@
 
 mod support;
 
+use keapsync_domain::extra::Extra;
 use keapsync_domain::failure::FailureClass;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
@@ -57,7 +58,8 @@ async fn what_is_written_is_read_back() {
     let engine = database.pooled().await;
     with_account(&engine).await;
     let store = Store::new(&engine);
-    let extra: Map<String, Value> = Map::from_iter([("score".to_owned(), json!({"deep": [1, null]}))]);
+    let extra = Map::from_iter([("score".to_owned(), json!({"deep": [1, null]}))]);
+    let extra = Extra::new(&extra).expect("Postgres takes it");
     let write = RowWrite { extra: extra.clone(), ..insert_of("7", &full()) };
     assert_eq!(written(&store, vec![write, insert_of("8", &json!({}))]).await, ["7", "8"]);
 

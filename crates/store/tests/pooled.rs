@@ -34,7 +34,7 @@ async fn work(reads: &Store<'_>, writes: &Store<'_>, client: usize) {
         let mut rows: Vec<RowWrite> =
             ids.iter().map(|id| insert_as(entity, id, &full_record(entity))).collect();
         // One record of every page is refused, so that parts of pages cross as well.
-        rows[round].extra.insert("bad".to_owned(), json!("\u{0}"));
+        rows[round].base_delta.insert("bad".to_owned(), json!("\u{0}"));
         let outcome = store.write(&account, entity, &batch(rows)).await.expect("a page is written");
         assert_eq!((outcome.written.len(), outcome.rejected.len()), (PAGE - 1, 1), "{outcome:?}");
         store.record_rejections(&account, entity, &outcome.rejected).await.expect("the rejection is listed");

@@ -8,6 +8,7 @@ use crate::ports::{
     RowState, WriteBatch, WriteOutcome,
 };
 use keapsync_domain::certificate::EntityCertificate;
+use keapsync_domain::extra::Extra;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::record::Record;
@@ -118,7 +119,7 @@ impl<'a> FakeMirror<'a> {
             keap_id: None,
             version: 1,
             record: Record::from_object(EntityType::Contact, values.as_object().cloned().unwrap_or_default()),
-            extra: Map::new(),
+            extra: Extra::default(),
             base_delta: Map::new(),
             has_base: false,
             keap_hash: None,

@@ -9,6 +9,7 @@ pub mod proof;
 
 use self::proof::LinkedRow;
 use crate::inbound::DELETED_AT;
+use keapsync_domain::extra::Extra;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
@@ -49,7 +50,7 @@ pub struct LocalRow {
     /// The mapped columns.
     pub record: Record,
     /// The `extra` column.
-    pub extra: Map<String, Value>,
+    pub extra: Extra,
     /// Old values of the fields in which the row differs from the base, keyed by field name; empty while it does not. Holds the
     /// key `deleted_at` when the row was deleted in Supabase and Keap does not follow (yet).
     pub base_delta: Map<String, Value>,
@@ -126,7 +127,7 @@ pub struct RowWrite {
     /// The mapped columns as they are to be; `None` leaves the row's columns (all but `sync_status`, `sync_error` and the Keap times) alone.
     pub record: Option<Record>,
     /// What Keap sent and no column holds; written together with `record`.
-    pub extra: Map<String, Value>,
+    pub extra: Extra,
     /// Keap's time of creation, for inserts.
     pub keap_created_at: Option<Timestamp>,
     /// Keap's time of change.

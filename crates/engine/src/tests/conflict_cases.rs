@@ -5,6 +5,7 @@ use super::{Stage, on_stage};
 use crate::inbound::{DELETED_AT, Origin, Told, apply, apply_delete};
 use crate::ports::{Clock as _, LocalRow, WriteSource};
 use keapsync_domain::canonical::{content_hash, same};
+use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::policy::{Policies, Policy};
 use keapsync_domain::record::Record;
@@ -134,7 +135,7 @@ fn play_inbound(stage: &Stage<'_>, line: &Line) {
         RemoteRecord {
             keap_id: "7".to_owned(),
             record: record(line, values),
-            extra: Map::new(),
+            extra: Extra::default(),
             row_id: None,
             content_hash: content_hash(values),
             created_at: None,

@@ -136,7 +136,7 @@ pub fn contact_from_wire(
             }
         }
     }
-    let extra = extra.into_map();
+    let extra = extra.into_extra()?;
     Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
 }
 

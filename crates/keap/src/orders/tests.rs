@@ -74,14 +74,14 @@ fn an_order_becomes_a_record() {
     assert_eq!(order.created_at, Timestamp::parse_rfc3339("2024-05-21T14:30:00Z"));
     insta::assert_json_snapshot!(
         "order_as_record",
-        json!({"record": order.record.to_object(), "extra": order.extra})
+        json!({"record": order.record.to_object(), "extra": order.extra.to_object()})
     );
 }
 
 #[test]
 fn record_and_extra_rebuild_what_keap_sent() {
     let order = parse(&wire()).unwrap();
-    assert_eq!(Value::Object(order_to_wire(&order.record, &order.extra)), rebuilt(wire()));
+    assert_eq!(Value::Object(order_to_wire(&order.record, &order.extra.to_object())), rebuilt(wire()));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn amounts_follow_their_currency() {
         assert_eq!(order.record.get_by_name("refund_amount"), "1200");
         assert_eq!(order.record.get_by_name("currency"), currency);
         assert_eq!(order.record.get_by_name("line_items")[1]["price_per_unit"], price);
-        assert_eq!(Value::Object(order_to_wire(&order.record, &order.extra)), rebuilt(sent));
+        assert_eq!(Value::Object(order_to_wire(&order.record, &order.extra.to_object())), rebuilt(sent));
     }
 }
 
@@ -124,7 +124,7 @@ fn a_broken_order_is_named_and_the_page_passes() {
     );
     let read: Vec<&str> = page.records.iter().map(|order| order.keap_id.as_str()).collect();
     assert_eq!(read, ["900", "17"]);
-    assert_eq!(page.records[1].extra.get("order_time"), Some(&json!("soon")));
+    assert_eq!(page.records[1].extra.to_object().get("order_time"), Some(&json!("soon")));
     let reasons: Vec<&str> = page.rejected.iter().map(|rejected| rejected.reason.as_str()).collect();
     assert_eq!(
         reasons,
@@ -514,7 +514,7 @@ proptest! {
         let mut expected = sent;
         expected.as_object_mut().unwrap().remove("id");
         expected["order_items"].as_array_mut().unwrap().sort_by_key(|item| item["id"].as_str().unwrap().parse::<u64>().unwrap());
-        let rebuilt = Value::Object(order_to_wire(&order.record, &order.extra));
+        let rebuilt = Value::Object(order_to_wire(&order.record, &order.extra.to_object()));
         prop_assert_eq!(pruned(rebuilt), pruned(expected));
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::capability::Changes;
 use crate::recorded::{Recorded, at_once};
+use keapsync_domain::extra::Extra;
 use keapsync_domain::record::Record;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -256,7 +257,7 @@ fn remote(entity: EntityType, object: &Value) -> RemoteRecord {
     RemoteRecord {
         keap_id: "5".to_owned(),
         record: record(entity, object),
-        extra: serde_json::Map::new(),
+        extra: Extra::default(),
         row_id: None,
         content_hash: String::new(),
         created_at: None,

@@ -165,7 +165,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         let link = self.link(entity, change.row_id);
         match entity {
             EntityType::Contact => {
-                let body = contacts::convert::write_body(wanted, &remote.extra, properties, link);
+                let body = contacts::convert::write_body(wanted, &remote.extra.to_object(), properties, link);
                 self.contacts().update(id, properties, body, observed_at).await
             }
             EntityType::Order => {

@@ -7,10 +7,15 @@
 //! [`serde_json::Map`].
 
 use keapsync_domain::canonical::HashedForm;
+use keapsync_domain::extra::Extra;
+use keapsync_domain::json_text;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::fmt;
+
+/// Room for the text of most records' rest, in bytes, so that it need not grow.
+const USUAL_EXTRA_BYTES: usize = 512;
 
 /// A value of Keap's JSON.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -90,6 +95,29 @@ impl WireValue<'_> {
         }
     }
 
+    /// Appends the JSON of it, which stands at `depth`.
+    fn write(&self, written: &mut String, depth: usize) -> Result<(), String> {
+        match self {
+            Self::Null => written.push_str("null"),
+            Self::Bool(truth) => written.push_str(if *truth { "true" } else { "false" }),
+            Self::Number(number) => json_text::put_number(written, number)?,
+            Self::Text(text) => json_text::put_text(written, text)?,
+            Self::List(items) => {
+                json_text::require_depth(depth)?;
+                written.push('[');
+                for (position, item) in items.iter().enumerate() {
+                    if position > 0 {
+                        written.push(',');
+                    }
+                    item.write(written, depth + 1)?;
+                }
+                written.push(']');
+            }
+            Self::Object(object) => object.write(written, depth)?,
+        }
+        Ok(())
+    }
+
     fn put(&self, form: &mut HashedForm) {
         match self {
             Self::Null => form.null(),
@@ -155,6 +183,30 @@ impl<'a> WireObject<'a> {
     /// The same, to be kept.
     pub(crate) fn into_map(self) -> Map<String, Value> {
         self.into_iter().map(|(key, value)| (key.into_owned(), value.into_value())).collect()
+    }
+
+    /// The same as the text that is kept of what no field holds; the error says why Postgres would not take it.
+    pub(crate) fn into_extra(self) -> Result<Extra, String> {
+        if self.is_empty() {
+            return Ok(Extra::default());
+        }
+        let mut text = String::with_capacity(USUAL_EXTRA_BYTES);
+        self.write(&mut text, 1).map_err(|fault| format!("what no column holds {fault}"))?;
+        Ok(Extra::of_written(text))
+    }
+
+    fn write(&self, written: &mut String, depth: usize) -> Result<(), String> {
+        json_text::require_depth(depth)?;
+        written.push('{');
+        for (position, (key, value)) in self.entries.iter().enumerate() {
+            if position > 0 {
+                written.push(',');
+            }
+            json_text::put_key(written, key)?;
+            value.write(written, depth + 1)?;
+        }
+        written.push('}');
+        Ok(())
     }
 
     /// [`content_hash`](keapsync_domain::canonical::content_hash) of the object without those of its entries that are named in
@@ -335,6 +387,9 @@ mod tests {
             let value: Value = serde_json::from_str(&text).unwrap();
             let read: WireValue<'_> = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(read.clone().into_value(), value.clone());
+            if let WireValue::Object(object) = read.clone() {
+                prop_assert_eq!(object.into_extra(), Extra::new(value.as_object().unwrap()));
+            }
             let mut form = HashedForm::default();
             read.put(&mut form);
             prop_assert_eq!(form.hash(), content_hash(&value));

@@ -12,11 +12,12 @@
 //! | numbers | beyond `integer` |
 //! | JSON | more than [`JSON_BYTES_MAX`], nesting beyond [`JSON_DEPTH_MAX`], another shape than the column's |
 
-use super::json;
-#[cfg(doc)]
-use super::json::JSON_DEPTH_MAX;
 use super::table::{Column, Form, Table};
+use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::is_keap_id;
+use keapsync_domain::json_text;
+#[cfg(doc)]
+use keapsync_domain::json_text::JSON_DEPTH_MAX;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{ConflictRecord, RowWrite};
 use serde_json::{Map, Value};
@@ -90,7 +91,7 @@ impl<'a> BoundRow<'a> {
         let audit_fields: Vec<&str> = write.audit_old.keys().map(String::as_str).collect();
         Ok(Self {
             columns,
-            extra: if write.record.is_some() { Some(object_text("extra", &write.extra)?) } else { None },
+            extra: if write.record.is_some() { Some(extra_text(&write.extra)?) } else { None },
             base: filled_text("base", &write.base_delta)?,
             audit_old: filled_text("the audit entry", &write.audit_old)?,
             audit_fields: (!audit_fields.is_empty()).then(|| Cow::Owned(audit_fields.join(","))),
@@ -281,9 +282,15 @@ fn amount_text(text: Cow<'_, str>) -> Result<Text<'_>, String> {
 
 fn json_text(value: &Value) -> Result<Cow<'static, str>, String> {
     let mut text = String::with_capacity(JSON_BYTES_USUAL);
-    json::put(&mut text, value, 1)?;
+    json_text::put(&mut text, value, 1)?;
     require_length(&text, JSON_BYTES_MAX)?;
     Ok(Cow::Owned(text))
+}
+
+fn extra_text(extra: &Extra) -> Result<Cow<'_, str>, String> {
+    let text = extra.as_str();
+    require_length(text, JSON_BYTES_MAX).map_err(|fault| format!("extra {fault}"))?;
+    Ok(Cow::Borrowed(text))
 }
 
 fn object_text(what: &str, object: &Map<String, Value>) -> Result<Cow<'static, str>, String> {
@@ -291,7 +298,7 @@ fn object_text(what: &str, object: &Map<String, Value>) -> Result<Cow<'static, s
         return Ok(Cow::Borrowed("{}"));
     }
     let mut text = String::with_capacity(JSON_BYTES_USUAL);
-    json::put_object(&mut text, object, 1)
+    json_text::put_object(&mut text, object, 1)
         .and_then(|()| require_length(&text, JSON_BYTES_MAX))
         .map_err(|fault| format!("{what} {fault}"))?;
     Ok(Cow::Owned(text))
@@ -320,7 +327,7 @@ fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
                 "keap_id": write.keap_id, "field": conflict.field, "base": conflict.base, "keap": conflict.keap,
                 "supabase": conflict.supabase, "policy": conflict.policy.as_str(), "winner": conflict.winner,
             });
-            json::put(&mut String::new(), &object, 0).map_err(|fault| format!("a value in conflict {fault}"))?;
+            json_text::put(&mut String::new(), &object, 0).map_err(|fault| format!("a value in conflict {fault}"))?;
             Ok(object)
         })
         .collect()
@@ -328,8 +335,8 @@ fn conflict_objects(write: &RowWrite) -> Result<Vec<Value>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::json::JSON_DEPTH_MAX;
     use super::*;
+    use keapsync_domain::json_text::JSON_DEPTH_MAX;
     use serde_json::json;
 
     fn text_of(form: Form, value: &Value) -> Result<Option<String>, String> {

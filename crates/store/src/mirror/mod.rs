@@ -7,7 +7,6 @@
 pub(crate) mod bound;
 pub(crate) mod columns;
 pub(crate) mod first;
-mod json;
 pub(crate) mod read;
 pub(crate) mod statements;
 pub(crate) mod table;

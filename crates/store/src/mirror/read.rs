@@ -5,6 +5,7 @@ use super::table::Table;
 use super::table_of;
 use crate::Store;
 use crate::refusal::failure;
+use keapsync_domain::extra::Extra;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::record::Record;
@@ -81,7 +82,8 @@ fn local_row(table: &Table, row: &Row, first: usize) -> Result<Option<LocalRow>,
     else {
         return Ok(None);
     };
-    local.extra = serde_json::from_str(extra).map_err(|_| unreadable_json("extra"))?;
+    let extra = serde_json::from_str(extra).map_err(|_| unreadable_json("extra"))?;
+    local.extra = Extra::new(&extra).map_err(|_| unreadable_json("extra"))?;
     if let Some(base) = base {
         local.base_delta = serde_json::from_str(base).map_err(|_| unreadable_json("base"))?;
     }
@@ -118,7 +120,7 @@ fn plain_columns(
         keap_id: row.try_get(first + 1)?,
         version: row.try_get(first + 2)?,
         record: Record::empty(entity),
-        extra: Map::new(),
+        extra: Extra::default(),
         base_delta: Map::new(),
         has_base: row.try_get(first + 3)?,
         keap_hash: row.try_get(first + 5)?,

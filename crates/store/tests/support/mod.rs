@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
 use anyhow::{Context, Result, anyhow};
+use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::record::Record;
 use keapsync_domain::timestamp::Timestamp;
@@ -296,7 +297,7 @@ pub fn insert_as(entity: EntityType, keap_id: &str, values: &Value) -> RowWrite 
         expected_version: 0,
         keap_id: keap_id.to_owned(),
         record: Some(record_of(entity, values)),
-        extra: Map::new(),
+        extra: Extra::default(),
         keap_created_at: Some(Timestamp(1_600_000_000_123)),
         keap_updated_at: Some(Timestamp(1_700_000_000_456)),
         keap_observed_at: Timestamp(1_800_000_000_789),

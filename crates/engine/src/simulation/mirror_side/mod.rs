@@ -14,6 +14,7 @@ pub(super) use write::Written;
 use super::cells::{Cells, entity_position};
 use crate::inbound::DELETED_AT;
 use crate::ports::{KnownRow, LocalRow, RemoteKey, RowState};
+use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
 use keapsync_domain::timestamp::Timestamp;
@@ -103,7 +104,7 @@ impl MirrorSide {
             keap_id: None,
             version: 1,
             record: cells.record(),
-            extra: Map::new(),
+            extra: Extra::default(),
             base_delta: Map::new(),
             has_base: false,
             keap_hash: None,

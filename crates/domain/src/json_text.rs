@@ -3,20 +3,20 @@
 //! Invariant: what is written is what `serde_json` writes. Nearly all texts hold nothing that has to be escaped, which is told eight
 //! bytes at a time; the others are left to it.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::fmt::Write as _;
 
 /// Deepest nesting of JSON: what is read back may nest 127 deep, and what is kept of it in base, conflicts and audit log
 /// stands a few levels deeper.
-pub(crate) const JSON_DEPTH_MAX: usize = 100;
+pub const JSON_DEPTH_MAX: usize = 100;
 
 /// Appends a value that stands at `depth`, or says why Postgres would not take it.
-pub(super) fn put(written: &mut String, value: &Value, depth: usize) -> Result<(), String> {
+pub fn put(written: &mut String, value: &Value, depth: usize) -> Result<(), String> {
     match value {
         Value::Null => written.push_str("null"),
         Value::Bool(truth) => written.push_str(if *truth { "true" } else { "false" }),
-        Value::Number(number) => write!(written, "{number}").map_err(|_| unwritable())?,
-        Value::String(text) => put_text(written, text, "holds a NUL character, which Postgres cannot store")?,
+        Value::Number(number) => put_number(written, number)?,
+        Value::String(text) => put_text(written, text)?,
         Value::Array(items) => {
             require_depth(depth)?;
             written.push('[');
@@ -34,33 +34,46 @@ pub(super) fn put(written: &mut String, value: &Value, depth: usize) -> Result<(
 }
 
 /// [`put`] for an object.
-pub(super) fn put_object(
-    written: &mut String,
-    object: &Map<String, Value>,
-    depth: usize,
-) -> Result<(), String> {
+pub fn put_object(written: &mut String, object: &Map<String, Value>, depth: usize) -> Result<(), String> {
     require_depth(depth)?;
     written.push('{');
     for (position, (key, value)) in object.iter().enumerate() {
         if position > 0 {
             written.push(',');
         }
-        put_text(written, key, "has a key with a NUL character, which Postgres cannot store")?;
-        written.push(':');
+        put_key(written, key)?;
         put(written, value, depth + 1)?;
     }
     written.push('}');
     Ok(())
 }
 
-fn require_depth(depth: usize) -> Result<(), String> {
+/// Says so when what stands at `depth` stands too deep.
+pub fn require_depth(depth: usize) -> Result<(), String> {
     if depth > JSON_DEPTH_MAX {
         return Err(format!("nests more than {JSON_DEPTH_MAX} levels deep"));
     }
     Ok(())
 }
 
-fn put_text(written: &mut String, text: &str, nul_fault: &str) -> Result<(), String> {
+/// Appends a number.
+pub fn put_number(written: &mut String, number: &Number) -> Result<(), String> {
+    write!(written, "{number}").map_err(|_| unwritable())
+}
+
+/// Appends a text.
+pub fn put_text(written: &mut String, text: &str) -> Result<(), String> {
+    put_quoted(written, text, "holds a NUL character, which Postgres cannot store")
+}
+
+/// Appends a key of an object and the colon behind it.
+pub fn put_key(written: &mut String, key: &str) -> Result<(), String> {
+    put_quoted(written, key, "has a key with a NUL character, which Postgres cannot store")?;
+    written.push(':');
+    Ok(())
+}
+
+fn put_quoted(written: &mut String, text: &str, nul_fault: &str) -> Result<(), String> {
     if is_plain(text) {
         written.push('"');
         written.push_str(text);
