@@ -41,6 +41,7 @@ use self::processes::Part;
 use self::report::{Measurement, Report};
 use self::simulated_keap::Volume;
 use self::testbed::{Quota, Testbed};
+use crate::node_tools;
 use crate::progress::{Step, say};
 use crate::scratch_postgres::ScratchPostgres;
 use crate::system::{POSTGRES_PART, WorkerRuntime};
@@ -204,6 +205,8 @@ async fn measure_by_itself(
 ) -> Result<()> {
     let mut measurement = subject.measurement();
     let step = Step::start(format!("Measuring: {}", measurement.title));
+    // What is measured here tells its versions before anything has been started that would install it.
+    node_tools::ensure(workspace)?;
     report.versions = machine::versions(workspace)?;
     let outcome = if subject == Subject::Merge {
         merge::measure(workspace, &mut measurement)
