@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use text::{number_text, text_form, trimmed};
 
-/// Bytes of a SHA-256 that are kept: 128 bits tell a billion records apart without a collision in sight.
+/// Bytes of a SHA-256 that are kept: 128 bits tell a billion records apart without a collision in sight. A content hash has as many.
 const HASH_BYTES: usize = 16;
 
 /// Whether two values of a field mean the same.

@@ -33,7 +33,7 @@ pub async fn measure(runtime: WorkerRuntime, measurement: &mut Measurement) -> R
     ));
     measurement.condition(
         "from an empty database; durations are from the first run's start to the last one's end. Wall clock: from the \
-         request until the answer that says completed, asked every 50 ms",
+         request until the answer that says completed, asked every 100 ms",
     );
     for (name, quota) in [("Keap's quota", Quota::OfKeap), ("quota lifted", Quota::Lifted)] {
         let mut testbed = Testbed::start("bench-backfill", runtime, &VOLUME, quota).await?;

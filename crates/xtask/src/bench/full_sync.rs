@@ -21,7 +21,7 @@ pub async fn measure(testbed: &Testbed, measurement: &mut Measurement) -> Result
     measurement.condition(QUOTA_CONDITION);
     measurement.condition(
         "fetch, merge, contacts, status and audit rows are included; durations are the run's own (started_at to \
-         finished_at) unless they are called wall clock (request until the answer that says completed, asked every 50 ms)",
+         finished_at) unless they are called wall clock (request until the answer that says completed, asked every 100 ms)",
     );
     let expected = testbed.keap.contacts().await?;
     let before = processes::processor_times(&testbed.parts());
