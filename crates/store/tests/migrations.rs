@@ -215,6 +215,7 @@ async fn truncate_is_refused_to_everybody() {
         "sync_queue",
         "sync_audit_log",
         "sync_record_counts",
+        "sync_accounts",
         "sync_accounts cascade",
     ] {
         let error = owner.batch_execute(&format!("truncate {table}")).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! The yardstick: the mirror's own rows, copied by one `COPY` into a table just like theirs.
+//! The yardstick: the mirror's own rows, copied by one `COPY` into a table just like theirs. Of the mirror's triggers it has the one
+//! that stands for a foreign key.
 
 use std::io::Cursor;
 use std::pin::pin;
@@ -27,7 +28,8 @@ impl CopyTable {
                 "drop table if exists {TABLE};
                  create table {TABLE} (like public.sync_contacts including defaults including constraints
                                        including indexes including storage including compression);
-                 alter table {TABLE} add foreign key (account_id) references public.sync_accounts (account_id)"
+                 create trigger check_account_insert after insert on {TABLE} referencing new table as changed
+                     for each statement execute function public.keapsync_check_account()"
             ))
             .await
             .context("the table for COPY cannot be made")?;

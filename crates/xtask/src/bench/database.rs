@@ -52,8 +52,8 @@ pub async fn measure(
     let database = server.migrated_database(workspace, DATABASE).await?;
     measurement.condition(
         "the store on one connection over loopback, pages of 1000 contacts of the simulator; what the workers do between reading \
-         and writing is left out; COPY takes turns with it, as text into a table with the same columns, constraints, foreign key and \
-         indexes, without triggers, status and audit; settings of the server as in docs/benchmarks.md",
+         and writing is left out; COPY takes turns with it, as text into a table with the same columns, constraints and indexes and \
+         the same check of the account, without other triggers, status and audit; settings of the server as in docs/benchmarks.md",
     );
     let engine = database::connect(&database.engine_url).await?;
     let account = AccountId::parse(DEV_ACCOUNT).map_err(|error| anyhow!("{error}"))?;

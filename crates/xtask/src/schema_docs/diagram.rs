@@ -1,7 +1,7 @@
 //! The diagram of tables and what refers to what, as a mermaid `erDiagram`, which code hosts draw.
 //!
 //! Solid lines are foreign keys. Dotted lines are columns that name a row of another table by convention, where a foreign key
-//! would refuse rows that come in another order or outlive what they name.
+//! would refuse rows that come in another order or outlive what they name, or where a trigger stands in its place.
 
 use std::fmt::Write as _;
 

@@ -10,8 +10,9 @@ pub(super) fn overview(catalog: &Catalog) -> String {
     let mut text = String::from(
         "# The database\n\n\
          Solid lines are foreign keys; dotted ones are columns that name a row by convention, where a foreign key would refuse rows\n\
-         that come in another order. Only key columns are drawn. [Tables and views](tables.md) have every column,\n\
-         [functions](functions.md) every function; the audit log's monthly partitions are like the table itself.\n\n",
+         that come in another order, or would look with every row for what a trigger checks once. Only key columns are drawn.\n\
+         [Tables and views](tables.md) have every column, [functions](functions.md) every function; the audit log's monthly partitions\n\
+         are like the table itself.\n\n",
     );
     text.push_str(&diagram::of(catalog));
     text.push_str("\n| table or view | what it holds |\n|---|---|\n");
