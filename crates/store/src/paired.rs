@@ -1,5 +1,6 @@
 //! A store over two connections, for bulk work: Postgres answers the statements of one connection one after the other, so
-//! a page's reads would wait for the writes of the page before it.
+//! a page's reads would wait for the writes of the page before it. Where nothing is read, as in a first load, both connections write,
+//! and Postgres works on two pages at once.
 
 use crate::Store;
 use keapsync_domain::certificate::EntityCertificate;
@@ -14,15 +15,68 @@ use keapsync_engine::ports::proof::{
 use keapsync_engine::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxItem, RejectedRecord, RemoteKey, WriteBatch, WriteOutcome,
 };
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Reads over one connection and writes over another. Nothing relies on their order: a write applies only at the version
-/// that was read.
-#[derive(Clone, Copy)]
+/// Reads over one connection and writes over another, pages also over the first while nothing is read there. Nothing relies on their
+/// order: a write applies only at the version that was read, and a new row gives way to one that is there.
 pub struct PairedStore<'a> {
-    /// For reads.
-    pub reads: Store<'a>,
-    /// For writes.
-    pub writes: Store<'a>,
+    reads: Store<'a>,
+    writes: Store<'a>,
+    /// Statements under way over the connection for reads, and over the one for writes, as far as they are of pages.
+    under_way: [AtomicU32; 2],
+}
+
+/// A place in [`PairedStore::under_way`].
+const READS: usize = 0;
+/// The other one.
+const WRITES: usize = 1;
+
+impl<'a> PairedStore<'a> {
+    /// A store over these two.
+    #[must_use]
+    pub fn new(reads: Store<'a>, writes: Store<'a>) -> Self {
+        Self { reads, writes, under_way: [AtomicU32::new(0), AtomicU32::new(0)] }
+    }
+
+    /// The store over the connection for reads.
+    pub(crate) fn reads(&self) -> &Store<'a> {
+        &self.reads
+    }
+
+    /// The store over the connection for writes.
+    #[must_use]
+    pub fn writes(&self) -> &Store<'a> {
+        &self.writes
+    }
+
+    fn begin(&self, connection: usize) -> UnderWay<'_> {
+        let count = self.under_way.get(connection);
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        UnderWay(count)
+    }
+
+    /// Where the next page is written: over the connection for reads when that has nothing to do and the other one has.
+    fn next_write(&self) -> (&Store<'a>, UnderWay<'_>) {
+        let [reads, writes] = self.under_way.each_ref().map(|count| count.load(Ordering::Relaxed));
+        if reads == 0 && writes > 0 {
+            (&self.reads, self.begin(READS))
+        } else {
+            (&self.writes, self.begin(WRITES))
+        }
+    }
+}
+
+/// A statement under way, until it is dropped.
+struct UnderWay<'a>(Option<&'a AtomicU32>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl MirrorStore for PairedStore<'_> {
@@ -32,6 +86,7 @@ impl MirrorStore for PairedStore<'_> {
         entity: EntityType,
         keys: &[RemoteKey],
     ) -> Result<Vec<KnownRow>, Failure> {
+        let _under_way = self.begin(READS);
         self.reads.read_known(account, entity, keys).await
     }
 
@@ -41,6 +96,7 @@ impl MirrorStore for PairedStore<'_> {
         entity: EntityType,
         ids: &[String],
     ) -> Result<Vec<LocalRow>, Failure> {
+        let _under_way = self.begin(READS);
         self.reads.read_rows(account, entity, ids).await
     }
 
@@ -50,7 +106,8 @@ impl MirrorStore for PairedStore<'_> {
         entity: EntityType,
         batch: &WriteBatch,
     ) -> Result<WriteOutcome, Failure> {
-        self.writes.write(account, entity, batch).await
+        let (store, _under_way) = self.next_write();
+        store.write(account, entity, batch).await
     }
 
     async fn record_rejections(

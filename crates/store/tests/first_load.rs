@@ -7,8 +7,9 @@ mod support;
 use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_engine::ports::{MirrorStore, RowState, RowWrite, WriteBatch, WriteSource};
-use keapsync_store::Store;
+use keapsync_store::{PairedStore, Store};
 use serde_json::{Map, Value, json};
+use std::pin::pin;
 use support::{TestDatabase, batch, full_record, insert_as, insert_of};
 use tokio_postgres::Client;
 
@@ -157,4 +158,31 @@ async fn pages_that_share_records_are_each_written_once() {
         .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)), (70, 70, 70));
     assert_eq!(a + b + c + d, 70);
+}
+
+#[tokio::test]
+async fn a_page_that_has_to_wait_holds_up_no_other() {
+    let database = TestDatabase::migrated().await;
+    let (reads, writes) = (database.engine().await, database.engine().await);
+    let store = PairedStore::new(Store::new(&reads), Store::new(&writes));
+    let [account, _] = two_accounts(&Store::new(&reads)).await;
+    let page = |id: &str| batch(vec![insert_of(id, &json!({}))]);
+    let (first, second, third) = (page("1"), page("2"), page("3"));
+
+    // Somebody else is bringing the first page's record, and has not committed it.
+    let other = database.engine().await;
+    other.batch_execute("begin").await.unwrap();
+    let is_written = Store::new(&other).write(&account, EntityType::Contact, &first).await.unwrap().written;
+    assert_eq!(is_written, ["1"]);
+    let mut waiting = pin!(store.write(&account, EntityType::Contact, &first));
+    let passed = tokio::select! {
+        biased;
+        outcome = &mut waiting => panic!("{outcome:?}"),
+        outcome = store.write(&account, EntityType::Contact, &second) => outcome.unwrap(),
+    };
+    assert_eq!(passed.written, ["2"]);
+
+    other.batch_execute("commit").await.unwrap();
+    assert_eq!(waiting.await.unwrap().skipped, ["1"]);
+    assert_eq!(store.write(&account, EntityType::Contact, &third).await.unwrap().written, ["3"]);
 }

@@ -27,7 +27,7 @@ const PAGE: usize = 40;
 async fn work(reads: &Store<'_>, writes: &Store<'_>, client: usize) {
     let account = account();
     let entity = EntityType::ALL[client % EntityType::ALL.len()];
-    let store = PairedStore { reads: *reads, writes: *writes };
+    let store = PairedStore::new(*reads, *writes);
     for round in 0..ROUNDS {
         let first = 1 + (client * ROUNDS + round) * PAGE;
         let ids: Vec<String> = (first..first + PAGE).map(|id| id.to_string()).collect();

@@ -49,9 +49,9 @@ pub(crate) async fn work(env: &Env, config: &SyncConfig, order: &UnitOrder) {
 async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<UnitReport, Failure> {
     let reads = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
     let writes = hyperdrive::connect(env, HYPERDRIVE_BINDING).await?;
-    let store = PairedStore { reads: Store::new(&reads), writes: Store::new(&writes) };
+    let store = PairedStore::new(Store::new(&reads), Store::new(&writes));
     if order.kind == RunKind::Revert {
-        return Ok(run_reversal(&store.writes, &WorkerClock, order).await);
+        return Ok(run_reversal(store.writes(), &WorkerClock, order).await);
     }
     let (clock, transport) = (WorkerClock, MeteredTransport::new(KeapTransport));
     let paced =

@@ -401,15 +401,12 @@ mod tests {
         ) {
             let (mut object, mut map) = (WireObject::default(), Map::new());
             for (key, value) in steps {
-                match value {
-                    Some(number) => {
-                        object.insert(key.clone(), WireValue::Number(number.into()));
-                        map.insert(key.clone(), number.into());
-                    }
-                    None => {
-                        let removed = object.remove(&key).map(WireValue::into_value);
-                        prop_assert_eq!(removed, map.remove(&key));
-                    }
+                if let Some(number) = value {
+                    object.insert(key.clone(), WireValue::Number(number.into()));
+                    map.insert(key.clone(), number.into());
+                } else {
+                    let removed = object.remove(&key).map(WireValue::into_value);
+                    prop_assert_eq!(removed, map.remove(&key));
                 }
                 let found = object.get(&key).cloned().map(WireValue::into_value);
                 prop_assert_eq!(found.as_ref(), map.get(&key));
