@@ -6,10 +6,16 @@ use serde_json::{Map, Value};
 /// What Keap sent of a record and no field holds: the text of a JSON object. It stays a text because all of it is stored and compared,
 /// and hardly ever looked into.
 ///
-/// Invariant: Postgres takes it as `jsonb`, and two that say the same are the same text, for keys stand in their order and numbers and
-/// texts are written in one way. Nothing is the empty text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Invariant: it is the text of a JSON object of which the keys stand in their order; nothing is the empty text. So two that say the
+/// same mostly are the same text, and only where texts differ, as `-0.0` and the `0.0` that Postgres makes of it, are the objects compared.
+#[derive(Clone, Debug, Default)]
 pub struct Extra(String);
+
+impl PartialEq for Extra {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || self.to_object() == other.to_object()
+    }
+}
 
 impl Extra {
     /// Writes an object, or says why Postgres would not take it.
@@ -26,6 +32,16 @@ impl Extra {
     #[must_use]
     pub fn of_written(text: String) -> Self {
         Self(text)
+    }
+
+    /// What Postgres holds, which was refused by nothing: it may nest deeper than what is written today.
+    #[must_use]
+    pub fn of_stored(object: &Map<String, Value>) -> Self {
+        if object.is_empty() {
+            Self::default()
+        } else {
+            Self(serde_json::to_string(object).unwrap_or_default())
+        }
     }
 
     /// The text of the object.
@@ -56,6 +72,22 @@ mod tests {
             assert_eq!(extra.as_str(), value.to_string());
         }
         assert_eq!(Extra::new(&Map::new()), Ok(Extra::default()));
+    }
+
+    #[test]
+    fn what_says_the_same_is_equal_however_it_is_written() {
+        let extra = |value: Value| Extra::new(value.as_object().unwrap()).unwrap();
+        assert_eq!(extra(json!({"a": -0.0})), extra(json!({"a": 0.0})));
+        assert_ne!(extra(json!({"a": 1.0})), extra(json!({"a": 1})));
+        assert_ne!(extra(json!({"a": 1})), Extra::default());
+    }
+
+    #[test]
+    fn what_is_stored_is_read_however_deep_it_nests() {
+        let deep = (0..json_text::JSON_DEPTH_MAX + 20).fold(json!(1), |inner, _| json!({"a": inner}));
+        let object = deep.as_object().unwrap();
+        assert_eq!(&Extra::of_stored(object).to_object(), object);
+        assert_eq!(Extra::of_stored(&Map::new()).as_str(), "{}");
     }
 
     #[test]

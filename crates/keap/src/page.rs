@@ -63,7 +63,7 @@ impl<'a> Reading<'a> {
 /// Reads a list; fails only when the list itself is broken.
 pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPage, serde_json::Error> {
     // Nearly every list is read in one go. One that is not, or may hold what Postgres cannot store, is cut into its records, so that
-    // only those are refused which cannot be read.
+    // only those are refused which cannot be read; one that is no UTF-8 cannot be cut, and is refused as a whole.
     if let Ok(text) = std::str::from_utf8(body)
         && !may_hold_nul(text)
         && let Ok(page) = read_list(Deserializer::from_str(text), &|value| read_record(value, false, reading))

@@ -7,6 +7,7 @@
 
 mod support;
 
+use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::policy::Policy;
 use keapsync_domain::timestamp::Timestamp;
@@ -171,7 +172,9 @@ async fn what_stands_beside_the_columns_is_checked_as_well() {
         policy: Policy::Manual,
         winner: None,
     };
+    let long = Extra::new(&object("note", json!(SECRET.repeat(4 * 1024 * 1024 / SECRET.len() + 1))));
     let rows = vec![
+        (RowWrite { extra: long.expect("it is plain JSON"), ..good("1") }, "extra is longer"),
         (RowWrite { base_delta: nul(), ..good("2") }, "base holds a NUL"),
         (RowWrite { audit_old: nul(), ..good("3") }, "the audit entry holds a NUL"),
         (RowWrite { audit_lost: nul(), ..good("4") }, "the audit entry holds a NUL"),

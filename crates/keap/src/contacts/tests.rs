@@ -2,6 +2,7 @@ use super::convert::{Link, contact_to_wire, create_body, write_body};
 use super::*;
 use crate::page::{parse_page, parse_record};
 use crate::transport::{Request, Response};
+use keapsync_domain::json_text::JSON_DEPTH_MAX;
 use serde_json::json;
 use std::cell::RefCell;
 
@@ -87,6 +88,45 @@ fn a_broken_contact_is_named_and_the_page_passes() {
         ["12", "16"]
     );
     insta::assert_debug_snapshot!("rejected_contacts", page.rejected);
+}
+
+#[test]
+fn what_nests_too_deep_to_be_kept_is_refused_alone() {
+    let nested = |depth: usize| (1..depth).fold(json!([]), |inner, _| json!([inner]));
+    let deepest = JSON_DEPTH_MAX - 1;
+    let body = json!({"contacts": [
+        {"id": "1", "anything": nested(deepest)}, {"id": "2", "anything": nested(deepest + 1)}, {"id": "3"},
+    ]});
+    let read = reader(None, Timestamp(0));
+    let page = parse_page(body.to_string().as_bytes(), &Reading::new(EntityType::Contact, &read)).unwrap();
+    let kept: Vec<&str> = page.records.iter().map(|contact| contact.keap_id.as_str()).collect();
+    assert_eq!(kept, ["1", "3"]);
+    let [RejectedRecord { keap_id, reason }] = page.rejected.as_slice() else {
+        panic!("{:?}", page.rejected)
+    };
+    assert_eq!(keap_id.as_deref(), Some("2"));
+    assert!(reason.contains("what no column holds nests more than"), "{reason}");
+}
+
+#[test]
+fn an_answer_that_is_no_list_is_no_empty_page() {
+    let read = reader(None, Timestamp(0));
+    let parse = |body: &str| parse_page(body.as_bytes(), &Reading::new(EntityType::Contact, &read));
+    for body in [
+        "",
+        "[]",
+        "null",
+        "\"contacts\"",
+        r#"{"contacts": null}"#,
+        r#"{"contacts": {}}"#,
+        r#"{"contacts": []} x"#,
+    ] {
+        assert!(parse(body).is_err(), "{body}");
+    }
+    for twice in [r#"{"contacts": [], "items": []}"#, r#"{"next_page_token": "a", "next_page_token": "b"}"#] {
+        assert!(parse(twice).is_err(), "{twice}");
+    }
+    assert_eq!(parse(r#"{"odd": [1], "contacts": [], "next_page_token": null}"#).unwrap().length, 0);
 }
 
 #[test]

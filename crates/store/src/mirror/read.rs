@@ -82,8 +82,7 @@ fn local_row(table: &Table, row: &Row, first: usize) -> Result<Option<LocalRow>,
     else {
         return Ok(None);
     };
-    let extra = serde_json::from_str(extra).map_err(|_| unreadable_json("extra"))?;
-    local.extra = Extra::new(&extra).map_err(|_| unreadable_json("extra"))?;
+    local.extra = Extra::of_stored(&serde_json::from_str(extra).map_err(|_| unreadable_json("extra"))?);
     if let Some(base) = base {
         local.base_delta = serde_json::from_str(base).map_err(|_| unreadable_json("base"))?;
     }
