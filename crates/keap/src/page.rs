@@ -11,7 +11,7 @@ use keapsync_domain::ids::{EntityType, is_keap_id};
 use keapsync_domain::remote::{RejectedRecord, RemoteRecord};
 use keapsync_domain::run::Cursor;
 use list::read_list;
-use serde_json::Deserializer;
+use serde::de::Error as _;
 use serde_json::value::RawValue;
 
 /// A page of a list.
@@ -62,15 +62,16 @@ impl<'a> Reading<'a> {
 
 /// Reads a list; fails only when the list itself is broken.
 pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPage, serde_json::Error> {
+    // What is no UTF-8 cannot be cut into records, and is refused as a whole.
+    let text = std::str::from_utf8(body).map_err(serde_json::Error::custom)?;
     // Nearly every list is read in one go. One that is not, or may hold what Postgres cannot store, is cut into its records, so that
-    // only those are refused which cannot be read; one that is no UTF-8 cannot be cut, and is refused as a whole.
-    if let Ok(text) = std::str::from_utf8(body)
-        && !may_hold_nul(text)
-        && let Ok(page) = read_list(Deserializer::from_str(text), &|value| read_record(value, false, reading))
+    // only those are refused which cannot be read.
+    if !may_hold_nul(text)
+        && let Ok(page) = read_list(text, &|value| read_record(value, false, reading))
     {
         return Ok(page);
     }
-    read_list(Deserializer::from_slice(body), &|raw: &RawValue| parse_record(raw.get(), reading))
+    read_list(text, &|raw: &RawValue| parse_record(raw.get(), reading))
 }
 
 /// Whether a text of the JSON is written with a NUL character, `\u0000`, whatever stands before it.

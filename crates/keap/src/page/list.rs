@@ -6,17 +6,17 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer as _, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::Deserializer;
-use serde_json::de::Read;
 use std::fmt;
 
 /// What reads one item.
 type ReadItem<'r, T> = dyn Fn(T) -> Result<RemoteRecord, RejectedRecord> + 'r;
 
 /// Reads a list, each item by `read`; nothing may follow it.
-pub(super) fn read_list<'de, R: Read<'de>, T: Deserialize<'de>>(
-    mut answer: Deserializer<R>,
+pub(super) fn read_list<'de, T: Deserialize<'de>>(
+    text: &'de str,
     read: &ReadItem<'_, T>,
 ) -> Result<RecordPage, serde_json::Error> {
+    let mut answer = Deserializer::from_str(text);
     let page = answer.deserialize_map(Envelope(read))?;
     answer.end()?;
     Ok(page)
