@@ -82,7 +82,7 @@ impl HashedForm {
     pub fn hash(self) -> String {
         let mut hasher = SipHasher24::new();
         hasher.write(&self.bytes);
-        format!("{:032x}", u128::from(hasher.finish128()))
+        hex::encode(hasher.finish128().as_bytes())
     }
 
     /// Writes a value.

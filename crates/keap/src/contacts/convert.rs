@@ -130,7 +130,7 @@ pub fn contact_from_wire(
                         }
                         text => record.set_by_name(name, text.into()),
                     }
-                } else if value != WireValue::Null {
+                } else if !value.is_null() {
                     extra.insert(key, value);
                 }
             }
@@ -224,21 +224,13 @@ pub fn create_body(record: &Record, link: Option<Link<'_>>) -> Map<String, Value
     write_body(record, &Map::new(), &properties, link)
 }
 
-/// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.
+/// Puts lists that have no order of their own into one.
 fn sort_lists(wire: &mut WireObject<'_>) {
-    for (property, key) in [
-        ("email_addresses", "field"),
-        ("phone_numbers", "field"),
-        ("addresses", "field"),
-        ("custom_fields", "id"),
-    ] {
-        if let Some(WireValue::List(items)) = wire.get_mut(property) {
-            items.sort_by(|left, right| left.text_at(key).cmp(right.text_at(key)));
-        }
+    for property in ["email_addresses", "phone_numbers", "addresses"] {
+        wire.sort_list(property, Some("field"), false);
     }
-    if let Some(WireValue::List(tags)) = wire.get_mut("tag_ids") {
-        tags.sort_by(|left, right| left.as_str().cmp(&right.as_str()));
-    }
+    wire.sort_list("custom_fields", Some("id"), false);
+    wire.sort_list("tag_ids", None, false);
 }
 
 /// A slot's object without its name, and the other items.

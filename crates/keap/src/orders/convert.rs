@@ -55,7 +55,9 @@ pub fn order_from_wire(
 ) -> Result<RemoteRecord, String> {
     let updated_at = time_at(&wire, "modification_time");
     let created_at = time_at(&wire, "creation_time");
-    sort_lists(&mut wire);
+    for property in ["order_items", "custom_fields"] {
+        wire.sort_list(property, Some("id"), true);
+    }
     let currency = currency_of(&wire);
     let times = [updated_at.map(|_| "modification_time"), created_at.map(|_| "creation_time")];
     let content_hash = wire.content_hash_without(&times);
@@ -109,7 +111,7 @@ pub fn order_from_wire(
                     let (decimal, rest) = read_amount(value, property, currency.as_deref())?;
                     record.set_by_name(name, decimal);
                     extra.insert_filled(key, rest);
-                } else if value != WireValue::Null {
+                } else if !value.is_null() {
                     extra.insert(key, value);
                 }
             }
@@ -259,19 +261,6 @@ fn currency_of(wire: &WireObject<'_>) -> Option<String> {
         .map(|amount| amount.text_at("currency_code"))
         .find(|code| !code.is_empty())
         .map(str::to_owned)
-}
-
-/// Puts lists that have no order of their own into one, so that the content hash does not depend on Keap's.
-fn sort_lists(wire: &mut WireObject<'_>) {
-    for property in ["order_items", "custom_fields"] {
-        if let Some(WireValue::List(items)) = wire.get_mut(property) {
-            // Shorter ids first: that is the order of the numbers they spell.
-            items.sort_by(|left, right| {
-                let (left, right) = (left.text_at("id"), right.text_at("id"));
-                (left.len(), left).cmp(&(right.len(), right))
-            });
-        }
-    }
 }
 
 fn text_or_blank(record: &Record, name: &str) -> Value {

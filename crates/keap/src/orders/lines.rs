@@ -79,7 +79,7 @@ fn read_entry<'a>(
             line.insert((*linked_key).to_owned(), Value::String(id));
         }
         rest.insert_filled(key, linked);
-    } else if value != WireValue::Null {
+    } else if !value.is_null() {
         rest.insert(key, value);
     }
     Ok(())

@@ -45,7 +45,7 @@ pub(super) fn read(information: WireObject<'_>) -> Result<(Map<String, Value>, W
                 }
             }
             rest.insert_filled("address", apart);
-        } else if RECIPIENT.contains(&key.as_ref()) && value != WireValue::Bool(false) {
+        } else if RECIPIENT.contains(&key.as_ref()) && !matches!(value, WireValue::Bool(false)) {
             if !value.is_blank() {
                 column.insert(key.into_owned(), value.into_value());
             }

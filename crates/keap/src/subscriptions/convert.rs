@@ -51,9 +51,7 @@ pub fn subscription_from_wire(
     observed_at: Timestamp,
 ) -> Result<RemoteRecord, String> {
     let updated_at = time_at(&wire, "modification_time");
-    if let Some(WireValue::List(items)) = wire.get_mut("custom_fields") {
-        items.sort_by(|left, right| left.text_at("id").cmp(right.text_at("id")));
-    }
+    wire.sort_list("custom_fields", Some("id"), false);
     let content_hash = wire.content_hash_without(&[updated_at.map(|_| "modification_time")]);
 
     let mut record = Record::empty(EntityType::Subscription);
@@ -95,7 +93,7 @@ pub fn subscription_from_wire(
             property => {
                 if let Some(name) = name_of(&RENAMED, property) {
                     record.set_by_name(name, text_of(value, property)?.into());
-                } else if value != WireValue::Null {
+                } else if !value.is_null() {
                     extra.insert(key, value);
                 }
             }

@@ -9,8 +9,7 @@
 //! The category's name is joined by [`names`](crate::names). [`tag_to_wire`] gives back what [`tag_from_wire`] read.
 
 use crate::wire::{
-    WireObject, WireValue, extra_object, insert_filled, insert_present, object_of, pair, plain_text, text_of,
-    time_at,
+    WireObject, extra_object, insert_filled, insert_present, object_of, pair, plain_text, text_of, time_at,
 };
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::record::Record;
@@ -45,7 +44,7 @@ pub fn tag_from_wire(
                 }
                 extra.insert_filled("category", category);
             }
-            _ if value == WireValue::Null => {}
+            _ if value.is_null() => {}
             _ => extra.insert(key, value),
         }
     }

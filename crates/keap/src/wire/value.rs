@@ -60,6 +60,11 @@ impl WireValue<'_> {
         }
     }
 
+    /// Whether it is `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
     /// Whether it says nothing.
     pub(crate) fn is_blank(&self) -> bool {
         match self {
@@ -152,6 +157,23 @@ impl<'a> WireObject<'a> {
     pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut WireValue<'a>> {
         let place = self.place(key).ok()?;
         self.entries.get_mut(place).map(|(_, value)| value)
+    }
+
+    /// Puts a list that has no order of its own into that of its items' texts: of the one at `key` in each, or of the items themselves.
+    /// So a content hash does not depend on Keap's order. Texts that spell numbers are put in the numbers' order by their length.
+    pub(crate) fn sort_list(&mut self, property: &str, key: Option<&str>, by_length: bool) {
+        // One order for all lists, because each would bring its own sort into the workers.
+        if let Some(WireValue::List(items)) = self.get_mut(property) {
+            items.sort_by(|left, right| {
+                let [left, right] = [left, right].map(|item| match (key, item) {
+                    (Some(key), WireValue::Object(object)) => object.get(key).and_then(WireValue::as_str),
+                    (Some(_), _) => None,
+                    (None, item) => item.as_str(),
+                });
+                let length = |text: Option<&str>| if by_length { text.map_or(0, str::len) } else { 0 };
+                (length(left), left).cmp(&(length(right), right))
+            });
+        }
     }
 
     /// Takes the value at a key out.
