@@ -152,7 +152,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "postgres version",
         "Postgres 15 to 17",
     ),
-    ("the database's clock is wrong", |w| w.facts.clock_seconds += 90, "postgres clock", "90 s away"),
+    ("the database's clock is wrong", |w| w.facts.clock_seconds += 90, "postgres clock", "timedatectl"),
     (
         "connections run out",
         |w| w.facts.connections = 58,
