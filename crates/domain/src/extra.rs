@@ -1,7 +1,11 @@
 //! What Keap sent of a record and no field holds.
 
+use crate::json::Json;
 use crate::json_text;
 use serde_json::{Map, Value};
+
+/// Room for the text of most records' rest, in bytes, so that it need not grow.
+const USUAL_BYTES: usize = 512;
 
 /// What Keap sent of a record and no field holds: the text of a JSON object. It stays a text because all of it is stored and compared,
 /// and hardly ever looked into.
@@ -20,18 +24,17 @@ impl PartialEq for Extra {
 impl Extra {
     /// Writes an object, or says why Postgres would not take it.
     pub fn new(object: &Map<String, Value>) -> Result<Self, String> {
-        if object.is_empty() {
-            return Ok(Self::default());
-        }
-        let mut text = String::new();
-        json_text::put_object(&mut text, object, 1)?;
-        Ok(Self(text))
+        Self::of::<Value>(object)
     }
 
-    /// Takes the text of an object of which the keys stand in their order, as [`json_text`] writes it.
-    #[must_use]
-    pub fn of_written(text: String) -> Self {
-        Self(text)
+    /// [`new`](Self::new) for an object of another holder.
+    pub fn of<T: Json>(object: &T::Entries) -> Result<Self, String> {
+        if T::entries(object).next().is_none() {
+            return Ok(Self::default());
+        }
+        let mut text = String::with_capacity(USUAL_BYTES);
+        json_text::put_object::<T>(&mut text, object, 1)?;
+        Ok(Self(text))
     }
 
     /// What Postgres holds, which was refused by nothing: it may nest deeper than what is written today.

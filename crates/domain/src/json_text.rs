@@ -3,7 +3,7 @@
 //! Invariant: what is written is what `serde_json` writes. Nearly all texts hold nothing that has to be escaped, which is told eight
 //! bytes at a time; the others are left to it.
 
-use serde_json::{Map, Number, Value};
+use crate::json::{Json, Node};
 use std::fmt::Write as _;
 
 /// Deepest nesting of JSON: what is read back may nest 127 deep, and what is kept of it in base, conflicts and audit log
@@ -11,13 +11,13 @@ use std::fmt::Write as _;
 pub const JSON_DEPTH_MAX: usize = 100;
 
 /// Appends a value that stands at `depth`, or says why Postgres would not take it.
-pub fn put(written: &mut String, value: &Value, depth: usize) -> Result<(), String> {
-    match value {
-        Value::Null => written.push_str("null"),
-        Value::Bool(truth) => written.push_str(if *truth { "true" } else { "false" }),
-        Value::Number(number) => put_number(written, number)?,
-        Value::String(text) => put_text(written, text)?,
-        Value::Array(items) => {
+pub fn put<T: Json>(written: &mut String, value: &T, depth: usize) -> Result<(), String> {
+    match value.node() {
+        Node::Null => written.push_str("null"),
+        Node::Bool(truth) => written.push_str(if truth { "true" } else { "false" }),
+        Node::Number(number) => write!(written, "{number}").map_err(|_| unwritable())?,
+        Node::Text(text) => put_text(written, text, "holds a NUL character, which Postgres cannot store")?,
+        Node::List(items) => {
             require_depth(depth)?;
             written.push('[');
             for (position, item) in items.iter().enumerate() {
@@ -28,52 +28,35 @@ pub fn put(written: &mut String, value: &Value, depth: usize) -> Result<(), Stri
             }
             written.push(']');
         }
-        Value::Object(object) => put_object(written, object, depth)?,
+        Node::Object(object) => put_object::<T>(written, object, depth)?,
     }
     Ok(())
 }
 
 /// [`put`] for an object.
-pub fn put_object(written: &mut String, object: &Map<String, Value>, depth: usize) -> Result<(), String> {
+pub fn put_object<T: Json>(written: &mut String, object: &T::Entries, depth: usize) -> Result<(), String> {
     require_depth(depth)?;
     written.push('{');
-    for (position, (key, value)) in object.iter().enumerate() {
+    for (position, (key, value)) in T::entries(object).enumerate() {
         if position > 0 {
             written.push(',');
         }
-        put_key(written, key)?;
+        put_text(written, key, "has a key with a NUL character, which Postgres cannot store")?;
+        written.push(':');
         put(written, value, depth + 1)?;
     }
     written.push('}');
     Ok(())
 }
 
-/// Says so when what stands at `depth` stands too deep.
-pub fn require_depth(depth: usize) -> Result<(), String> {
+fn require_depth(depth: usize) -> Result<(), String> {
     if depth > JSON_DEPTH_MAX {
         return Err(format!("nests more than {JSON_DEPTH_MAX} levels deep"));
     }
     Ok(())
 }
 
-/// Appends a number.
-pub fn put_number(written: &mut String, number: &Number) -> Result<(), String> {
-    write!(written, "{number}").map_err(|_| unwritable())
-}
-
-/// Appends a text.
-pub fn put_text(written: &mut String, text: &str) -> Result<(), String> {
-    put_quoted(written, text, "holds a NUL character, which Postgres cannot store")
-}
-
-/// Appends a key of an object and the colon behind it.
-pub fn put_key(written: &mut String, key: &str) -> Result<(), String> {
-    put_quoted(written, key, "has a key with a NUL character, which Postgres cannot store")?;
-    written.push(':');
-    Ok(())
-}
-
-fn put_quoted(written: &mut String, text: &str, nul_fault: &str) -> Result<(), String> {
+fn put_text(written: &mut String, text: &str, nul_fault: &str) -> Result<(), String> {
     if is_plain(text) {
         written.push('"');
         written.push_str(text);
@@ -112,7 +95,7 @@ fn has_special(word: u64) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn written(value: &Value) -> Result<String, String> {
         let mut text = String::new();

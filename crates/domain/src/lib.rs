@@ -11,6 +11,7 @@ pub mod failure;
 pub mod feed;
 pub mod hook;
 pub mod ids;
+pub mod json;
 pub mod json_text;
 pub mod limits;
 pub mod merge;

@@ -20,27 +20,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Reads over one connection and writes over another, pages also over the first while nothing is read there. Nothing relies on their
 /// order: a write applies only at the version that was read, and a new row gives way to one that is there.
 pub struct PairedStore<'a> {
-    reads: Store<'a>,
+    pub(crate) reads: Store<'a>,
     writes: Store<'a>,
-    /// Statements under way over the connection for reads, and over the one for writes, as far as they are of pages.
-    under_way: [AtomicU32; 2],
+    /// Statements of pages that are under way over the connection for reads.
+    on_reads: AtomicU32,
+    /// The same over the one for writes.
+    on_writes: AtomicU32,
 }
-
-/// A place in [`PairedStore::under_way`].
-const READS: usize = 0;
-/// The other one.
-const WRITES: usize = 1;
 
 impl<'a> PairedStore<'a> {
     /// A store over these two.
     #[must_use]
     pub fn new(reads: Store<'a>, writes: Store<'a>) -> Self {
-        Self { reads, writes, under_way: [AtomicU32::new(0), AtomicU32::new(0)] }
-    }
-
-    /// The store over the connection for reads.
-    pub(crate) fn reads(&self) -> &Store<'a> {
-        &self.reads
+        Self { reads, writes, on_reads: AtomicU32::new(0), on_writes: AtomicU32::new(0) }
     }
 
     /// The store over the connection for writes.
@@ -49,33 +41,30 @@ impl<'a> PairedStore<'a> {
         &self.writes
     }
 
-    fn begin(&self, connection: usize) -> UnderWay<'_> {
-        let count = self.under_way.get(connection);
-        if let Some(count) = count {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        UnderWay(count)
-    }
-
     /// Where the next page is written: over the connection for reads when that has nothing to do and the other one has.
     fn next_write(&self) -> (&Store<'a>, UnderWay<'_>) {
-        let [reads, writes] = self.under_way.each_ref().map(|count| count.load(Ordering::Relaxed));
-        if reads == 0 && writes > 0 {
-            (&self.reads, self.begin(READS))
+        let is_idle = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
+        if is_idle(&self.on_reads) && !is_idle(&self.on_writes) {
+            (&self.reads, UnderWay::begin(&self.on_reads))
         } else {
-            (&self.writes, self.begin(WRITES))
+            (&self.writes, UnderWay::begin(&self.on_writes))
         }
     }
 }
 
 /// A statement under way, until it is dropped.
-struct UnderWay<'a>(Option<&'a AtomicU32>);
+struct UnderWay<'a>(&'a AtomicU32);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        if let Some(count) = self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -86,7 +75,7 @@ impl MirrorStore for PairedStore<'_> {
         entity: EntityType,
         keys: &[RemoteKey],
     ) -> Result<Vec<KnownRow>, Failure> {
-        let _under_way = self.begin(READS);
+        let _under_way = UnderWay::begin(&self.on_reads);
         self.reads.read_known(account, entity, keys).await
     }
 
@@ -96,7 +85,7 @@ impl MirrorStore for PairedStore<'_> {
         entity: EntityType,
         ids: &[String],
     ) -> Result<Vec<LocalRow>, Failure> {
-        let _under_way = self.begin(READS);
+        let _under_way = UnderWay::begin(&self.on_reads);
         self.reads.read_rows(account, entity, ids).await
     }
 

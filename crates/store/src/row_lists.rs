@@ -137,7 +137,7 @@ impl RowLists for PairedStore<'_> {
         present: &[String],
         limit: usize,
     ) -> Result<Vec<LinkedRow>, Failure> {
-        self.reads().list_missing(account, entity, after, until, present, limit).await
+        self.reads.list_missing(account, entity, after, until, present, limit).await
     }
 
     async fn list_open(
@@ -147,7 +147,7 @@ impl RowLists for PairedStore<'_> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, Failure> {
-        self.reads().list_open(account, entity, after, limit).await
+        self.reads.list_open(account, entity, after, limit).await
     }
 
     async fn list_unlinked(
@@ -157,6 +157,6 @@ impl RowLists for PairedStore<'_> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, Failure> {
-        self.reads().list_unlinked(account, entity, after, limit).await
+        self.reads.list_unlinked(account, entity, after, limit).await
     }
 }

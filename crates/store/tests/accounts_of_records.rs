@@ -8,7 +8,7 @@ use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_engine::ports::MirrorStore;
 use keapsync_store::Store;
 use std::time::{Duration, Instant};
-use support::{TestDatabase, batch, insert_of, with_account};
+use support::{TestDatabase, batch, insert_of, with_account, with_other_account};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error};
 
@@ -152,12 +152,7 @@ async fn a_row_never_gets_an_account_that_does_not_exist() {
     let database = TestDatabase::migrated().await;
     let (engine, owner) = (database.engine().await, database.person().await);
     with_account(&engine).await;
-    engine
-        .batch_execute(
-            "insert into sync_accounts (account_id, name, status) values ('other', 'Other', 'active')",
-        )
-        .await
-        .unwrap();
+    with_other_account(&engine).await;
     for table in MIRRORED {
         engine.batch_execute(&tombstone(table, "demo")).await.unwrap();
         let update = |account: &str| format!("update {table} set account_id = '{account}'");
@@ -182,12 +177,7 @@ async fn an_account_is_kept_as_long_as_records_are_of_it() {
     let (engine, owner) = (database.engine().await, database.person().await);
     with_account(&engine).await;
     // Another account's rows keep none but their own.
-    engine
-        .batch_execute(
-            "insert into sync_accounts (account_id, name, status) values ('other', 'Other', 'active')",
-        )
-        .await
-        .unwrap();
+    with_other_account(&engine).await;
     for table in MIRRORED {
         engine.batch_execute(&tombstone(table, "other")).await.unwrap();
     }

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{TestDatabase, with_account};
+use support::{TestDatabase, with_account, with_other_account};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -40,12 +40,7 @@ async fn a_record_is_linked_whether_it_comes_before_or_after_its_contact() {
     let database = TestDatabase::migrated().await;
     let (engine, person) = (database.engine().await, database.person().await);
     with_account(&engine).await;
-    engine
-        .batch_execute(
-            "insert into sync_accounts (account_id, name, status) values ('other', 'Other', 'active')",
-        )
-        .await
-        .unwrap();
+    with_other_account(&engine).await;
     for (table, _) in LINKED {
         engine
             .batch_execute(&format!(

@@ -7,7 +7,7 @@ mod support;
 
 use serde_json::{Value, json};
 use sql_merge_support::{json_of, upserted};
-use support::{TestDatabase, with_account};
+use support::{TestDatabase, with_account, with_other_account};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -148,12 +148,7 @@ async fn unknown_rows_and_accounts_are_named() {
         assert_eq!(error.code().map(SqlState::code), Some(code), "{statement}: {error:?}");
     }
     // Another account's row is not this one's.
-    engine
-        .batch_execute(
-            "insert into sync_accounts (account_id, name, status) values ('other', 'Other', 'active')",
-        )
-        .await
-        .unwrap();
+    with_other_account(&engine).await;
     let error = engine
         .batch_execute(
             "select detect_sync_conflict('other', 'contact', (select id from sync_contacts), '{}')",

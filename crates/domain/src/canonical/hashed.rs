@@ -3,9 +3,9 @@
 //! Invariant: no two values have one form. Marks are bytes that UTF-8 never uses; each text ends with one, numbers have one
 //! length, and lists and objects are closed.
 
-use serde_json::{Number, Value};
-use siphasher::sip128::{Hasher128 as _, SipHasher24};
-use std::hash::Hasher as _;
+use crate::json::{Json, Node};
+use serde_json::Number;
+use siphasher::sip128::SipHasher24;
 
 const TEXT_END: u8 = 0xff;
 const CLOSED: u8 = 0xfe;
@@ -21,106 +21,79 @@ const NULL: u8 = 0xf6;
 /// Room for the form of most records, in bytes, so that it need not grow.
 const USUAL_BYTES: usize = 2048;
 
-/// The form of one value, which its owner writes piece by piece. Keys of an object come in their order, each before its value.
-#[derive(Debug)]
-pub struct HashedForm {
-    bytes: Vec<u8>,
+/// The hash of an object's entries, which come in the order of their keys: 32 hexadecimal digits.
+pub(super) fn hash_of_entries<'v, T: Json + 'v>(entries: impl Iterator<Item = (&'v str, &'v T)>) -> String {
+    let mut form = Vec::with_capacity(USUAL_BYTES);
+    put_entries(&mut form, entries);
+    hash_of(&form)
 }
 
-impl Default for HashedForm {
-    fn default() -> Self {
-        Self { bytes: Vec::with_capacity(USUAL_BYTES) }
-    }
+/// The hash of a value.
+pub(super) fn hash_of_value<T: Json>(value: &T) -> String {
+    let mut form = Vec::with_capacity(USUAL_BYTES);
+    put(&mut form, value);
+    hash_of(&form)
 }
 
-impl HashedForm {
-    /// Writes a null.
-    pub fn null(&mut self) {
-        self.bytes.push(NULL);
-    }
+/// It tells apart what is not made to meet: whoever can write a record in Keap could make two contents of it meet with some effort, and
+/// gain that the second one is not noticed before the next.
+fn hash_of(form: &[u8]) -> String {
+    hex::encode(SipHasher24::new().hash(form).as_bytes())
+}
 
-    /// Writes a truth value.
-    pub fn truth(&mut self, truth: bool) {
-        self.bytes.push(if truth { TRUE } else { FALSE });
-    }
-
-    /// Writes a number, which is told from another as its spelling in JSON is: `1` is not `1.0`.
-    pub fn number(&mut self, number: &Number) {
-        let (mark, bytes) = match (number.as_u64(), number.as_i64()) {
-            (Some(whole), _) => (WHOLE, whole.to_le_bytes()),
-            (None, Some(negative)) => (NEGATIVE, negative.to_le_bytes()),
-            (None, None) => (FLOAT, number.as_f64().unwrap_or_default().to_le_bytes()),
-        };
-        self.bytes.push(mark);
-        self.bytes.extend_from_slice(&bytes);
-    }
-
-    /// Writes a text, or a key.
-    pub fn text(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
-        self.bytes.push(TEXT_END);
-    }
-
-    /// Begins a list, which [`close`](Self::close) ends.
-    pub fn open_list(&mut self) {
-        self.bytes.push(LIST);
-    }
-
-    /// Begins an object, which [`close`](Self::close) ends.
-    pub fn open_object(&mut self) {
-        self.bytes.push(OBJECT);
-    }
-
-    /// Ends the list or object that was begun last.
-    pub fn close(&mut self) {
-        self.bytes.push(CLOSED);
-    }
-
-    /// The hash: 32 hexadecimal digits. It tells apart what is not made to meet: whoever can write a record in Keap could make two
-    /// contents of it meet with some effort, and gain that the second one is not noticed before the next.
-    #[must_use]
-    pub fn hash(self) -> String {
-        let mut hasher = SipHasher24::new();
-        hasher.write(&self.bytes);
-        hex::encode(hasher.finish128().as_bytes())
-    }
-
-    /// Writes a value.
-    pub(super) fn value(&mut self, value: &Value) {
-        match value {
-            Value::Null => self.null(),
-            Value::Bool(truth) => self.truth(*truth),
-            Value::Number(number) => self.number(number),
-            Value::String(text) => self.text(text),
-            Value::Array(items) => {
-                self.open_list();
-                for item in items {
-                    self.value(item);
-                }
-                self.close();
+/// Appends the form of a value.
+fn put<T: Json>(form: &mut Vec<u8>, value: &T) {
+    match value.node() {
+        Node::Null => form.push(NULL),
+        Node::Bool(truth) => form.push(if truth { TRUE } else { FALSE }),
+        Node::Number(number) => put_number(form, number),
+        Node::Text(text) => put_text(form, text),
+        Node::List(items) => {
+            form.push(LIST);
+            for item in items {
+                put(form, item);
             }
-            Value::Object(object) => {
-                self.open_object();
-                for (key, value) in object {
-                    self.text(key);
-                    self.value(value);
-                }
-                self.close();
-            }
+            form.push(CLOSED);
         }
+        Node::Object(object) => put_entries(form, T::entries(object)),
     }
+}
+
+fn put_entries<'v, T: Json + 'v>(form: &mut Vec<u8>, entries: impl Iterator<Item = (&'v str, &'v T)>) {
+    form.push(OBJECT);
+    for (key, value) in entries {
+        put_text(form, key);
+        put(form, value);
+    }
+    form.push(CLOSED);
+}
+
+fn put_text(form: &mut Vec<u8>, text: &str) {
+    form.extend_from_slice(text.as_bytes());
+    form.push(TEXT_END);
+}
+
+/// A number is told from another as its spelling in JSON is: `1` is not `1.0`.
+fn put_number(form: &mut Vec<u8>, number: &Number) {
+    let (mark, bytes) = match (number.as_u64(), number.as_i64()) {
+        (Some(whole), _) => (WHOLE, whole.to_le_bytes()),
+        (None, Some(negative)) => (NEGATIVE, negative.to_le_bytes()),
+        (None, None) => (FLOAT, number.as_f64().unwrap_or_default().to_le_bytes()),
+    };
+    form.push(mark);
+    form.extend_from_slice(&bytes);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::{Map, json};
+    use serde_json::{Map, Value, json};
 
     fn form_of(value: &Value) -> Vec<u8> {
-        let mut form = HashedForm::default();
-        form.value(value);
-        form.bytes
+        let mut form = Vec::new();
+        put(&mut form, value);
+        form
     }
 
     /// Values that are often alike, so that pairs of them nearly meet.

@@ -10,10 +10,10 @@ mod hashed;
 mod parts;
 mod text;
 
-pub use hashed::HashedForm;
 pub use parts::slot_entries;
 pub(crate) use parts::{PartKind, Parts, in_step};
 
+use crate::json::Json;
 use crate::record::Record;
 use crate::schema::{Field, FieldKind, SlotKind, fields};
 use serde_json::{Map, Value};
@@ -125,10 +125,14 @@ pub fn record_hash(record: &Record) -> String {
 
 /// Hash of any JSON, with the keys of objects in one order: 32 hexadecimal digits.
 #[must_use]
-pub fn content_hash(value: &Value) -> String {
-    let mut form = HashedForm::default();
-    form.value(value);
-    form.hash()
+pub fn content_hash<T: Json>(value: &T) -> String {
+    hashed::hash_of_value(value)
+}
+
+/// [`content_hash`] of an object without those of its entries that are named in `apart`.
+#[must_use]
+pub fn content_hash_without<T: Json>(object: &T::Entries, apart: &[Option<&str>]) -> String {
+    hashed::hash_of_entries(T::entries(object).filter(|(key, _)| !apart.contains(&Some(key))))
 }
 
 fn hash_field(digest: &mut Sha256, field: &Field, value: &Value) {

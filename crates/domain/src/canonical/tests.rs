@@ -111,3 +111,14 @@ fn the_hash_sees_meaning_only() {
     last.set_by_name("last_name", json!("x"));
     assert_ne!(record_hash(&first), record_hash(&last));
 }
+
+#[test]
+fn what_stands_apart_is_not_hashed() {
+    let Value::Object(object) = json!({"a": {"time": 1}, "time": 2, "z": [3]}) else { unreachable!() };
+    let whole = content_hash(&json!({"a": {"time": 1}, "time": 2, "z": [3]}));
+    assert_eq!(content_hash_without::<Value>(&object, &[]), whole);
+    assert_eq!(content_hash_without::<Value>(&object, &[None, Some("other")]), whole);
+    let rest = content_hash(&json!({"a": {"time": 1}, "z": [3]}));
+    assert_eq!(content_hash_without::<Value>(&object, &[None, Some("time")]), rest);
+    assert_ne!(whole, rest);
+}

@@ -136,7 +136,7 @@ pub fn contact_from_wire(
             }
         }
     }
-    let extra = extra.into_extra()?;
+    let extra = extra.to_extra()?;
     Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
 }
 

@@ -118,7 +118,7 @@ pub fn order_from_wire(
         }
     }
     record.set_by_name("currency", currency.into());
-    let extra = extra.into_extra()?;
+    let extra = extra.to_extra()?;
     Ok(RemoteRecord { keap_id, record, extra, row_id, content_hash, created_at, updated_at, observed_at })
 }
 

@@ -102,7 +102,7 @@ pub fn subscription_from_wire(
     Ok(RemoteRecord {
         keap_id,
         record,
-        extra: extra.into_extra()?,
+        extra: extra.to_extra()?,
         row_id: None,
         content_hash,
         created_at: None,

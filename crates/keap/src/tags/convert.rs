@@ -51,7 +51,7 @@ pub fn tag_from_wire(
     Ok(RemoteRecord {
         keap_id,
         record,
-        extra: extra.into_extra()?,
+        extra: extra.to_extra()?,
         row_id: None,
         content_hash,
         created_at,

@@ -6,16 +6,13 @@
 //! Invariant: the entries of an object stand in the order of their keys, each key once. Of several alike the last counts, as it does in
 //! [`serde_json::Map`].
 
-use keapsync_domain::canonical::HashedForm;
+use keapsync_domain::canonical::content_hash_without;
 use keapsync_domain::extra::Extra;
-use keapsync_domain::json_text;
+use keapsync_domain::json::{Json, Node};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::fmt;
-
-/// Room for the text of most records' rest, in bytes, so that it need not grow.
-const USUAL_EXTRA_BYTES: usize = 512;
 
 /// A value of Keap's JSON.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -99,45 +96,27 @@ impl WireValue<'_> {
             Self::Object(object) => Value::Object(object.into_map()),
         }
     }
+}
 
-    /// Appends the JSON of it, which stands at `depth`.
-    fn write(&self, written: &mut String, depth: usize) -> Result<(), String> {
+impl<'a> Json for WireValue<'a> {
+    type Entries = WireObject<'a>;
+
+    fn node(&self) -> Node<'_, Self> {
         match self {
-            Self::Null => written.push_str("null"),
-            Self::Bool(truth) => written.push_str(if *truth { "true" } else { "false" }),
-            Self::Number(number) => json_text::put_number(written, number)?,
-            Self::Text(text) => json_text::put_text(written, text)?,
-            Self::List(items) => {
-                json_text::require_depth(depth)?;
-                written.push('[');
-                for (position, item) in items.iter().enumerate() {
-                    if position > 0 {
-                        written.push(',');
-                    }
-                    item.write(written, depth + 1)?;
-                }
-                written.push(']');
-            }
-            Self::Object(object) => object.write(written, depth)?,
+            Self::Null => Node::Null,
+            Self::Bool(truth) => Node::Bool(*truth),
+            Self::Number(number) => Node::Number(number),
+            Self::Text(text) => Node::Text(text),
+            Self::List(items) => Node::List(items),
+            Self::Object(object) => Node::Object(object),
         }
-        Ok(())
     }
 
-    fn put(&self, form: &mut HashedForm) {
-        match self {
-            Self::Null => form.null(),
-            Self::Bool(truth) => form.truth(*truth),
-            Self::Number(number) => form.number(number),
-            Self::Text(text) => form.text(text),
-            Self::List(items) => {
-                form.open_list();
-                for item in items {
-                    item.put(form);
-                }
-                form.close();
-            }
-            Self::Object(object) => object.put(form, &[]),
-        }
+    fn entries<'v>(object: &'v Self::Entries) -> impl Iterator<Item = (&'v str, &'v Self)>
+    where
+        Self: 'v,
+    {
+        object.entries.iter().map(|(key, value)| (key.as_ref(), value))
     }
 }
 
@@ -165,11 +144,8 @@ impl<'a> WireObject<'a> {
         // One order for all lists, because each would bring its own sort into the workers.
         if let Some(WireValue::List(items)) = self.get_mut(property) {
             items.sort_by(|left, right| {
-                let [left, right] = [left, right].map(|item| match (key, item) {
-                    (Some(key), WireValue::Object(object)) => object.get(key).and_then(WireValue::as_str),
-                    (Some(_), _) => None,
-                    (None, item) => item.as_str(),
-                });
+                let text = |item| key.map_or_else(|| WireValue::as_str(item), |key| Some(item.text_at(key)));
+                let (left, right) = (text(left), text(right));
                 let length = |text: Option<&str>| if by_length { text.map_or(0, str::len) } else { 0 };
                 (length(left), left).cmp(&(length(right), right))
             });
@@ -208,46 +184,13 @@ impl<'a> WireObject<'a> {
     }
 
     /// The same as the text that is kept of what no field holds; the error says why Postgres would not take it.
-    pub(crate) fn into_extra(self) -> Result<Extra, String> {
-        if self.is_empty() {
-            return Ok(Extra::default());
-        }
-        let mut text = String::with_capacity(USUAL_EXTRA_BYTES);
-        self.write(&mut text, 1).map_err(|fault| format!("what no column holds {fault}"))?;
-        Ok(Extra::of_written(text))
+    pub(crate) fn to_extra(&self) -> Result<Extra, String> {
+        Extra::of::<WireValue<'_>>(self).map_err(|fault| format!("what no column holds {fault}"))
     }
 
-    fn write(&self, written: &mut String, depth: usize) -> Result<(), String> {
-        json_text::require_depth(depth)?;
-        written.push('{');
-        for (position, (key, value)) in self.entries.iter().enumerate() {
-            if position > 0 {
-                written.push(',');
-            }
-            json_text::put_key(written, key)?;
-            value.write(written, depth + 1)?;
-        }
-        written.push('}');
-        Ok(())
-    }
-
-    /// [`content_hash`](keapsync_domain::canonical::content_hash) of the object without those of its entries that are named in
-    /// `apart`.
+    /// [`content_hash_without`] of this object.
     pub(crate) fn content_hash_without(&self, apart: &[Option<&str>]) -> String {
-        let mut form = HashedForm::default();
-        self.put(&mut form, apart);
-        form.hash()
-    }
-
-    fn put(&self, form: &mut HashedForm, apart: &[Option<&str>]) {
-        form.open_object();
-        for (key, value) in &self.entries {
-            if !apart.contains(&Some(key.as_ref())) {
-                form.text(key);
-                value.put(form);
-            }
-        }
-        form.close();
+        content_hash_without::<WireValue<'_>>(self, apart)
     }
 
     /// Where a key stands, or would stand.
@@ -410,12 +353,10 @@ mod tests {
             let read: WireValue<'_> = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(read.clone().into_value(), value.clone());
             if let WireValue::Object(object) = read.clone() {
-                let (extra, plainly) = (object.into_extra().unwrap(), Extra::new(value.as_object().unwrap()).unwrap());
+                let (extra, plainly) = (object.to_extra().unwrap(), Extra::new(value.as_object().unwrap()).unwrap());
                 prop_assert_eq!(extra.as_str(), plainly.as_str());
             }
-            let mut form = HashedForm::default();
-            read.put(&mut form);
-            prop_assert_eq!(form.hash(), content_hash(&value));
+            prop_assert_eq!(content_hash(&read), content_hash(&value));
         }
 
         #[test]

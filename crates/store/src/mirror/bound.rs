@@ -298,7 +298,7 @@ fn object_text(what: &str, object: &Map<String, Value>) -> Result<Cow<'static, s
         return Ok(Cow::Borrowed("{}"));
     }
     let mut text = String::with_capacity(JSON_BYTES_USUAL);
-    json_text::put_object(&mut text, object, 1)
+    json_text::put_object::<Value>(&mut text, object, 1)
         .and_then(|()| require_length(&text, JSON_BYTES_MAX))
         .map_err(|fault| format!("{what} {fault}"))?;
     Ok(Cow::Owned(text))

@@ -238,6 +238,15 @@ pub async fn with_account(engine: &Client) {
         .expect("the account is mirrored");
 }
 
+/// Mirrors a second account, called `other`.
+pub async fn with_other_account(engine: &Client) {
+    let other = AccountId::parse("other").expect("the name is valid");
+    Store::new(engine)
+        .upsert_account(&other, "Other", "active", "{}")
+        .await
+        .expect("the account is mirrored");
+}
+
 /// A hash-shaped text that stands for `seed`.
 pub fn hash(seed: &str) -> String {
     format!("{seed:0>32}")
