@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use super::custom::CustomCondition;
 use super::page::{PageRequest, Place, SortKey};
-use super::term::{self, Operator, Term, TextMatch};
+use super::term::{self, IdRange, Operator, Term, TextMatch};
 use crate::data::Data;
 use crate::data::apply::e164;
 use crate::data::contact::{Address, Company, CustomFieldValue, EmailAddress, PhoneNumber, Property};
@@ -51,6 +51,7 @@ enum AddressPart {
 #[derive(Debug)]
 pub(crate) struct ContactFilter {
     ids: Option<BTreeSet<u64>>,
+    id_range: IdRange,
     updated_from_ms: i64,
     updated_until_ms: i64,
     conditions: Vec<Condition>,
@@ -60,8 +61,13 @@ impl ContactFilter {
     /// Reads a filter against the custom fields the app has.
     pub(crate) fn read(filter: &str, data: &Data) -> Result<Self, Failure> {
         let terms = term::parse(filter)?;
-        let mut parsed =
-            Self { ids: None, updated_from_ms: i64::MIN, updated_until_ms: i64::MAX, conditions: Vec::new() };
+        let mut parsed = Self {
+            ids: None,
+            id_range: IdRange::default(),
+            updated_from_ms: i64::MIN,
+            updated_until_ms: i64::MAX,
+            conditions: Vec::new(),
+        };
         for term in &terms {
             match term.field.as_str() {
                 "ids" | "contact_ids" => {
@@ -75,7 +81,13 @@ impl ContactFilter {
                 "end_update_time" => parsed.updated_until_ms = term.equal_time_ms()?,
                 // Read together with the number it restricts.
                 "phone_fields" => {}
-                _ => parsed.conditions.push(read_condition(term, &terms, data)?),
+                _ => {
+                    let condition = read_condition(term, &terms, data)?;
+                    if let Condition::Id(operator, id) = condition {
+                        parsed.id_range.narrow(operator, id);
+                    }
+                    parsed.conditions.push(condition);
+                }
             }
         }
         let has = |name: &str| terms.iter().any(|term| term.field == name);
@@ -126,7 +138,7 @@ pub(crate) fn page<'data>(
         few.truncate(wanted);
         few
     } else {
-        walk(data, request).filter(|record| filter.matches(record)).take(wanted).collect()
+        walk(data, filter, request).filter(|record| filter.matches(record)).take(wanted).collect()
     };
     let has_more = rows.len() == wanted;
     rows.truncate(request.page_size);
@@ -145,8 +157,12 @@ fn place_of(record: &Record, order: &str) -> Place {
     (key, record.id)
 }
 
-/// All contacts after the token's place in the asked order.
-fn walk<'data>(data: &'data Data, request: &PageRequest) -> Box<dyn Iterator<Item = &'data Record> + 'data> {
+/// All contacts after the token's place in the asked order; by id, only those within the asked ids.
+fn walk<'data>(
+    data: &'data Data,
+    filter: &ContactFilter,
+    request: &PageRequest,
+) -> Box<dyn Iterator<Item = &'data Record> + 'data> {
     let contacts = &data.contacts;
     let is_descending = request.is_descending;
     match request.order {
@@ -170,8 +186,11 @@ fn walk<'data>(data: &'data Data, request: &PageRequest) -> Box<dyn Iterator<Ite
         }
         _ => {
             let after = request.after.as_ref().map(|(_, id)| *id);
-            let ids = contacts.records().range(bounds(after, is_descending)).map(|(id, _)| *id);
-            in_direction(ids, is_descending, move |id| contacts.get(id))
+            let Some(ids) = filter.id_range.after(after, is_descending) else {
+                return Box::new(std::iter::empty());
+            };
+            let found = contacts.records().range(ids).map(|(_, record)| record);
+            if is_descending { Box::new(found.rev()) } else { Box::new(found) }
         }
     }
 }

@@ -66,7 +66,13 @@ impl OrderFilter {
                 }
                 "modified_since_time" => parsed.narrowed.modified_from_ms = term.equal_time_ms()?,
                 "modified_until_time" => parsed.narrowed.modified_until_ms = term.equal_time_ms()?,
-                _ => parsed.conditions.push(read_condition(&term, data)?),
+                _ => {
+                    let condition = read_condition(&term, data)?;
+                    if let Condition::Id(operator, id) = condition {
+                        parsed.narrowed.id_range.narrow(operator, id);
+                    }
+                    parsed.conditions.push(condition);
+                }
             }
         }
         Ok(parsed)

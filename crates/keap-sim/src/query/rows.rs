@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::page::{PageRequest, Place, SortKey};
+use super::term::IdRange;
 use crate::data::rows::{Row, Rows};
 
 /// What rows are sorted by in a list.
@@ -18,6 +19,7 @@ pub(crate) trait Listed: Row {
 #[derive(Debug)]
 pub(crate) struct Narrowed {
     pub(crate) ids: Option<BTreeSet<u64>>,
+    pub(crate) id_range: IdRange,
     pub(crate) contact_id: Option<u64>,
     pub(crate) modified_from_ms: i64,
     pub(crate) modified_until_ms: i64,
@@ -25,7 +27,13 @@ pub(crate) struct Narrowed {
 
 impl Default for Narrowed {
     fn default() -> Self {
-        Self { ids: None, contact_id: None, modified_from_ms: i64::MIN, modified_until_ms: i64::MAX }
+        Self {
+            ids: None,
+            id_range: IdRange::default(),
+            contact_id: None,
+            modified_from_ms: i64::MIN,
+            modified_until_ms: i64::MAX,
+        }
     }
 }
 
@@ -66,7 +74,7 @@ pub(crate) fn page<'rows, T: Listed>(
             walk_modified(rows, narrowed, request).filter(fits).take(wanted).collect()
         }
         "id" if !names_rows && !narrowed.is_bound_in_time() => {
-            walk_ids(rows, request).filter(fits).take(wanted).collect()
+            walk_ids(rows, narrowed, request).filter(fits).take(wanted).collect()
         }
         _ => {
             let mut few: Vec<(Place, &T)> = candidates(rows, narrowed)
@@ -127,13 +135,16 @@ fn walk_modified<'rows, T: Row>(
     }
 }
 
-/// All rows after the token's place, by id.
-fn walk_ids<'rows, T: Row>(rows: &'rows Rows<T>, request: &PageRequest) -> Walk<'rows, T> {
+/// All rows within the asked ids after the token's place, by id.
+fn walk_ids<'rows, T: Row>(
+    rows: &'rows Rows<T>,
+    narrowed: &Narrowed,
+    request: &PageRequest,
+) -> Walk<'rows, T> {
     let after = request.after.as_ref().map(|(_, id)| *id);
-    if request.is_descending {
-        // Ids begin above 0.
-        Box::new(rows.all().range(..after.unwrap_or(u64::MAX)).rev().map(|(_, row)| row))
-    } else {
-        Box::new(rows.all().range(after.map_or(0, |id| id.saturating_add(1))..).map(|(_, row)| row))
-    }
+    let Some(ids) = narrowed.id_range.after(after, request.is_descending) else {
+        return Box::new(std::iter::empty());
+    };
+    let found = rows.all().range(ids).map(|(_, row)| row);
+    if request.is_descending { Box::new(found.rev()) } else { Box::new(found) }
 }

@@ -52,7 +52,13 @@ impl SubscriptionFilter {
                     term.require_equal()?;
                     parsed.narrowed.contact_id = Some(term.id()?);
                 }
-                _ => parsed.conditions.push(read_condition(&term, data)?),
+                _ => {
+                    let condition = read_condition(&term, data)?;
+                    if let Condition::Id(operator, id) = condition {
+                        parsed.narrowed.id_range.narrow(operator, id);
+                    }
+                    parsed.conditions.push(condition);
+                }
             }
         }
         Ok(parsed)

@@ -3,6 +3,8 @@
 //! An unknown name, a bad value or an operator the field does not have is a 400. Text is compared without regard to
 //! case, which is unverified for Keap.
 
+use std::ops::RangeInclusive;
+
 use crate::clock;
 use crate::failure::Failure;
 
@@ -31,6 +33,45 @@ impl Operator {
             Self::Less => left < right,
             Self::LessOrEqual => left <= right,
         }
+    }
+}
+
+/// The ids that a filter's conditions leave between two ends, both included: where a list begins and ends to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IdRange {
+    first: u64,
+    last: u64,
+}
+
+impl Default for IdRange {
+    fn default() -> Self {
+        Self { first: 0, last: u64::MAX }
+    }
+}
+
+impl IdRange {
+    /// Leaves what may stand so to an id; that it does is still asked of each row. `!=` leaves both sides.
+    pub(crate) fn narrow(&mut self, operator: Operator, id: u64) {
+        let (first, last) = match operator {
+            Operator::Equal => (id, id),
+            Operator::NotEqual => (0, u64::MAX),
+            Operator::Greater => (id.saturating_add(1), u64::MAX),
+            Operator::GreaterOrEqual => (id, u64::MAX),
+            Operator::Less => (0, id.saturating_sub(1)),
+            Operator::LessOrEqual => (0, id),
+        };
+        *self = Self { first: self.first.max(first), last: self.last.min(last) };
+    }
+
+    /// What of it comes after an id in the direction of a list; none when nothing does.
+    pub(crate) fn after(self, after: Option<u64>, is_descending: bool) -> Option<RangeInclusive<u64>> {
+        let (mut first, mut last) = (self.first, self.last);
+        match after {
+            Some(id) if is_descending => last = last.min(id.checked_sub(1)?),
+            Some(id) => first = first.max(id.checked_add(1)?),
+            None => {}
+        }
+        (first <= last).then_some(first..=last)
     }
 }
 
@@ -219,6 +260,51 @@ mod tests {
 
     fn term(text: &str) -> Term {
         parse(text).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_range_of_ids_leaves_out_nothing_that_fits() {
+        let operators = [
+            Operator::Equal,
+            Operator::NotEqual,
+            Operator::Greater,
+            Operator::GreaterOrEqual,
+            Operator::Less,
+            Operator::LessOrEqual,
+        ];
+        let ids = [0, 1, 2, 3, u64::MAX - 1, u64::MAX];
+        let places = || ids.into_iter().map(Some).chain([None]);
+        for (operator, bound) in operators.into_iter().flat_map(|operator| ids.map(|bound| (operator, bound)))
+        {
+            let mut range = IdRange::default();
+            range.narrow(operator, bound);
+            for (after, is_descending) in places().flat_map(|after| [(after, false), (after, true)]) {
+                let left = range.after(after, is_descending);
+                for id in ids {
+                    let is_due =
+                        after.is_none_or(|after| if is_descending { id < after } else { id > after });
+                    let is_left = left.as_ref().is_some_and(|left| left.contains(&id));
+                    if operator.holds(&id, &bound) && is_due {
+                        assert!(is_left, "{id} {operator:?} {bound} after {after:?}");
+                    }
+                    assert!(is_due || !is_left, "{id} came before {after:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_ids_is_as_narrow_as_its_conditions() {
+        let mut range = IdRange::default();
+        range.narrow(Operator::Greater, 5);
+        range.narrow(Operator::LessOrEqual, 9);
+        range.narrow(Operator::NotEqual, 7);
+        assert_eq!(range.after(None, false), Some(6..=9));
+        assert_eq!(range.after(Some(7), false), Some(8..=9));
+        assert_eq!(range.after(Some(7), true), Some(6..=6));
+        assert_eq!(range.after(Some(9), false), None);
+        range.narrow(Operator::Equal, 4);
+        assert_eq!(range.after(None, false), None);
     }
 
     #[test]
