@@ -9,6 +9,15 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, Url};
 use serde_json::{Value, json};
 
+/// How much longer a page of a large app may take than one of a small app.
+const SLOWER_MAX: u32 = 5;
+
+/// What a page may take beyond that: pages of a few milliseconds differ by more than their work.
+const NOISE: Duration = Duration::from_millis(200);
+
+/// How often each page is timed.
+const TIMINGS: usize = 5;
+
 /// How long anything may take before a test gives up on it.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -236,4 +245,28 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask:
         assert!(started.elapsed() < DEADLINE, "no {what} in time");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Makes sure that no page of a large app takes much longer than a page of the same length of a small one, which finds out a page
+/// that looks at all records. Pages are timed in turns and by the fastest: a slow machine slows all of them down alike, and a
+/// stall does not hit every one of a page's turns.
+pub(crate) async fn expect_pages_as_fast(large: (&Stage, &[String]), small: (&Stage, &str)) {
+    let pages = [&large.1[0], &large.1[large.1.len() / 2], &large.1[large.1.len() - 1]];
+    let (mut fastest, mut reference) = ([Duration::MAX; 3], Duration::MAX);
+    let time = async |stage: &Stage, page: &str| {
+        let started = Instant::now();
+        assert_eq!(stage.get(page).await.status, 200, "{page}");
+        started.elapsed()
+    };
+    for _ in 0..TIMINGS {
+        reference = reference.min(time(small.0, small.1).await);
+        for (fastest, page) in fastest.iter_mut().zip(pages) {
+            *fastest = (*fastest).min(time(large.0, page).await);
+        }
+    }
+    let limit = reference * SLOWER_MAX + NOISE;
+    assert!(
+        fastest.iter().all(|page| *page <= limit),
+        "the first, middle and last page take {fastest:?}, one of a small app {reference:?}"
+    );
 }
