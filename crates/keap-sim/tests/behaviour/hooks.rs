@@ -292,12 +292,13 @@ async fn hook_faults_lose_double_turn_and_delay() {
     stage.fault(json!({ "kind": "hook_duplicate", "times": 1 })).await;
     add(&["B"]).await;
     assert_eq!(receiver.ids(), [2, 2]);
-    stage.fault(json!({ "kind": "hook_reorder", "ms": 200, "times": 1, "operation": "contact.add" })).await;
+    // Seconds late, so that what comes meanwhile overtakes it on a machine that stalls, too.
+    stage.fault(json!({ "kind": "hook_reorder", "ms": 3_000, "times": 1, "operation": "contact.add" })).await;
     add(&["C", "D"]).await;
     add(&["E"]).await;
     until("late batch", || async { (receiver.ids().len() == 5).then_some(()) }).await;
     assert_eq!(receiver.ids()[2..], [5, 4, 3], "the later batch overtook, and the batch itself was turned");
-    stage.fault(json!({ "kind": "hook_delay", "ms": 200, "times": 1 })).await;
+    stage.fault(json!({ "kind": "hook_delay", "ms": 3_000, "times": 1 })).await;
     add(&["F"]).await;
     assert_eq!(receiver.ids().len(), 5);
     until("late delivery", || async { (receiver.ids().last() == Some(&6)).then_some(()) }).await;
