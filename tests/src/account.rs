@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use std::time::Duration;
 
+/// Patience with a run whose unit died or lost its database: that unit is ordered again only when its lease ends, and more than
+/// one of a run's units may be lost.
+const INTERRUPTED_PATIENCE: Duration = Duration::from_mins(5);
+
 /// A connected account.
 pub struct Account<'a> {
     /// The system it lives in.
@@ -186,8 +190,12 @@ impl<'a> Account<'a> {
 
     /// Waits until a run has ended well.
     pub async fn wait_for_run(&self, run_id: &str) -> Result<Value> {
+        self.wait_for_run_within(PATIENCE, run_id).await
+    }
+
+    async fn wait_for_run_within(&self, patience: Duration, run_id: &str) -> Result<Value> {
         let url = format!("{}/sync/runs/{run_id}?account={}", self.stage.access.sync, self.name);
-        let run = until("the end of a run", async || {
+        let run = until_within(patience, "the end of a run", async || {
             let run = self.stage.admin(Method::GET, &url, None).await?.json();
             Ok(["completed", "failed"].iter().any(|state| run["state"] == *state).then_some(run))
         })
@@ -198,13 +206,9 @@ impl<'a> Account<'a> {
         Ok(run)
     }
 
-    /// Waits until a run has ended well whose unit died or lost its database. Twice the usual patience: that unit is ordered
-    /// again only when its lease ends.
+    /// Waits until a run has ended well whose unit died or lost its database.
     pub async fn wait_for_run_that_was_interrupted(&self, run_id: &str) -> Result<Value> {
-        match self.wait_for_run(run_id).await {
-            Ok(run) => Ok(run),
-            Err(_) => self.wait_for_run(run_id).await,
-        }
+        self.wait_for_run_within(INTERRUPTED_PATIENCE, run_id).await
     }
 
     /// The address that Keap's hooks are registered with.
