@@ -49,7 +49,9 @@ pub struct Edit {
     /// The field, and the part of it: `first_name`, `emails.EMAIL2`, `custom_fields.7`, `line_items.12.quantity`. For a set the
     /// element: `tags.101`.
     pub path: String,
-    /// When, in milliseconds since 1970.
+    /// Before its request was sent, in milliseconds since 1970: it took effect between this and [`at_ms`](Self::at_ms).
+    pub began_ms: i64,
+    /// When its answer was there, in milliseconds since 1970.
     pub at_ms: i64,
 }
 
@@ -119,6 +121,7 @@ mod tests {
             record: String::new(),
             action: Action::Set,
             path: String::new(),
+            began_ms: 0,
             at_ms: 0,
         };
         assert!(edit(12).is_in(&marks) && !edit(1).is_in(&marks) && !edit(7).is_in(&marks));

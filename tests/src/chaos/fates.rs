@@ -58,8 +58,8 @@ struct Index<'a> {
     rows_by_keap_id: HashMap<(EntityType, &'a str), &'a MirroredRow>,
     /// When writes took effect, by Keap's path of the record and property.
     written_at: HashMap<(String, String), Vec<i64>>,
-    /// Edits of one field of one record on one side, by number of edit, in the order in which they were made.
-    of_field: HashMap<(Side, &'a str, &'a str), Vec<i64>>,
+    /// Edits of one field of one record on one side.
+    of_field: HashMap<(Side, &'a str, &'a str), Vec<&'a Edit>>,
     /// Edits of one element of one row, whichever side they were made on.
     of_element: HashMap<(String, &'a str), usize>,
     /// Rows and records of which a person deleted one side.
@@ -125,7 +125,7 @@ impl<'a> Index<'a> {
         }
         for edit in edits {
             let key = (edit.side, edit.record.as_str(), edit.path.as_str());
-            index.of_field.entry(key).or_default().push(edit.at_ms);
+            index.of_field.entry(key).or_default().push(edit);
             if edit.action == Action::Delete {
                 index.deleted.insert((edit.entity, &edit.record));
             }
@@ -202,13 +202,14 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Whether a person edited the same field on the same side later.
+    /// Whether a person edited the same field on the same side later, or so nearly at once that it may have been later.
     fn is_replaced(&self, edit: &Edit) -> bool {
         if edit.side == Side::Sql {
             return edit.is_in(&self.record.marks.replaced_by_people);
         }
-        let times = self.of_field.get(&(edit.side, edit.record.as_str(), edit.path.as_str()));
-        times.is_some_and(|times| times.iter().any(|at_ms| *at_ms > edit.at_ms))
+        let edits = self.of_field.get(&(edit.side, edit.record.as_str(), edit.path.as_str()));
+        let may_be_later = |other: &&Edit| other.number != edit.number && other.at_ms >= edit.began_ms;
+        edits.is_some_and(|edits| edits.iter().any(may_be_later))
     }
 
     fn is_deleted(&self, edit: &Edit) -> bool {
@@ -256,10 +257,10 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Whether a write at that time may rest on a reading from before the edit. The edit's time is taken when its answer is there, a
-/// moment late.
+/// Whether a write at that time may rest on a reading from before the edit. The edit took effect at some time between its request
+/// and its answer.
 fn is_within_an_attempt(edit: &Edit, at_ms: i64) -> bool {
-    (edit.at_ms - 1_000..edit.at_ms + ATTEMPT_MS).contains(&at_ms)
+    (edit.began_ms..edit.at_ms + ATTEMPT_MS).contains(&at_ms)
 }
 
 /// Keap's property that an edit's path is a part of.
@@ -293,6 +294,7 @@ mod tests {
             record: record.to_owned(),
             action,
             path: path.to_owned(),
+            began_ms: at_ms,
             at_ms,
         }
     }
@@ -339,6 +341,29 @@ mod tests {
         let written = |at_ms: i64| json!({"path": "/crm/rest/v2/contacts/1", "at_ms": at_ms, "body": {"email_addresses": []}});
         assert_eq!(fate(in_keap(), |record| record.writes.push(written(7_001_000))), Fate::Overtaken);
         assert_eq!(fate(in_keap(), |record| record.writes.push(written(8_000_000))), Fate::Lost);
+    }
+
+    #[test]
+    fn a_write_overtakes_an_edit_whose_answer_is_still_on_its_way() {
+        let of_write_at = |at_ms: i64| {
+            let edit = Edit { began_ms: 6_970_000, ..edit(7, Side::Keap, "1", Action::Set, "first_name") };
+            let written =
+                json!({"path": "/crm/rest/v2/contacts/1", "at_ms": at_ms, "body": {"given_name": "A"}});
+            fate(edit, |record| record.writes.push(written))
+        };
+        assert_eq!([6_970_000, 7_019_999].map(of_write_at), [Fate::Overtaken; 2]);
+        assert_eq!([6_969_999, 7_020_000].map(of_write_at), [Fate::Lost; 2]);
+    }
+
+    #[test]
+    fn an_edit_is_replaced_by_another_whose_answer_came_before_its_own() {
+        let of_another_at = |at_ms: i64| {
+            let by_keap = |number| edit(number, Side::Keap, "1", Action::Set, "first_name");
+            let edits = [Edit { began_ms: 6_970_000, ..by_keap(7) }, Edit { at_ms, ..by_keap(8) }];
+            Index::new(&edits, &record()).fate(&edits[0])
+        };
+        assert_eq!([6_970_000, 7_000_000, 8_000_000].map(of_another_at), [Fate::Replaced; 3]);
+        assert_eq!(of_another_at(6_969_999), Fate::Lost);
     }
 
     #[test]

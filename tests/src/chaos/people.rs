@@ -55,6 +55,7 @@ impl Person<'_> {
             let database = self.database;
             // A person in Keap works on while the database is away.
             let _held = if side == Side::Sql { Some(database.hold(&mut self.mirror).await?) } else { None };
+            let began_ms = now_ms();
             let done = match entity {
                 EntityType::Contact => contacts::edit(self, side, number, &mut random).await,
                 EntityType::Order => orders::edit(self, side, number, &mut random).await,
@@ -66,7 +67,8 @@ impl Person<'_> {
                 if action == Action::Create {
                     self.pool.add(entity, side, &record);
                 }
-                return Ok(Some(Edit { number, side, entity, record, action, path, at_ms: now_ms() }));
+                let at_ms = now_ms();
+                return Ok(Some(Edit { number, side, entity, record, action, path, began_ms, at_ms }));
             }
         }
         Ok(None)
