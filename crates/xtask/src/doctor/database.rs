@@ -61,6 +61,9 @@ pub struct DatabaseFacts {
     pub version: String,
     /// Its clock, in seconds since 1970.
     pub clock_seconds: i64,
+    /// This machine's clock at the moment when that was told, in seconds since 1970. Later the two would differ by as long as the rest
+    /// of the look took.
+    pub own_clock_seconds: i64,
     /// Its name.
     pub name: String,
     /// When its server started, in microseconds since 1970.
@@ -88,7 +91,7 @@ pub(super) async fn findings(workspace: &Workspace, url: Option<&str>, seen: Opt
         )];
     };
     match look(workspace, url).await {
-        Ok(facts) => judge(&facts, seen, own_clock()),
+        Ok(facts) => judge(&facts, seen),
         Err(error) => vec![Finding::new("database", Err(error))],
     }
 }
@@ -97,6 +100,7 @@ async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
     let mut connection =
         PgConnection::connect(url).await.map_err(|error| anyhow::anyhow!(refusal(&error)))?;
     let row = sqlx::query(FACTS).fetch_one(&mut connection).await?;
+    let own_clock_seconds = own_clock();
     let compiles_unless_told: bool = row.try_get(6)?;
     // Postgres says that it cannot compile where the one who asks has it turned off.
     sqlx::query("set jit = on").execute(&mut connection).await?;
@@ -117,6 +121,7 @@ async fn look(workspace: &Workspace, url: &str) -> Result<DatabaseFacts> {
     Ok(DatabaseFacts {
         version: row.try_get(0)?,
         clock_seconds: row.try_get(1)?,
+        own_clock_seconds,
         name: row.try_get(2)?,
         server_started_us: row.try_get(3)?,
         connections_max: row.try_get(4)?,
@@ -143,12 +148,12 @@ fn refusal(error: &sqlx::Error) -> String {
     }
 }
 
-/// Judges what was seen, at a moment in seconds since 1970.
+/// Judges what was seen.
 #[must_use]
-pub fn judge(facts: &DatabaseFacts, seen: Option<&Value>, now: i64) -> Vec<Finding> {
+pub fn judge(facts: &DatabaseFacts, seen: Option<&Value>) -> Vec<Finding> {
     let mut findings = vec![
         Finding::new("postgres version", version(facts)),
-        Finding::new("postgres clock", clock_skew(facts.clock_seconds, now)),
+        Finding::new("postgres clock", clock_skew(facts.clock_seconds, facts.own_clock_seconds)),
         Finding::new("postgres connections", connections(facts)),
         Finding::new("schema", schema(&facts.migrations)),
         Finding::new("workers' role", role(facts)),

@@ -13,6 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 const TOKEN: &str = "the-admin-token-of-this-test";
 
+/// Stands in an answer for the time at which it is given: doctor compares that with its own clock, however late it asks.
+const NOW: &str = "the time of the answer";
+
+/// What the database's clock and this machine's showed when doctor asked the database.
+const DATABASE_ASKED_AT: i64 = 1_700_000_000;
+
 /// Answers by path: status and body.
 pub(crate) type Answers = BTreeMap<String, (u16, String)>;
 
@@ -37,9 +43,9 @@ pub(crate) fn time(seconds: i64) -> String {
     keapsync_domain::timestamp::Timestamp(seconds * 1_000).to_rfc3339()
 }
 
-fn health(services: &[&str], at: i64) -> (u16, String) {
+fn health(services: &[&str]) -> (u16, String) {
     let services: BTreeMap<&str, bool> = services.iter().map(|name| (*name, true)).collect();
-    (200, json!({"status": "healthy", "timestamp": time(at), "services": services}).to_string())
+    (200, json!({"status": "healthy", "timestamp": NOW, "services": services}).to_string())
 }
 
 fn ok(body: &Value) -> (u16, String) {
@@ -87,20 +93,21 @@ pub(crate) fn healthy() -> World {
         )
         .unwrap(),
         coordinator: Some(Answers::from([
-            ("/health".to_owned(), health(&bindings, now())),
+            ("/health".to_owned(), health(&bindings)),
             ("/accounts".to_owned(), ok(&accounts)),
             (STATUS.to_owned(), ok(&status())),
         ])),
         sync: Some(Answers::from([
-            ("/health".to_owned(), health(&["SYNC_CACHE", "HYPERDRIVE", "COORDINATOR"], now())),
+            ("/health".to_owned(), health(&["SYNC_CACHE", "HYPERDRIVE", "COORDINATOR"])),
             ("/metrics".to_owned(), (200, "keapsync_database_up 1\n".to_owned())),
             ("/smoke/database".to_owned(), ok(&identity)),
         ])),
-        webhook: Some(Answers::from([("/health".to_owned(), health(&["SYNC_CACHE", "COORDINATOR"], now()))])),
+        webhook: Some(Answers::from([("/health".to_owned(), health(&["SYNC_CACHE", "COORDINATOR"]))])),
         token: TOKEN,
         facts: DatabaseFacts {
             version: "17.4".to_owned(),
-            clock_seconds: now(),
+            clock_seconds: DATABASE_ASKED_AT,
+            own_clock_seconds: DATABASE_ASKED_AT,
             name: "postgres".to_owned(),
             server_started_us: "123".to_owned(),
             connections_max: 60,
@@ -157,7 +164,7 @@ impl World {
         let deployment = self.deployment().await;
         let (of_workers, seen) = look_at_workers(&deployment, None).await;
         findings.extend(of_workers);
-        findings.extend(judge_database(&self.facts, seen.as_ref(), now()));
+        findings.extend(judge_database(&self.facts, seen.as_ref()));
         findings
     }
 }
@@ -194,6 +201,7 @@ async fn answer(mut stream: TcpStream, answers: Arc<Answers>) -> Option<()> {
         Some(known) => known.clone(),
         None => (404, "{}".to_owned()),
     };
+    let body = body.replace(NOW, &time(now()));
     let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).await.ok()
 }
