@@ -21,8 +21,9 @@ use crate::subprocess::last_lines_of_file;
 /// How long a group may take to end after its stop signal before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(8);
 
-/// How long a group may take to end after it was killed.
-const KILL_GRACE: Duration = Duration::from_secs(2);
+/// How long a group may take to end after it was killed. Nothing of it waits that long, but the kernel of a busy machine may take its
+/// time; the wait ends when the group does.
+const KILL_GRACE: Duration = Duration::from_secs(30);
 
 /// How often a stopping group is looked at.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
