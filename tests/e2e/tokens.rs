@@ -10,11 +10,17 @@ use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
 
+/// How long Keap takes over the refresh that a crowd asks for, in milliseconds: until the whole crowd has asked.
+const CROWD_GATHERS_MS: u64 = 5_000;
+
 pub async fn a_crowd_around_expiry_refreshes_once(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "token").await?;
     account.wait_for_quiet().await?;
     grow_old(&account).await?;
     let before = account.refreshes().await?;
+    // Keap takes its time over the first refresh, so that the last of the crowd, too, comes while that is under way.
+    let slow = json!([{"kind": "latency", "operation": "token", "ms": CROWD_GATHERS_MS, "times": 1}]);
+    account.keap.faults(&slow).await?;
     let answers = {
         let refresh = json!({"keap_account_id": account.name});
         let url = format!("{}/oauth/refresh", stage.access.coordinator);
