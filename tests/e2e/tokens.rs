@@ -35,10 +35,7 @@ pub async fn a_crowd_around_expiry_refreshes_once(stage: &Stage) -> Result<()> {
     ensure!(refreshes == 1, "200 requests at once led to {refreshes} refreshes");
 
     // And when the token grows old while others ask for one: the crowd waits for one refresh.
-    account.keap.token_ttl(4).await?;
-    account.refresh().await?;
-    account.keap.token_ttl(86_400).await?;
-    let before = account.refreshes().await?;
+    let before = let_grow_old(&account).await?;
     let mut tokens = BTreeSet::new();
     let mut asked = 0;
     until("a token that was replaced", async || {
@@ -88,12 +85,15 @@ async fn calls_for_a_person(account: &Account<'_>, because: &str) -> Result<()> 
     .await
 }
 
-/// Gives the account a token that is due by itself before long; the one after it lives as long as Keap's.
-async fn let_grow_old(account: &Account<'_>) -> Result<()> {
+/// Gives the account a token that is due by itself before long; the one after it lives as long as Keap's. Tells how often Keap had
+/// replaced the account's token by then.
+async fn let_grow_old(account: &Account<'_>) -> Result<u64> {
     account.keap.token_ttl(SHORT_LIFE_S).await?;
     let answer = account.refresh().await?;
     ensure!(answer.status == 200, "a refresh answered {}: {}", answer.status, answer.text);
-    account.keap.token_ttl(86_400).await
+    let refreshes = account.refreshes().await?;
+    account.keap.token_ttl(86_400).await?;
+    Ok(refreshes)
 }
 
 /// Keap's token endpoint is asked by two accounts at once and holds its answers back; meanwhile the coordinator is killed.
