@@ -1,7 +1,8 @@
 //! HTTP/1.1 byte by byte, for requests that no proper client would send: paths that are not tidied up, headers twice, lengths that
 //! lie.
 
-use anyhow::{Context as _, Result};
+use crate::wait::until;
+use anyhow::{Context as _, Result, ensure};
 use futures_util::{FutureExt as _, select};
 use std::pin::pin;
 use std::time::Duration;
@@ -14,9 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a connection may stay silent once an answer has begun: it is kept open for the next request.
 const SILENCE: Duration = Duration::from_millis(500);
-
-/// Attempts at a request whose answer may be lost.
-const ATTEMPTS_MAX: usize = 5;
 
 /// The first answer's status, and all that came back as text. Status 0 when the connection was closed without an answer.
 #[derive(Debug)]
@@ -81,14 +79,13 @@ pub async fn send(origin: &str, bytes: &[u8]) -> Result<RawAnswer> {
 /// As [`send`], again while there is no answer of a worker: for bodies that are refused before they are read. The network may then
 /// drop the answer with what nobody read, and the local runtime's proxy may answer 500 by itself, because it could not pass all on.
 pub async fn send_until_answered(origin: &str, bytes: &[u8]) -> Result<RawAnswer> {
-    for _ in 1..ATTEMPTS_MAX {
+    until("an answer of the worker itself", async || {
         let answer = send(origin, bytes).await?;
         let is_of_the_proxy = answer.status == 500 && !answer.text.contains("\"code\"");
-        if answer.status != 0 && !is_of_the_proxy {
-            return Ok(answer);
-        }
-    }
-    send(origin, bytes).await
+        ensure!(answer.status != 0 && !is_of_the_proxy, "{}: {}", answer.status, answer.text);
+        Ok(Some(answer))
+    })
+    .await
 }
 
 fn host_of(origin: &str) -> &str {
