@@ -138,9 +138,13 @@ pub async fn methods_and_addresses_are_taken_as_they_are(stage: &Stage) -> Resul
     }
     // The path that a proxy might have meant does not count, nor does the one it came from.
     for name in ["x-original-url", "x-rewrite-url", "x-forwarded-path"] {
-        let answer =
-            read(stage.http.get(format!("{}/health", access.sync)).header(name, "/sync/status")).await?;
-        ensure!(answer.json()["status"] == "healthy", "{name}: {}", answer.text);
+        until("the health of the sync worker", async || {
+            let request = stage.http.get(format!("{}/health", access.sync)).header(name, "/sync/status");
+            let answer = read(request).await?;
+            ensure!(answer.json()["status"] == "healthy", "{name}: {}", answer.text);
+            Ok(Some(()))
+        })
+        .await?;
     }
     // The workers' token is nobody's to guess, and opens no door of the admin's by another name.
     for (name, value) in [
@@ -279,8 +283,12 @@ pub async fn bodies_are_bounded_however_they_come(stage: &Stage) -> Result<()> {
     }
     ensure!(account.status().await?["settings"] == before, "a refused body changed the settings");
     for origin in [&stage.access.coordinator, &stage.access.sync, &stage.access.webhook] {
-        let health = stage.anonymous(Method::GET, &format!("{origin}/health")).await?;
-        ensure!(health.status == 200, "{origin} after the bodies: {}", health.text);
+        until("a healthy worker", async || {
+            let health = stage.anonymous(Method::GET, &format!("{origin}/health")).await?;
+            ensure!(health.status == 200, "{origin} after the bodies: {}", health.text);
+            Ok(Some(()))
+        })
+        .await?;
     }
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use keapsync_e2e::stage::Stage;
+use keapsync_e2e::wait::until;
 use keapsync_xtask::deployment::{Deployment, Environment};
 use keapsync_xtask::pooler::SERVER_CONNECTIONS;
-use keapsync_xtask::smoke::{line_of, prove};
+use keapsync_xtask::smoke::{Proof, line_of, prove};
 use reqwest::Method;
 
 /// The system under test as a deployment.
@@ -19,8 +20,17 @@ pub fn deployment(stage: &Stage) -> Deployment {
 }
 
 pub async fn a_thousand_queries_of_each_size_come_back_right(stage: &Stage) -> Result<()> {
-    let mut proofs = Vec::new();
-    prove(&deployment(stage), 1_000, |proof| proofs.push(proof)).await?;
+    // The health alone is looked at again: a busy machine may keep it waiting once, but answers that differ may not come at all.
+    let proofs = until("the health of all workers", async || {
+        let mut proofs = Vec::new();
+        prove(&deployment(stage), 1_000, |proof| proofs.push(proof)).await?;
+        let is_of_health = |proof: &Proof| proof.name.ends_with("'s health");
+        let others_are_well = proofs.iter().filter(|proof| !is_of_health(proof)).all(|proof| proof.ok);
+        let is_well = proofs.iter().all(|proof| proof.ok);
+        ensure!(is_well || !others_are_well, "{}", proofs.iter().map(line_of).collect::<Vec<_>>().join("\n"));
+        Ok(Some(proofs))
+    })
+    .await?;
     let lines: Vec<String> = proofs.iter().map(line_of).collect();
     ensure!(proofs.iter().all(|proof| proof.ok), "{}", lines.join("\n"));
     ensure!(proofs.len() == 11, "{}", lines.join("\n"));
