@@ -43,7 +43,10 @@ pub async fn a_database_without_migrations_and_a_stranger_are_told_apart(stage: 
     let superuser_url =
         stage.system.lock().await.superuser_database_url().context("the system has a server of its own")?;
     let superuser = database::connect(&superuser_url).await?;
-    superuser.batch_execute("create database doctor_empty").await?;
+    // A try that failed halfway left its own. Each statement is sent alone, as neither runs in a transaction.
+    for statement in ["drop database if exists doctor_empty with (force)", "create database doctor_empty"] {
+        superuser.batch_execute(statement).await?;
+    }
     let empty_url = database::in_database(&superuser_url, "doctor_empty")?;
     let (workspace, deployment) = (Workspace::discover()?, deployment(stage));
     let says = async |url: &str, check: &str| -> Result<String> {
