@@ -10,7 +10,10 @@ use keapsync_e2e::stage::{Stage, read};
 use keapsync_e2e::wait::{PATIENCE, until, until_within};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long events are gathered before they are told to those who watch, in milliseconds.
+const WATCHED_WINDOW_MS: u128 = 250;
 
 /// Rows of the ring, each of at least one event.
 const FLUSHES_KEPT: u64 = 512;
@@ -299,6 +302,7 @@ pub async fn a_flood_is_told_as_a_few(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "flood").await?;
     account.wait_for_quiet().await?;
     let mut watcher = Watcher::open(&account, None).await?;
+    let began = Instant::now();
     iter(0..1_000)
         .map(|_| {
             let account = &account;
@@ -323,7 +327,9 @@ pub async fn a_flood_is_told_as_a_few(stage: &Stage) -> Result<()> {
         (deliveries, objects) == (1_000, 2_000),
         "{deliveries} deliveries of {objects} objects were told"
     );
-    ensure!(events < 250, "{events} events for 1,000 deliveries");
+    // One for each window in which deliveries came, and a few besides: the longer they take, the more windows there are.
+    let allowed = began.elapsed().as_millis() / WATCHED_WINDOW_MS + 30;
+    ensure!(events <= allowed, "{events} events for 1,000 deliveries, where {allowed} are enough");
     Ok(())
 }
 
