@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// Objects of one delivery, at most.
 const BATCH: usize = 1_000;
 
-/// How long the largest delivery may take: Keap waits 30 s.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long the largest delivery may take: Keap waits 30 s. Far above what is normal, because test machines are busy.
+const ANSWER_LIMIT: Duration = Duration::from_secs(25);
 
 fn numbers(from: usize, count: usize) -> Vec<String> {
     (from..from + count).map(|number| number.to_string()).collect()
