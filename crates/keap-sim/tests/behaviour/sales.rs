@@ -138,7 +138,7 @@ async fn a_seed_repeats_itself_and_its_contacts_do_not_depend_on_what_was_sold()
 #[tokio::test]
 async fn a_persons_changes_are_seen_by_the_api_and_fire_hooks() {
     let (stage, receiver) =
-        (Stage::with(Options { time_scale: 1.0, ..options() }, "demo").await, Receiver::start().await);
+        (Stage::with(Options { time_scale: 0.01, ..options() }, "demo").await, Receiver::start().await);
     let keys = stage.get("/v1/hooks/event_keys").await.json();
     for object in ["order", "subscription", "product", "contactGroup"] {
         for action in ["add", "edit", "delete"] {
