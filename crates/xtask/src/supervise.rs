@@ -22,12 +22,17 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// Of how many minutes one also fires the incremental sync.
 const INCREMENTAL_EVERY_MINUTES: u64 = 30;
 
-/// Fires one of the sync worker's cron expressions.
+/// Fires one of the sync worker's cron expressions, and gives it up when the next minute's is due.
 pub async fn fire_cron(sync_url: &str, cron: &str) -> Result<()> {
+    fire_cron_within(MINUTE, sync_url, cron).await
+}
+
+/// As [`fire_cron`], with a limit of one's own to how long what it does may take.
+pub async fn fire_cron_within(limit: Duration, sync_url: &str, cron: &str) -> Result<()> {
     let response = http::client()?
         .get(format!("{sync_url}/cdn-cgi/handler/scheduled"))
         .query(&[("cron", cron)])
-        .timeout(MINUTE)
+        .timeout(limit)
         .send()
         .await
         .context("the sync worker does not answer")?;
