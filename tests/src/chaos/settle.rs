@@ -2,7 +2,7 @@
 
 use crate::account::Account;
 use crate::chaos::people::now_ms;
-use crate::wait::until_within;
+use crate::wait::{PATIENCE, until_within};
 use anyhow::{Context as _, Result, ensure};
 use keapsync_domain::ids::EntityType;
 use keapsync_xtask::progress::detail;
@@ -71,9 +71,12 @@ pub async fn verify(
         run_of(account, &format!("verify?entity={}", entity.as_str()), patience).await?;
     }
     let url = format!("{}/sync/verify?account={}", account.stage.access.sync, account.name);
-    let answer = account.stage.admin(Method::GET, &url, None).await?;
-    ensure!(answer.status == 200, "the certificates answered {}: {}", answer.status, answer.text);
-    let answer = answer.json();
+    let answer = until_within(patience, "the certificates", async || {
+        let answer = account.stage.admin(Method::GET, &url, None).await?;
+        ensure!(answer.status == 200, "the certificates answered {}: {}", answer.status, answer.text);
+        Ok(Some(answer.json()))
+    })
+    .await?;
     for entity in entities {
         let certificates = answer["certificates"].as_array().into_iter().flatten();
         let certificate =
@@ -102,9 +105,15 @@ pub async fn run(account: &Account<'_>, entity: EntityType, kind: &str, patience
     run_of(account, &format!("{}?kind={kind}", entity.plural()), patience).await
 }
 
+/// Starts a run by `POST /sync/{what}`, asking again when a worker or the database was too busy to take the request.
+async fn start(account: &Account<'_>, what: &str, patience: Duration) -> Result<String> {
+    until_within(patience, &format!("the start of {what}"), async || account.start(what).await.map(Some))
+        .await
+}
+
 /// Runs what `POST /sync/{what}` starts to its end.
 async fn run_of(account: &Account<'_>, what: &str, patience: Duration) -> Result<Value> {
-    let run_id = account.start(what).await?;
+    let run_id = start(account, what, patience).await?;
     let url = format!("{}/sync/runs/{run_id}?account={}", account.stage.access.sync, account.name);
     let mut ticks = interval(WATCHDOG_INTERVAL);
     let run = until_within(patience, &format!("the end of {what}"), async || {
@@ -196,7 +205,7 @@ pub async fn silence(account: &Account<'_>, entities: &[EntityType], length: Dur
         tick(account, &mut ticks).await;
         if futures_util::FutureExt::now_or_never(polls.tick()).is_some() {
             for entity in entities {
-                account.start(&format!("{}?kind=incremental", entity.plural())).await?;
+                start(account, &format!("{}?kind=incremental", entity.plural()), PATIENCE).await?;
             }
         }
         let now = mark(account).await?;
