@@ -121,14 +121,30 @@ pub async fn status_tells_what_each_hook_delivered_today(stage: &Stage) -> Resul
     Ok(())
 }
 
-pub async fn a_revoke_ends_the_hooks_and_a_new_connection_reads_what_was_missed(stage: &Stage) -> Result<()> {
+/// Accounts that are revoked in turn until one's subscriptions were ended within the time that a revoke gives them.
+const REVOKES_MAX: usize = 3;
+
+/// A new account with three contacts, and what came of its revoke.
+async fn revoked(stage: &Stage) -> Result<(Account<'_>, [String; 3], Value)> {
     let account = Account::connect(stage, "leave").await?;
     let ids = with_three(&account).await?;
     let url = format!("{}/oauth/revoke", stage.access.coordinator);
     let body = json!({"keap_account_id": account.name});
     let revoked = stage.admin(Method::POST, &url, Some(&body)).await?;
     ensure!(revoked.status == 200, "revoke answered {}: {}", revoked.status, revoked.text);
-    let revoked = revoked.json();
+    Ok((account, ids, revoked.json()))
+}
+
+pub async fn a_revoke_ends_the_hooks_and_a_new_connection_reads_what_was_missed(stage: &Stage) -> Result<()> {
+    let (mut account, mut ids, mut revoked) = self::revoked(stage).await?;
+    for _ in 1..REVOKES_MAX {
+        // A revoke does not wait for a slow Keap, and on a busy machine this one is slow.
+        let problem = revoked["hooks"]["problem"].as_str().unwrap_or_default();
+        if !problem.contains("took too long") {
+            break;
+        }
+        (account, ids, revoked) = self::revoked(stage).await?;
+    }
     ensure!(revoked["state"] == "revoked" && revoked["hooks"]["ended"] == WANTED, "{revoked}");
     ensure!(revoked["hooks"]["left"] == 0 && revoked["hooks"]["problem"].is_null(), "{revoked}");
     ensure!(account.keap.hooks().await?.is_empty(), "subscriptions were left at Keap");
