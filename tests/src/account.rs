@@ -28,6 +28,21 @@ pub struct Account<'a> {
     pub mirror: Mirror,
 }
 
+/// What is on its way between Keap and the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnItsWay {
+    /// Objects of hooks that wait at Keap.
+    pub hooks: u64,
+    /// Events here.
+    pub events: u64,
+    /// Runs that are queued or under way.
+    pub runs: usize,
+    /// Items in the outbox.
+    pub outbox: u64,
+    /// Calls that changed something in Keap while this was looked at.
+    pub writes: u64,
+}
+
 /// What Keap's pages and our callback said on the way through OAuth.
 #[derive(Debug)]
 pub struct Journey {
@@ -254,19 +269,41 @@ impl<'a> Account<'a> {
         until(what, async || Ok(self.keap.contact(keap_id).await?.filter(&condition))).await
     }
 
+    /// What is on its way, by two looks in a row: the places are asked in turn, and what moves on meanwhile, from one that was not
+    /// asked yet to one that was, is seen by the second look or by what was written in Keap between the two.
+    pub async fn on_its_way(&self) -> Result<OnItsWay> {
+        let (one, other) = (self.look().await?, self.look().await?);
+        Ok(OnItsWay {
+            hooks: one.hooks.max(other.hooks),
+            events: one.events.max(other.events),
+            runs: one.runs.max(other.runs),
+            outbox: one.outbox.max(other.outbox),
+            writes: other.writes.saturating_sub(one.writes),
+        })
+    }
+
+    /// One look at what is on its way, with all writes in Keap so far.
+    async fn look(&self) -> Result<OnItsWay> {
+        let keap = self.keap.counts().await?;
+        let status = self.status().await?;
+        let sql = "select count(*) as n from sync_queue where account_id = $1 and status in ('pending', 'processing')";
+        let outbox = self.mirror.one(sql, &[]).await?;
+        let under_way = |run: &&Value| matches!(run["state"].as_str(), Some("queued" | "running"));
+        Ok(OnItsWay {
+            hooks: keap["deliveries"]["pending"].as_u64().context("the simulator counts no deliveries")?,
+            events: status["events"]["open"].as_u64().context("the status counts no events")?,
+            runs: status["runs"].as_array().into_iter().flatten().filter(under_way).count(),
+            outbox: outbox["n"].as_u64().context("the outbox was not counted")?,
+            writes: keap["calls"]["writes"].as_u64().context("the simulator counts no writes")?,
+        })
+    }
+
     /// Waits until nothing is on its way: no hook waits at Keap, no event here, no item in the outbox.
     pub async fn wait_for_quiet(&self) -> Result<()> {
         until("quiet", async || {
-            let pending = self.keap.counts().await?.pointer("/deliveries/pending").and_then(Value::as_u64);
-            let events = self.status().await?.pointer("/events/open").and_then(Value::as_u64);
-            let outbox = self
-                .mirror
-                .one(
-                    "select count(*) as n from sync_queue where account_id = $1 and status in ('pending', 'processing')",
-                    &[],
-                )
-                .await?;
-            Ok((pending == Some(0) && events == Some(0) && outbox["n"] == 0).then_some(()))
+            let open = self.on_its_way().await?;
+            ensure!(OnItsWay { runs: 0, ..open } == OnItsWay::default(), "still open: {open:?}");
+            Ok(Some(()))
         })
         .await
     }

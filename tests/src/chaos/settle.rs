@@ -1,6 +1,6 @@
 //! After the faults have ended: waiting until nothing is on its way, within a bound, and then until nothing happens at all.
 
-use crate::account::Account;
+use crate::account::{Account, OnItsWay};
 use crate::chaos::people::now_ms;
 use crate::wait::{PATIENCE, until_within};
 use anyhow::{Context as _, Result, ensure};
@@ -132,7 +132,7 @@ async fn wait_for_rest(account: &Account<'_>, patience: Duration) -> Result<()> 
     until_within(patience, "both sides to be at rest", async || {
         tick(account, &mut ticks).await;
         if futures_util::FutureExt::now_or_never(reports.tick()).is_some() {
-            detail(format!("on its way: {}", open(account).await?));
+            detail(format!("on its way: {:?}", account.on_its_way().await?));
         }
         is_at_rest(account).await.map(Some)
     })
@@ -141,26 +141,9 @@ async fn wait_for_rest(account: &Account<'_>, patience: Duration) -> Result<()> 
 
 /// Makes sure that nothing is on its way.
 pub async fn is_at_rest(account: &Account<'_>) -> Result<()> {
-    let open = open(account).await?;
-    ensure!(
-        open.as_object().is_some_and(|open| open.values().all(|count| *count == 0)),
-        "still open: {open}"
-    );
+    let open = account.on_its_way().await?;
+    ensure!(open == OnItsWay::default(), "still open: {open:?}");
     Ok(())
-}
-
-/// What is on its way.
-async fn open(account: &Account<'_>) -> Result<Value> {
-    let keap = account.keap.counts().await?;
-    let status = account.status().await?;
-    let under_way = |run: &&Value| matches!(run["state"].as_str(), Some("queued" | "running"));
-    let runs = status["runs"].as_array().into_iter().flatten().filter(under_way).count();
-    let sql =
-        "select count(*) as n from sync_queue where account_id = $1 and status in ('pending', 'processing')";
-    let outbox = account.mirror.one(sql, &[]).await?;
-    Ok(json!({
-        "hooks": keap["deliveries"]["pending"], "events": status["events"]["open"], "runs": runs, "outbox": outbox["n"],
-    }))
 }
 
 async fn tick(account: &Account<'_>, ticks: &mut tokio::time::Interval) {
