@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use keapsync_e2e::account::{Account, journey};
 use keapsync_e2e::stage::Stage;
-use keapsync_e2e::wait::until;
+use keapsync_e2e::wait::{until, within_a_day};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -98,6 +98,10 @@ pub async fn lost_doubled_and_old_subscriptions_are_put_in_order(stage: &Stage) 
 }
 
 pub async fn status_tells_what_each_hook_delivered_today(stage: &Stage) -> Result<()> {
+    within_a_day(async || deliveries_are_told(stage).await).await
+}
+
+async fn deliveries_are_told(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "counts").await?;
     for _ in 0..3 {
         ensure!(account.deliver("contact.edit", &["901", "902"]).await?.status == 200);

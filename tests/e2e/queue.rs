@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use keapsync_e2e::account::Account;
 use keapsync_e2e::stage::Stage;
-use keapsync_e2e::wait::until;
+use keapsync_e2e::wait::{until, within_a_day};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -82,6 +82,10 @@ pub async fn an_order_is_not_held_up_by_a_burst_of_contacts(stage: &Stage) -> Re
 }
 
 pub async fn dead_letters_are_grouped_replayed_and_discarded(stage: &Stage) -> Result<()> {
+    within_a_day(async || dead_letters_are_settled(stage).await).await
+}
+
+async fn dead_letters_are_settled(stage: &Stage) -> Result<()> {
     let account = Account::connect(stage, "letters").await?;
     account.wait_for_quiet().await?;
     account

@@ -1,7 +1,7 @@
 //! Waiting for what is to come: asked again and again until a deadline, never slept for.
 
 use anyhow::{Result, anyhow};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep};
 
 /// How often a condition is asked.
@@ -35,4 +35,19 @@ pub async fn until_within<T>(
         }
         sleep(INTERVAL).await;
     }
+}
+
+/// Does what counts by the day, and does it once more where it failed and the day (in UTC) was another at its end than at its
+/// beginning: its counts began anew in the middle.
+pub async fn within_a_day(part: impl AsyncFn() -> Result<()>) -> Result<()> {
+    let began_on = today();
+    match part().await {
+        Err(_) if today() != began_on => part().await,
+        outcome => outcome,
+    }
+}
+
+/// Whole days since 1970.
+fn today() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400)
 }

@@ -4,7 +4,7 @@ use keapsync_keap_sim::Options;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stage::{Answer, Stage, options};
+use crate::stage::{Answer, Stage, options, within_a_day};
 
 fn limited(calls_per_second: u32, calls_per_minute: u32, calls_per_day: u32) -> Options {
     Options { no_quota: false, calls_per_second, calls_per_minute, calls_per_day, ..options() }
@@ -16,6 +16,10 @@ fn code(answer: &Answer) -> Value {
 
 #[tokio::test]
 async fn a_burst_trips_the_spike_arrest() {
+    within_a_day(burst).await;
+}
+
+async fn burst() {
     let stage = Stage::with(limited(3, 1000, 1000), "demo").await;
     let mut statuses = Vec::new();
     for _ in 0..20 {
@@ -38,6 +42,10 @@ async fn a_burst_trips_the_spike_arrest() {
 
 #[tokio::test]
 async fn the_minutes_quota_and_the_days_quota_end() {
+    within_a_day(use_up).await;
+}
+
+async fn use_up() {
     for options in [limited(1000, 5, 1000), limited(1000, 1000, 5)] {
         let stage = Stage::with(options, "demo").await;
         for used in 1..=5 {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keapsync_keap_sim::{Handle, Options, start};
 use reqwest::header::HeaderMap;
@@ -244,6 +244,18 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask:
         }
         assert!(started.elapsed() < DEADLINE, "no {what} in time");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Does what counts by the UTC day, and does it once more where it failed and the day was another at its end than at its
+/// beginning: its counts began anew in the middle.
+pub(crate) async fn within_a_day<F: Future<Output = ()> + Send + 'static>(part: impl Fn() -> F) {
+    let today = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let began_on = today();
+    // A task of its own, because a failed assertion ends no more than its task.
+    match tokio::spawn(part()).await {
+        Err(_) if today() != began_on => part().await,
+        outcome => outcome.unwrap(),
     }
 }
 
