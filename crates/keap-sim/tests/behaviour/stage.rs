@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const SLOWER_MAX: u32 = 5;
 
 /// What a page may take beyond that: pages of a few milliseconds differ by more than their work.
-const NOISE: Duration = Duration::from_millis(200);
+const NOISE: Duration = Duration::from_millis(50);
 
 /// How often each page is timed.
 const TIMINGS: usize = 5;
