@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use super::custom::CustomCondition;
 use super::page::{PageRequest, Place, SortKey};
-use super::term::{self, IdRange, Operator, Term, TextMatch};
+use super::term::{self, IdRange, Term, TextMatch};
 use crate::data::Data;
 use crate::data::apply::e164;
 use crate::data::contact::{Address, Company, CustomFieldValue, EmailAddress, PhoneNumber, Property};
@@ -28,7 +28,6 @@ const PHONE_PREFIX_LENGTH_MIN: usize = 3;
 /// One condition of a filter.
 #[derive(Debug)]
 enum Condition {
-    Id(Operator, u64),
     Text(Property, TextMatch),
     Email(TextMatch),
     Company(u64),
@@ -81,13 +80,8 @@ impl ContactFilter {
                 "end_update_time" => parsed.updated_until_ms = term.equal_time_ms()?,
                 // Read together with the number it restricts.
                 "phone_fields" => {}
-                _ => {
-                    let condition = read_condition(term, &terms, data)?;
-                    if let Condition::Id(operator, id) = condition {
-                        parsed.id_range.narrow(operator, id);
-                    }
-                    parsed.conditions.push(condition);
-                }
+                "contact_id" => parsed.id_range.narrow(term.ordering()?, term.id()?),
+                _ => parsed.conditions.push(read_condition(term, &terms, data)?),
             }
         }
         let has = |name: &str| terms.iter().any(|term| term.field == name);
@@ -100,6 +94,7 @@ impl ContactFilter {
     fn matches(&self, record: &Record) -> bool {
         (self.updated_from_ms..=self.updated_until_ms).contains(&record.update_ms)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&record.id))
+            && self.id_range.contains(record.id)
             && self.conditions.iter().all(|condition| condition.matches(record))
     }
 
@@ -212,7 +207,6 @@ fn read_condition(term: &Term, terms: &[Term], data: &Data) -> Result<Condition,
     let text = |property| term.text(true).map(|wanted| Condition::Text(property, wanted));
     let primary = |part| term.text(true).map(|wanted| Condition::Address { slot: "BILLING", part, wanted });
     match term.field.as_str() {
-        "contact_id" => Ok(Condition::Id(term.ordering()?, term.id()?)),
         "email" => Ok(Condition::Email(term.text(true)?)),
         "given_name" => text(Property::GivenName),
         "family_name" => text(Property::FamilyName),
@@ -273,7 +267,6 @@ fn read_address_field(field: &str) -> Option<(&'static str, AddressPart)> {
 impl Condition {
     fn matches(&self, record: &Record) -> bool {
         match self {
-            Self::Id(operator, id) => operator.holds(&record.id, id),
             Self::Text(property, wanted) => {
                 record.value::<String>(*property).is_some_and(|text| wanted.matches(&text))
             }

@@ -3,7 +3,7 @@
 use super::custom::CustomCondition;
 use super::page::{PageRequest, SortKey};
 use super::rows::{self, Listed, Narrowed};
-use super::term::{self, Operator, Term, TextMatch};
+use super::term::{self, Term, TextMatch};
 use crate::data::Data;
 use crate::data::contact::Address;
 use crate::data::order::Order;
@@ -24,7 +24,6 @@ impl Listed for Order {
 
 #[derive(Debug)]
 enum Condition {
-    Id(Operator, u64),
     Product(u64),
     Invoice(u64),
     /// No order here has an invoice of another system.
@@ -60,19 +59,14 @@ impl OrderFilter {
         for term in term::parse(filter)? {
             match term.field.as_str() {
                 "ids" => parsed.narrowed.add_ids(term.ids()?),
+                "id" => parsed.narrowed.id_range.narrow(term.operator, term.id()?),
                 "contact_id" => {
                     term.require_equal()?;
                     parsed.narrowed.contact_id = Some(term.id()?);
                 }
                 "modified_since_time" => parsed.narrowed.modified_from_ms = term.equal_time_ms()?,
                 "modified_until_time" => parsed.narrowed.modified_until_ms = term.equal_time_ms()?,
-                _ => {
-                    let condition = read_condition(&term, data)?;
-                    if let Condition::Id(operator, id) = condition {
-                        parsed.narrowed.id_range.narrow(operator, id);
-                    }
-                    parsed.conditions.push(condition);
-                }
+                _ => parsed.conditions.push(read_condition(&term, data)?),
             }
         }
         Ok(parsed)
@@ -94,7 +88,6 @@ fn read_condition(term: &Term, data: &Data) -> Result<Condition, Failure> {
     let equal_id = || term.require_equal().and_then(|()| term.id());
     let shipping = |part| term.text(false).map(|wanted| Condition::Shipping(part, wanted));
     match term.field.as_str() {
-        "id" => Ok(Condition::Id(term.operator, term.id()?)),
         "product_id" => Ok(Condition::Product(equal_id()?)),
         "invoice_id" => Ok(Condition::Invoice(equal_id()?)),
         "invoice_xid" => term.require_equal().map(|()| Condition::Never),
@@ -120,7 +113,6 @@ fn read_condition(term: &Term, data: &Data) -> Result<Condition, Failure> {
 impl Condition {
     fn matches(&self, order: &Order) -> bool {
         match self {
-            Self::Id(operator, id) => operator.holds(&order.id, id),
             Self::Product(id) => order.items.iter().any(|item| item.product_id == Some(*id)),
             Self::Invoice(id) => order.invoice_id == *id,
             Self::Never => false,

@@ -50,6 +50,7 @@ impl Narrowed {
     fn matches(&self, row: &impl Row) -> bool {
         (self.modified_from_ms..=self.modified_until_ms).contains(&row.modified_ms())
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&row.id()))
+            && self.id_range.contains(row.id())
             && self.contact_id.is_none_or(|contact_id| contact_id == row.contact_id())
     }
 

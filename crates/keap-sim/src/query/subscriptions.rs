@@ -27,7 +27,6 @@ impl Listed for Subscription {
 
 #[derive(Debug)]
 enum Condition {
-    Id(Operator, u64),
     Plans(BTreeSet<u64>),
     Active(bool),
     BillingAmount(Operator, f64),
@@ -48,17 +47,12 @@ impl SubscriptionFilter {
         for term in term::parse(filter)? {
             match term.field.as_str() {
                 "ids" => parsed.narrowed.add_ids(term.ids()?),
+                "id" => parsed.narrowed.id_range.narrow(term.operator, term.id()?),
                 "contact_id" => {
                     term.require_equal()?;
                     parsed.narrowed.contact_id = Some(term.id()?);
                 }
-                _ => {
-                    let condition = read_condition(&term, data)?;
-                    if let Condition::Id(operator, id) = condition {
-                        parsed.narrowed.id_range.narrow(operator, id);
-                    }
-                    parsed.conditions.push(condition);
-                }
+                _ => parsed.conditions.push(read_condition(&term, data)?),
             }
         }
         Ok(parsed)
@@ -78,7 +72,6 @@ pub(crate) fn page<'data>(
 
 fn read_condition(term: &Term, data: &Data) -> Result<Condition, Failure> {
     match term.field.as_str() {
-        "id" => Ok(Condition::Id(term.operator, term.id()?)),
         "subscription_plan_id" => {
             term.require_equal()?;
             Ok(Condition::Plans(BTreeSet::from([term.id()?])))
@@ -100,7 +93,6 @@ fn read_condition(term: &Term, data: &Data) -> Result<Condition, Failure> {
 impl Condition {
     fn matches(&self, subscription: &Subscription) -> bool {
         match self {
-            Self::Id(operator, id) => operator.holds(&subscription.id, id),
             Self::Plans(ids) => ids.contains(&subscription.plan_id),
             Self::Active(is_active) => subscription.is_active == *is_active,
             Self::BillingAmount(operator, amount) => operator.holds(&subscription.billing_amount, amount),

@@ -36,21 +36,22 @@ impl Operator {
     }
 }
 
-/// The ids that a filter's conditions leave between two ends, both included: where a list begins and ends to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The ids that a filter's conditions leave: those between two ends, both included, but a few. None when the first end comes last.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IdRange {
     first: u64,
     last: u64,
+    but: Vec<u64>,
 }
 
 impl Default for IdRange {
     fn default() -> Self {
-        Self { first: 0, last: u64::MAX }
+        Self { first: 0, last: u64::MAX, but: Vec::new() }
     }
 }
 
 impl IdRange {
-    /// Leaves what may stand so to an id; that it does is still asked of each row. `!=` leaves both sides.
+    /// Leaves the ids that stand so to this one.
     pub(crate) fn narrow(&mut self, operator: Operator, id: u64) {
         let (first, last) = match operator {
             Operator::Equal => (id, id),
@@ -60,11 +61,21 @@ impl IdRange {
             Operator::Less => (0, id.saturating_sub(1)),
             Operator::LessOrEqual => (0, id),
         };
-        *self = Self { first: self.first.max(first), last: self.last.min(last) };
+        self.first = self.first.max(first);
+        self.last = self.last.min(last);
+        // `!=`, and what would be beyond the least and the greatest id: there the end itself stays.
+        if !operator.holds(&id, &id) {
+            self.but.push(id);
+        }
     }
 
-    /// What of it comes after an id in the direction of a list; none when nothing does.
-    pub(crate) fn after(self, after: Option<u64>, is_descending: bool) -> Option<RangeInclusive<u64>> {
+    /// Whether an id is left.
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        (self.first..=self.last).contains(&id) && !self.but.contains(&id)
+    }
+
+    /// Where a list looks for what is left after an id, in its direction; nowhere when nothing can be there.
+    pub(crate) fn after(&self, after: Option<u64>, is_descending: bool) -> Option<RangeInclusive<u64>> {
         let (mut first, mut last) = (self.first, self.last);
         match after {
             Some(id) if is_descending => last = last.min(id.checked_sub(1)?),
@@ -284,6 +295,7 @@ mod tests {
                     let is_due =
                         after.is_none_or(|after| if is_descending { id < after } else { id > after });
                     let is_left = left.as_ref().is_some_and(|left| left.contains(&id));
+                    assert_eq!(range.contains(id), operator.holds(&id, &bound), "{id} {operator:?} {bound}");
                     if operator.holds(&id, &bound) && is_due {
                         assert!(is_left, "{id} {operator:?} {bound} after {after:?}");
                     }
@@ -300,6 +312,7 @@ mod tests {
         range.narrow(Operator::LessOrEqual, 9);
         range.narrow(Operator::NotEqual, 7);
         assert_eq!(range.after(None, false), Some(6..=9));
+        assert_eq!((0..12).filter(|id| range.contains(*id)).collect::<Vec<u64>>(), [6, 8, 9]);
         assert_eq!(range.after(Some(7), false), Some(8..=9));
         assert_eq!(range.after(Some(7), true), Some(6..=6));
         assert_eq!(range.after(Some(9), false), None);
