@@ -23,8 +23,9 @@ use crate::wasm_target::WasmToolchain;
 use crate::workspace::Workspace;
 use crate::{node_tools, rust_tools, wasm_target};
 
-/// The most that one worker may weigh, gzipped: Cloudflare's free plan takes 3 MB, and start-up time grows with size.
-pub const GZIPPED_BYTES_MAX: u64 = 1_000_000;
+/// The most that one worker may weigh, gzipped: Cloudflare's free plan takes 3 MB, and start-up time grows with size. A worker of
+/// 1 MB starts in about 15 ms where the platform allows a second, so the budget is there to make growth a decision.
+pub const GZIPPED_BYTES_MAX: u64 = 1_200_000;
 
 /// Set to `1`, workers are built in a fraction of the time for trying things out: neither small nor fast, and of any size.
 /// Tests and deployments that count go without it.
