@@ -240,6 +240,9 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
 /// Applies that Keap deleted a record. Says whether a row was deleted.
 ///
 /// A row with edits that Keap has not got yet is not deleted: that is a conflict, kept open for a person.
+///
+/// [`FailureClass::Conflict`]: another answer about the record arrived after this one was asked for. Which of both is the newer, only
+/// asking again tells.
 pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     entity: EntityType,
@@ -252,10 +255,13 @@ pub async fn apply_delete<T, S: MirrorStore, C: Clock>(
     for _ in 0..REMERGE_MAX {
         let known = world.store.read_known(world.account, entity, std::slice::from_ref(&key)).await?;
         let Some(row) = known.into_iter().find_map(|known| known.row) else { return Ok(false) };
-        if row.keap_observed_at.is_some_and(|seen| seen > observed_at) {
-            return Ok(false);
-        }
         let Some(write) = plan_delete(&row, keap_id, observed_at) else { return Ok(false) };
+        if row.keap_observed_at.is_some_and(|seen| seen > observed_at) {
+            return Err(Failure::new(
+                FailureClass::Conflict,
+                "Keap was asked for the record before the last answer about it had arrived; it is read again",
+            ));
+        }
         let write = RowWrite { keap_observed_at: arrived_at, ..write };
         let deletes = write.audit_operation == Some("delete");
         let batch = WriteBatch { run_id: origin.run_id.clone(), source: origin.source, rows: vec![write] };
@@ -546,9 +552,10 @@ enum Age {
 
 fn age_of(remote: &RemoteRecord, row: &LocalRow) -> Age {
     let is_seen_before = row.keap_observed_at.is_some_and(|seen| seen > remote.observed_at);
-    // Ids are not given again, so a record that was gone stays gone, however new a reading from before it was.
-    if is_seen_before && row.deleted_at.is_some() && !row.base_delta.contains_key(DELETED_AT) {
-        return Age::Older;
+    // Ids are not given again, so a reading from before the record was gone is old news, however new its content. One that was asked
+    // for afterwards says that the record is back, however old its content: access to it was lost, or a backup was played back.
+    if is_gone_from_keap(row) {
+        return if is_seen_before { Age::Older } else { Age::Newer };
     }
     match (remote.updated_at, row.keap_updated_at) {
         (Some(remote_at), Some(row_at)) if remote_at < row_at => Age::Older,
@@ -558,6 +565,11 @@ fn age_of(remote: &RemoteRecord, row: &LocalRow) -> Age {
         _ if row.keap_hash.as_deref() == Some(remote.content_hash.as_str()) => Age::Newer,
         _ => Age::Unclear,
     }
+}
+
+/// Whether Keap had no record of the row when it was asked last.
+fn is_gone_from_keap(row: &LocalRow) -> bool {
+    row.lost_in_keap || (row.deleted_at.is_some() && !row.base_delta.contains_key(DELETED_AT))
 }
 
 /// What both sides last agreed on, rebuilt from the row and what was saved beside it.
@@ -689,6 +701,17 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
             winner: Some(Side::Keap.as_str()),
         });
     }
+    if row.lost_in_keap {
+        // The question whether the row goes with its record has no object any more: the record is back, and takes the edit.
+        conflicts.push(ConflictRecord {
+            field: DELETED_AT.to_owned(),
+            base: Value::Null,
+            keap: Value::Null,
+            supabase: Value::Null,
+            policy: Policy::Manual,
+            winner: Some(Side::Supabase.as_str()),
+        });
+    }
     let mut audit_old = changed_values(&row.record, &after);
     if row.extra != remote.extra {
         audit_old.insert("extra".to_owned(), Value::Object(row.extra.to_object()));
@@ -750,10 +773,14 @@ fn state_of(merge: &Merge, delta: &Map<String, Value>, gone_tags: &[String]) -> 
     if delta.is_empty() { (RowState::Completed, None) } else { (RowState::Pending, None) }
 }
 
+/// What a 404 for the record of a row calls for; `None` where the row says it already.
+///
+/// Nothing is kept of what Keap held: whatever is read of the record from then on is news, also if not a byte of it has changed
+/// when access to it returns.
 pub(crate) fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp) -> Option<RowWrite> {
     // A row that was deleted and is back has the key as well: then the return is an edit that waits.
     let deleted_here = row.deleted_at.is_some() && row.base_delta.contains_key(DELETED_AT);
-    if row.lost_in_keap || (row.deleted_at.is_some() && !deleted_here) {
+    if is_gone_from_keap(row) && !deleted_here {
         return None;
     }
     let write = RowWrite {
@@ -765,7 +792,7 @@ pub(crate) fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp)
         keap_created_at: None,
         keap_updated_at: row.keap_updated_at,
         keap_observed_at: observed_at,
-        keap_hash: row.keap_hash.clone().unwrap_or_default(),
+        keap_hash: String::new(),
         base_hash: base_hash(&base_of(row), &row.base_delta),
         base_delta: row.base_delta.clone(),
         state: RowState::Completed,
@@ -777,8 +804,10 @@ pub(crate) fn plan_delete(row: &LocalRow, keap_id: &str, observed_at: Timestamp)
         conflicts: Vec::new(),
     };
     if deleted_here {
-        // Deleted on both sides: they agree.
-        return Some(RowWrite { base_delta: Map::new(), ..write });
+        // Deleted on both sides: they agree, and nothing is left to ask. What was edited before is still an edit, should the record come back.
+        let mut base_delta = write.base_delta;
+        base_delta.remove(DELETED_AT);
+        return Some(RowWrite { base_hash: base_hash(&base_of(row), &base_delta), base_delta, ..write });
     }
     if row.base_delta.is_empty() {
         return Some(RowWrite {

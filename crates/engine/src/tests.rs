@@ -1,5 +1,6 @@
 //! The engine against in-memory sides: each test is a short story with an ending that can be checked.
 
+mod access_cases;
 mod conflict_cases;
 mod watched_cases;
 

@@ -23,8 +23,7 @@ pub struct SimulateArguments {
     /// Run as long as this.
     #[arg(long, conflicts_with = "seed")]
     minutes: Option<u64>,
-    /// Run a known-bad engine, to see it caught: skip-base-check, drop-tombstone, last-writer-wins, arrival-order or
-    /// forget-intent.
+    /// Run a known-bad engine, to see it caught; a name that there is not is answered with those there are.
     #[arg(long)]
     mutation: Option<String>,
 }

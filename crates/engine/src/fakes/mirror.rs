@@ -244,7 +244,7 @@ impl MirrorStore for FakeMirror<'_> {
                 extra: write.extra.clone(),
                 base_delta: write.base_delta.clone(),
                 has_base: true,
-                keap_hash: Some(write.keap_hash.clone()),
+                keap_hash: Some(write.keap_hash.clone()).filter(|hash| !hash.is_empty()),
                 updated_at: before.as_ref().map_or(Timestamp(0), |row| row.updated_at),
                 keap_updated_at: write.keap_updated_at,
                 keap_observed_at: Some(write.keap_observed_at),

@@ -56,7 +56,7 @@ pub struct LocalRow {
     pub base_delta: Map<String, Value>,
     /// Whether a base exists at all: false for a row made in Supabase that never met its Keap record.
     pub has_base: bool,
-    /// Content hash of the Keap record when it was last applied.
+    /// Content hash of the Keap record when it was last applied; `None` once Keap had none.
     pub keap_hash: Option<String>,
     /// When the row last changed.
     pub updated_at: Timestamp,
@@ -134,7 +134,7 @@ pub struct RowWrite {
     pub keap_updated_at: Option<Timestamp>,
     /// When the answer had arrived that this is written from.
     pub keap_observed_at: Timestamp,
-    /// Content hash of the Keap record.
+    /// Content hash of the Keap record; empty where Keap has none, which no reading equals.
     pub keap_hash: String,
     /// Canonical hash of the base; empty while the row is the base.
     pub base_hash: String,
@@ -160,9 +160,10 @@ impl RowWrite {
     /// Whether the row, once written, is one that Keap lost while an edit waited: see [`LocalRow::lost_in_keap`].
     #[must_use]
     pub fn leaves_lost(&self, before: Option<&LocalRow>) -> bool {
-        let asks = |conflict: &ConflictRecord| conflict.field == DELETED_AT && conflict.winner.is_none();
-        self.conflicts.iter().any(asks)
-            || (self.state == RowState::Conflict && before.is_some_and(|row| row.lost_in_keap))
+        match self.conflicts.iter().find(|conflict| conflict.field == DELETED_AT) {
+            Some(conflict) => conflict.winner.is_none(),
+            None => self.state == RowState::Conflict && before.is_some_and(|row| row.lost_in_keap),
+        }
     }
 }
 

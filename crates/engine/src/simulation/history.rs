@@ -5,7 +5,7 @@ use super::convergence::check_convergence;
 use super::coverage::Coverage;
 use super::mutation::Mutation;
 use super::object::{is_idle, start_object};
-use super::people::{act, populate};
+use super::people::{act, bring_back, populate};
 use super::schedule::Step;
 use super::stage::{BEGINNING_MS, Event, Stage};
 use super::story::{SMALL_DAY, Story};
@@ -102,6 +102,10 @@ fn liveness_ms(stage: &Stage) -> i64 {
 fn end_faults(stage: &Rc<Stage>) {
     *stage.faults.borrow_mut() = super::stage::Faults::default();
     stage.keap.borrow_mut().short_pages = 0;
+    let hidden = stage.keap.borrow().hidden();
+    for (entity, id) in hidden {
+        bring_back(stage, entity, id);
+    }
     stage.tell(|| "faults end".to_owned());
     start_if_down(stage);
 }
@@ -223,6 +227,7 @@ fn happen(stage: &Rc<Stage>, story: &Story, event: Event) {
             }
         }
         Event::Reconnect => connect(stage),
+        Event::AccessBack(entity, id) => bring_back(stage, entity, id),
     }
 }
 

@@ -144,6 +144,11 @@ impl Ledger {
         self.person_wrote(Side::Keap, change.before.as_ref(), &after, step);
     }
 
+    /// A record that was out of reach is within it again: that its row comes back is no revival.
+    pub(super) fn came_back(&mut self, entity: EntityType, id: u64) {
+        self.deletions_applied.remove(&(entity, id));
+    }
+
     /// Notes what a statement records besides the row.
     fn record(&mut self, write: &RowWrite) {
         let mut recorded = Vec::new();
@@ -172,6 +177,7 @@ impl Ledger {
         let after = Cells::of_record(&change.after.record);
         let key: RecordKey = (entity, write.keap_id.parse().unwrap_or(0));
         let what = || format!("{} {}", entity.as_str(), write.keap_id);
+        let is_gone = there.is_none();
         if let (Some(row), Some(cells)) = (&change.before, &before) {
             let there = there.unwrap_or(&nothing);
             self.check_overwritten((row, cells), (&change.after, &after), write, there)?;
@@ -183,8 +189,10 @@ impl Ledger {
                     format!("row of {} was deleted with it, and came back by an old reading", what()),
                 ));
             }
-            let is_agreed = change.after.deleted_at.is_some() && change.after.base_delta.is_empty();
-            if is_agreed {
+            let is_agreed =
+                change.after.deleted_at.is_some() && !change.after.base_delta.contains_key(DELETED_AT);
+            // A record that is back by now was not there when Keap was asked, and is met again.
+            if is_agreed && is_gone {
                 self.deletions_applied.insert(key);
             }
         } else if self.deletions_applied.contains(&key) {

@@ -22,16 +22,19 @@ pub enum Mutation {
     ArrivalOrder,
     /// A create that was begun before is not looked for.
     ForgetIntent,
+    /// A row that Keap has no record of any more is still known by what the record held.
+    RememberGone,
 }
 
 impl Mutation {
     /// All mistakes.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SkipBaseCheck,
         Self::DropTombstone,
         Self::LastWriterWins,
         Self::ArrivalOrder,
         Self::ForgetIntent,
+        Self::RememberGone,
     ];
 
     /// The name on the command line.
@@ -44,6 +47,7 @@ impl Mutation {
             Self::LastWriterWins => "last-writer-wins",
             Self::ArrivalOrder => "arrival-order",
             Self::ForgetIntent => "forget-intent",
+            Self::RememberGone => "remember-gone",
         }
     }
 

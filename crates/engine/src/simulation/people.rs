@@ -223,10 +223,40 @@ fn go_wrong(stage: &Rc<Stage>, fault: Fault) {
             stage.coverage.borrow_mut().count("short page");
             stage.keap.borrow_mut().short_pages += times;
         }
+        Fault::AccessLost { entity, record, for_ms } => lose_access(stage, entity, record, for_ms),
         Fault::FullRun => begin_runs(stage, RunKind::Full, &EntityType::ALL),
         Fault::Pause { for_ms } => {
             stage.coverage.borrow_mut().count("pause");
             stage.faults.borrow_mut().paused_until_ms = now_ms + for_ms;
         }
+    }
+}
+
+/// A record goes out of the account's reach. Only one that has a row: of one that is still being made nobody could tell, when it is
+/// looked for in vain, that it is there.
+fn lose_access(stage: &Rc<Stage>, entity: EntityType, record: u32, for_ms: i64) {
+    let Some(id) = record_at(stage, entity, record) else { return };
+    if stage.mirror.borrow().linked(entity, id).is_none() || !stage.keap.borrow_mut().hide(entity, id) {
+        return;
+    }
+    stage.coverage.borrow_mut().count("record out of reach");
+    stage.tell(|| format!("{} {id} is out of reach", entity.as_str()));
+    tell_perhaps(stage, entity, id);
+    stage.schedule.after(for_ms, Event::AccessBack(entity, id));
+}
+
+/// A record is within the account's reach again, as it was.
+pub(super) fn bring_back(stage: &Stage, entity: EntityType, id: u64) {
+    if stage.keap.borrow_mut().show_again(entity, id) {
+        stage.tell(|| format!("{} {id} is within reach again", entity.as_str()));
+        stage.ledger.borrow_mut().came_back(entity, id);
+        tell_perhaps(stage, entity, id);
+    }
+}
+
+/// A change of access is no change of the record: a hook may come, and may not.
+fn tell_perhaps(stage: &Stage, entity: EntityType, id: u64) {
+    if stage.schedule.draw(|random| random.chance(50)) {
+        stage.send_hook(entity, id);
     }
 }

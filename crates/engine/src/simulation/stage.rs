@@ -45,6 +45,8 @@ pub(super) enum Event {
     Restart(Group),
     /// Somebody connects the account again.
     Reconnect,
+    /// A record of Keap's is within the account's reach again.
+    AccessBack(EntityType, u64),
 }
 
 /// A request on its way.

@@ -76,11 +76,13 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
                     break;
                 }
                 None => {
-                    if apply_delete(world, entity, &self.origin, &row.keap_id, observed_at).await? {
+                    let deleted = apply_delete(world, entity, &self.origin, &row.keap_id, observed_at).await;
+                    if matches!(deleted, Ok(true)) {
                         self.deleted.set(self.deleted.get() + 1);
                     } else {
                         self.allowance.give_back(1);
                     }
+                    deleted?;
                 }
             }
         }

@@ -44,6 +44,8 @@ pub(super) struct KeapChange {
 #[derive(Debug, Default)]
 struct Book {
     records: BTreeMap<u64, KeapRecord>,
+    /// Records that the account cannot reach for a while: asked for, they are not there.
+    out_of_reach: BTreeMap<u64, KeapRecord>,
     next_id: u64,
 }
 
@@ -165,7 +167,8 @@ impl KeapSide {
         if entity == EntityType::Tag {
             let (bit, updated_at, moves_time) =
                 (tag_bits(|tag| tag.parse() == Ok(id)), self.grained(now), self.tags_move_time);
-            let carriers = self.book(EntityType::Contact).records.values_mut();
+            let Book { records, out_of_reach, .. } = self.book(EntityType::Contact);
+            let carriers = records.values_mut().chain(out_of_reach.values_mut());
             for contact in carriers.filter(|contact| contact.cells.flags & bit != 0) {
                 contact.cells.flags &= !bit;
                 contact.wire = None;
@@ -175,6 +178,30 @@ impl KeapSide {
             }
         }
         Some(KeapChange { entity, id, before: Some(gone.cells), after: None })
+    }
+
+    /// Takes a record out of the account's reach. Says whether it was within.
+    pub(super) fn hide(&mut self, entity: EntityType, id: u64) -> bool {
+        let book = self.book(entity);
+        let Some(record) = book.records.remove(&id) else { return false };
+        book.out_of_reach.insert(id, record);
+        true
+    }
+
+    /// Brings a record back as it was, its update time too. Says whether it was out of reach.
+    pub(super) fn show_again(&mut self, entity: EntityType, id: u64) -> bool {
+        let book = self.book(entity);
+        let Some(record) = book.out_of_reach.remove(&id) else { return false };
+        book.records.insert(id, record);
+        true
+    }
+
+    /// Records out of reach.
+    pub(super) fn hidden(&self) -> Vec<(EntityType, u64)> {
+        let of = |entity: EntityType| {
+            self.books[entity_position(entity)].out_of_reach.keys().map(move |id| (entity, *id))
+        };
+        EntityType::ALL.into_iter().flat_map(of).collect()
     }
 
     /// Gives out new tokens.

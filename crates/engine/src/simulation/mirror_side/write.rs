@@ -71,7 +71,10 @@ impl MirrorSide {
             None if table.by_keap_id.contains_key(&write.keap_id) => return None,
             None => (self.fresh_id(), None),
         };
-        let after = row_after(entity, id, before.as_ref(), write, now);
+        let mut after = row_after(entity, id, before.as_ref(), write, now);
+        if mutation == Mutation::RememberGone && after.keap_hash.is_none() {
+            after.keap_hash = before.as_ref().and_then(|row| row.keap_hash.clone());
+        }
         let contact_row = self.contact_row_of(&after);
         let is_dropped = after.deleted_at.is_some() && mutation == Mutation::DropTombstone;
         let table = self.table_mut(entity);

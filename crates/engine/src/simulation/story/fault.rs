@@ -1,6 +1,7 @@
 //! What goes wrong, and what people ask of the system.
 
 use super::super::random::Random;
+use keapsync_domain::ids::EntityType;
 use std::fmt;
 
 /// What befalls one request to Keap.
@@ -33,6 +34,9 @@ pub(in crate::simulation) enum HookFault {
     Delayed(i64),
 }
 
+/// Access is a matter of records: every user of Keap sees its tags.
+const ACCESS_IS_LOST_TO: [EntityType; 3] = [EntityType::Contact, EntityType::Order, EntityType::Subscription];
+
 /// One thing that goes wrong, or is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::simulation) enum Fault {
@@ -48,6 +52,7 @@ pub(in crate::simulation) enum Fault {
     TokenRevoked,
     GrantRevoked,
     ShortPages { times: u32 },
+    AccessLost { entity: EntityType, record: u32, for_ms: i64 },
     FullRun,
     Pause { for_ms: i64 },
 }
@@ -77,7 +82,12 @@ impl Fault {
             88..90 => Self::TokenRevoked,
             90..91 => Self::GrantRevoked,
             91..94 => Self::ShortPages { times },
-            94..98 => Self::FullRun,
+            94..97 => Self::AccessLost {
+                entity: random.pick(&ACCESS_IS_LOST_TO).unwrap_or(EntityType::Contact),
+                record: u32::try_from(random.below(4)).unwrap_or(0),
+                for_ms: random.between(1_000, 400_000),
+            },
+            97..99 => Self::FullRun,
             _ => Self::Pause { for_ms: random.between(1_000, 120_000) },
         }
     }
@@ -115,6 +125,10 @@ impl fmt::Display for Fault {
                 write!(formatter, "Keap revokes the connection, until somebody connects again")
             }
             Self::ShortPages { times } => write!(formatter, "Keap's next {times} lists stop half way"),
+            Self::AccessLost { entity, record, for_ms } => {
+                let (entity, lasts) = (entity.as_str(), seconds(for_ms));
+                write!(formatter, "the account loses access to {entity} #{record} for {lasts}")
+            }
             Self::FullRun => write!(formatter, "somebody starts a full sync"),
             Self::Pause { for_ms } => write!(formatter, "the account is paused for {}", seconds(for_ms)),
         }
