@@ -4,9 +4,10 @@ use anyhow::Result;
 use keapsync_domain::ids::EntityType;
 use keapsync_e2e::chaos::{self, Options};
 use keapsync_e2e::stage::Stage;
+use keapsync_xtask::system::SystemOptions;
 use std::time::Duration;
 
-pub async fn nothing_is_lost_whatever_goes_wrong(stage: &Stage) -> Result<()> {
+pub async fn nothing_is_lost_whatever_goes_wrong(_shared: &Stage) -> Result<()> {
     let options = Options {
         edits: 240,
         seed: 20_260_301,
@@ -17,5 +18,6 @@ pub async fn nothing_is_lost_whatever_goes_wrong(stage: &Stage) -> Result<()> {
         contacts: 60,
         entities: EntityType::ALL.to_vec(),
     };
-    chaos::run(stage, &options).await.map(drop)
+    let system = chaos::system(SystemOptions::for_tests("chaos"));
+    Stage::with_its_own(system, async |stage| chaos::run(stage, &options).await.map(drop)).await
 }

@@ -55,26 +55,37 @@ const SLOWEST_SHOWN: usize = 12;
 /// A test's future.
 type Story<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// One test: its name, whether it takes a part of the system down, and what it does.
+/// Where a test runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On the system that all share, beside others.
+    Shared,
+    /// On the same system, alone, because it takes a part of it down.
+    Alone,
+    /// On a system of its own, beside whatever runs on the shared one, one such system at a time.
+    OwnSystem,
+}
+
+/// One test: its name, where it runs, and what it does there.
 struct Test {
     name: &'static str,
-    disturbs_others: bool,
+    place: Place,
     run: for<'a> fn(&'a Stage) -> Story<'a>,
 }
 
 /// Lists tests by the functions that they are.
 macro_rules! tests {
-    ($disturbs:expr; $($module:ident::$name:ident),* $(,)?) => {
+    ($place:expr; $($module:ident::$name:ident),* $(,)?) => {
         [$(Test {
             name: concat!(stringify!($module), "::", stringify!($name)),
-            disturbs_others: $disturbs,
+            place: $place,
             run: |stage| Box::pin($module::$name(stage)),
         }),*]
     };
 }
 
 fn all_tests() -> Vec<Test> {
-    let peaceful = tests![false;
+    let peaceful = tests![Place::Shared;
         connect::health_tells_of_every_binding,
         connect::a_person_connects_an_account,
         connect::a_callback_counts_once_and_only_for_its_browser,
@@ -151,7 +162,7 @@ fn all_tests() -> Vec<Test> {
         runbook::every_command_of_the_runbook_works,
         pooler::workers_share_few_connections_of_the_pooler,
     ];
-    let disturbing = tests![true;
+    let disturbing = tests![Place::Alone;
         tokens::the_coordinator_dies_while_it_refreshes,
         outages::a_hook_while_postgres_is_down_is_kept_and_applied,
         outages::a_run_survives_the_death_of_the_sync_worker,
@@ -159,10 +170,13 @@ fn all_tests() -> Vec<Test> {
         pooler::a_pooler_that_restarts_loses_nothing,
         live::a_restart_leaves_neither_gap_nor_double,
         upkeep::the_daily_cron_removes_what_is_past_its_retention,
+    ];
+    // The longest, so they begin as soon as the peaceful ones leave room.
+    let apart = tests![Place::OwnSystem;
         chaos::nothing_is_lost_whatever_goes_wrong,
         day::a_day_ends_as_if_nothing_had_gone_wrong,
     ];
-    peaceful.into_iter().chain(disturbing).collect()
+    peaceful.into_iter().chain(apart).chain(disturbing).collect()
 }
 
 fn start(runtime: &Runtime) -> Result<Arc<Stage>> {
@@ -184,10 +198,16 @@ struct Turn {
 }
 
 /// Runs a test when it is its turn. One that fails beside others runs once more, alone: on a busy machine a test may run out of patience
-/// through no fault of what it tests. What it said is shown either way. Those that run alone have no second try.
-async fn take_turn(test: &Test, stage: &Stage) -> Turn {
+/// through no fault of what it tests. What it said is shown either way. Those that run alone, or on a system of their own, have no second try.
+async fn take_turn(test: &Test, stage: &Stage, own_system: &tokio::sync::Mutex<()>) -> Turn {
     let mut failed_among_others = false;
-    if !test.disturbs_others {
+    if test.place == Place::OwnSystem {
+        let _one_at_a_time = own_system.lock().await;
+        let begun = Instant::now();
+        let outcome = (test.run)(stage).await;
+        return Turn { outcome, time: begun.elapsed(), failed_among_others };
+    }
+    if test.place == Place::Shared {
         let _among_others = stage.turn.read().await;
         let begun = Instant::now();
         match (test.run)(stage).await {
@@ -198,7 +218,7 @@ async fn take_turn(test: &Test, stage: &Stage) -> Turn {
     }
     let _alone = stage.turn.write().await;
     let begun = Instant::now();
-    let ready = if test.disturbs_others { stage.pause_the_others().await } else { Ok(()) };
+    let ready = if test.place == Place::Alone { stage.pause_the_others().await } else { Ok(()) };
     let outcome = match ready {
         Ok(()) => (test.run)(stage).await,
         Err(error) => Err(error),
@@ -233,11 +253,13 @@ fn main() -> ExitCode {
     };
     let handle = runtime.handle().clone();
     let took = Arc::new(Mutex::new(Vec::new()));
+    let own_system = Arc::new(tokio::sync::Mutex::new(()));
     // Those that disturb come last, and alone: the lock keeps the others out.
     let trials = all_tests().into_iter().map(|test| {
         let (stage, handle, took) = (Arc::clone(&stage), handle.clone(), Arc::clone(&took));
+        let own_system = Arc::clone(&own_system);
         Trial::test(test.name, move || {
-            let turn = handle.block_on(take_turn(&test, &stage));
+            let turn = handle.block_on(take_turn(&test, &stage, &own_system));
             let outcome = turn.outcome.map_err(|error| Failed::from(format!("{error:?}")));
             took.lock().unwrap_or_else(PoisonError::into_inner).push((
                 turn.time,

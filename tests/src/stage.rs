@@ -1,7 +1,7 @@
 //! The system under test, and the ways into it.
 
 use anyhow::{Context as _, Result, ensure};
-use keapsync_xtask::system::System;
+use keapsync_xtask::system::{System, SystemOptions};
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -95,6 +95,19 @@ impl Stage {
             next: AtomicU32::new(1),
             paused: Mutex::default(),
         })
+    }
+
+    /// Starts a system, and stops it again whatever came of what was done with it.
+    pub async fn with_its_own<T>(
+        options: SystemOptions,
+        act: impl AsyncFnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let system = System::start(options).await?;
+        let access = Access::of(&system);
+        let stage = Self::new(system, access)?;
+        let outcome = act(&stage).await;
+        stage.system.lock().await.stop().await?;
+        outcome.with_context(|| format!("logs of the system: {}", stage.access.logs))
     }
 
     /// A name that no other test has.

@@ -5,11 +5,10 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use keapsync_e2e::chaos::day::{self, Day};
 use keapsync_e2e::chaos::{self, Options};
-use keapsync_e2e::quota::without_quota;
-use keapsync_e2e::stage::{Access, Stage};
+use keapsync_e2e::stage::Stage;
 use keapsync_xtask::chaos::ChaosArguments;
 use keapsync_xtask::progress::say;
-use keapsync_xtask::system::{System, SystemOptions, WorkerRuntime};
+use keapsync_xtask::system::SystemOptions;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,16 +50,9 @@ fn run(arguments: &ChaosArguments) -> Result<()> {
         let mut system = if arguments.day {
             day.system(SystemOptions::for_tests("day"))
         } else {
-            let mut system = without_quota(SystemOptions::for_tests("chaos"));
-            system.runtime = WorkerRuntime::OneWorkerd;
-            // Keap gives a delivery up, and its hook, after half an hour; a worker that starts again must be back by then.
-            system.time_scale = 60.0;
-            system
+            chaos::system(SystemOptions::for_tests("chaos"))
         };
         system.wipe_data_on_stop = false;
-        let system = System::start(system).await?;
-        let access = Access::of(&system);
-        let stage = Stage::new(system, access)?;
         let options = Options {
             edits: arguments.edits,
             seed,
@@ -71,11 +63,11 @@ fn run(arguments: &ChaosArguments) -> Result<()> {
             contacts: arguments.contacts,
             entities: day.entities.clone(),
         };
-        let outcome =
-            if arguments.day { day::run(&stage, &day).await } else { chaos::run(&stage, &options).await };
-        let logs = stage.access.logs.clone();
-        stage.system.lock().await.stop().await?;
-        let report = outcome.with_context(|| format!("logs and database are kept: {logs}"))?;
+        let is_day = arguments.day;
+        let proof = async |stage: &Stage| {
+            if is_day { day::run(stage, &day).await } else { chaos::run(stage, &options).await }
+        };
+        let report = Stage::with_its_own(system, proof).await?;
         say("Nothing is lost");
         print!("{}", report.0);
         Ok(())

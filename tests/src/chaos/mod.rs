@@ -44,12 +44,14 @@ use anyhow::{Context as _, Result, ensure};
 use keapsync_domain::ids::EntityType;
 use keapsync_xtask::progress::say;
 use keapsync_xtask::supervise::{WATCHDOG_CRON, fire_cron};
+use keapsync_xtask::system::{SystemOptions, WorkerRuntime};
 use keapsync_xtask::worker_build::Worker;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::account::Account;
 use crate::database::{Mirror, Restartable, connect};
+use crate::quota::without_quota;
 use crate::stage::Stage;
 
 use self::edit::Edit;
@@ -96,6 +98,16 @@ pub struct Options {
 /// What people did and what became of it, for people to read.
 #[derive(Clone, Debug)]
 pub struct Report(pub String);
+
+/// Turns a system for tests into one for this proof: the quota is lifted, and all workers run in one process.
+#[must_use]
+pub fn system(options: SystemOptions) -> SystemOptions {
+    let mut options = without_quota(options);
+    options.runtime = WorkerRuntime::OneWorkerd;
+    // Keap gives a delivery up, and its hook, after half an hour; a worker that starts again must be back by then.
+    options.time_scale = 60.0;
+    options
+}
 
 /// Runs the proof. An error tells what does not hold, with the seed.
 pub async fn run(stage: &Stage, options: &Options) -> Result<Report> {
