@@ -43,6 +43,12 @@ impl FailureClass {
         !matches!(self, Self::Invalid | Self::NotFound)
     }
 
+    /// Whether it says nothing of any record: whatever else is tried now would fail the same.
+    #[must_use]
+    pub fn is_outage(self) -> bool {
+        matches!(self, Self::Unavailable | Self::RateLimited | Self::Unauthorized)
+    }
+
     /// Whether an attempt that failed so counts towards the item's limit: the item is not to blame for an outage.
     #[must_use]
     pub fn counts_against_item(self) -> bool {

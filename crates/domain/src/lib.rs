@@ -19,6 +19,7 @@ pub mod policy;
 pub mod quota;
 pub mod record;
 pub mod remote;
+pub mod retry;
 pub mod run;
 pub mod schema;
 pub mod secret;

@@ -7,14 +7,10 @@
 //!
 //! Storage and its atomicity are the caller's; the decisions are here.
 
-use keapsync_domain::backoff::{DELAY_MAX_MS, delay_ms};
-use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::EntityType;
-use keapsync_domain::limits::ATTEMPTS_MAX;
+use keapsync_domain::retry::{Earlier, Next, Work, after};
 use keapsync_domain::timestamp::Timestamp;
-
-/// Longest wait after an outage, in milliseconds: its end should be noticed soon.
-pub const OUTAGE_DELAY_MAX_MS: i64 = 30_000;
 
 /// An event as it was claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,20 +47,15 @@ pub enum Failed {
 /// Decides about an event whose attempt failed.
 #[must_use]
 pub fn failed(event: &ClaimedEvent, failure: &Failure, now: Timestamp, entropy: u32) -> Failed {
-    let counted = i32::from(failure.class.counts_against_item());
-    let attempts = event.attempts.saturating_add(counted);
-    if !failure.class.is_transient() || attempts >= ATTEMPTS_MAX {
-        return Failed::Dead { attempts };
-    }
-    let failures = event.failures.saturating_add(1);
-    let delay_max_ms = match failure.class {
-        FailureClass::Unexpected => DELAY_MAX_MS,
-        _ => OUTAGE_DELAY_MAX_MS,
-    };
     // Each event has its own jitter, so that what failed together does not return as one.
     let jitter = entropy.wrapping_add(hash_of(&event.keap_id));
-    let wait_ms = delay_ms(failures, jitter, delay_max_ms, failure.retry_after_ms);
-    Failed::Retry { attempts, failures, next_attempt_at: now.plus_ms(wait_ms) }
+    let earlier = Earlier { counted: event.attempts, failures: event.failures };
+    match after(failure, Work::Record, earlier, jitter) {
+        Next::GiveUp { counted } => Failed::Dead { attempts: counted },
+        Next::Retry { counted, failures, delay_ms } => {
+            Failed::Retry { attempts: counted, failures, next_attempt_at: now.plus_ms(delay_ms) }
+        }
+    }
 }
 
 /// The order in which kinds of records take turns, when `first` begins. Each pass another one begins: where calls are few, it is
@@ -81,6 +72,9 @@ fn hash_of(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keapsync_domain::failure::FailureClass;
+    use keapsync_domain::limits::ATTEMPTS_MAX;
+    use keapsync_domain::retry::OUTAGE_DELAY_MAX_MS;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

@@ -14,13 +14,13 @@ use crate::ports::proof::{GuardStore, Held};
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
-use keapsync_domain::backoff::{DELAY_MAX_MS, delay_ms};
 use keapsync_domain::canonical::{same, slot_entries};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
-use keapsync_domain::limits::{ATTEMPTS_MAX, OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS};
+use keapsync_domain::limits::{OUTBOX_CLAIM_MAX, OUTBOX_LEASE_MS};
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
+use keapsync_domain::retry::{Earlier, Next, Work, after};
 use keapsync_domain::schema::{SlotKind, fields};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::capability::{DeleteSupport, capability};
@@ -32,9 +32,6 @@ use std::collections::HashMap;
 
 /// Records worked on at once: a worker may hold six connections, one of them to Postgres.
 const CONCURRENCY: usize = 4;
-
-/// Longest wait after an outage, in milliseconds: its end should be noticed soon.
-const OUTAGE_DELAY_MAX_MS: i64 = 30_000;
 
 /// The order in which edits are carried: contacts carry tags, and orders and subscriptions are of contacts.
 const DEPENDENCY_ORDER: [EntityType; 4] =
@@ -142,9 +139,11 @@ async fn carry_entity<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
         Ok(prepared) => prepared,
         Err(failure) => {
             for edit in edits {
-                report.retried += put_back(world, edit, &failure).await?;
+                end_attempt(world, edit, Work::Page, &failure, report).await?;
             }
-            outage.set(Some(failure));
+            if failure.class.is_outage() {
+                outage.set(Some(failure));
+            }
             return Ok(());
         }
     };
@@ -163,10 +162,7 @@ async fn carry_entity<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
                 None => Ok(()),
             };
             if let Err(failure) = &outcome
-                && matches!(
-                    failure.class,
-                    FailureClass::Unavailable | FailureClass::RateLimited | FailureClass::Unauthorized
-                )
+                && failure.class.is_outage()
             {
                 outage.set(Some(failure.clone()));
             }
@@ -179,11 +175,7 @@ async fn carry_entity<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
     for (edit, outcome) in outcomes {
         match outcome {
             Ok(()) => done.extend(edit.item_ids.iter().cloned()),
-            Err(failure) if is_final(&failure, edit.attempts) => {
-                world.store.fail(world.account, &edit.item_ids, &failure).await?;
-                report.failed += edit.item_ids.len();
-            }
-            Err(failure) => report.retried += put_back(world, edit, &failure).await?,
+            Err(failure) => end_attempt(world, edit, Work::Record, &failure, report).await?,
         }
     }
     if !done.is_empty() {
@@ -248,21 +240,29 @@ async fn prepare<T: Transport, S: MirrorStore, C: Clock>(
     ))
 }
 
-fn is_final(failure: &Failure, attempts: i32) -> bool {
-    !failure.class.is_transient() || (failure.class.counts_against_item() && attempts + 1 >= ATTEMPTS_MAX)
-}
-
-async fn put_back<T, S: OutboxStore, C>(
+/// Puts items off whose attempt failed, or ends them as dead letters.
+async fn end_attempt<T, S: OutboxStore, C>(
     world: &World<'_, T, S, C>,
     edit: &Edit,
+    work: Work,
     failure: &Failure,
-) -> Result<usize, Failure> {
-    let delay_max_ms = if failure.class.counts_against_item() { DELAY_MAX_MS } else { OUTAGE_DELAY_MAX_MS };
-    let claims = u32::try_from(edit.claims).unwrap_or(1);
-    let delay = delay_ms(claims, world.entropy, delay_max_ms, failure.retry_after_ms);
-    let counts = failure.class.counts_against_item();
-    world.store.retry_later(world.account, &edit.item_ids, delay, failure, counts).await?;
-    Ok(edit.item_ids.len())
+    report: &mut DrainReport,
+) -> Result<(), Failure> {
+    // Each claim was an attempt, this one included.
+    let failures = u32::try_from(edit.claims.saturating_sub(1)).unwrap_or(0);
+    let earlier = Earlier { counted: edit.attempts, failures };
+    match after(failure, work, earlier, world.entropy) {
+        Next::GiveUp { .. } => {
+            world.store.fail(world.account, &edit.item_ids, failure).await?;
+            report.failed += edit.item_ids.len();
+        }
+        Next::Retry { delay_ms, .. } => {
+            let counts = failure.class.counts_against_item();
+            world.store.retry_later(world.account, &edit.item_ids, delay_ms, failure, counts).await?;
+            report.retried += edit.item_ids.len();
+        }
+    }
+    Ok(())
 }
 
 fn origin(told: Told) -> Origin {

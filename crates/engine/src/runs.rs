@@ -9,10 +9,10 @@
 //! waits, and goes on from where it was stopped only by a person's word.
 
 use crate::guard::HeldBack;
-use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
-use keapsync_domain::limits::{ATTEMPTS_MAX, UNIT_LEASE_MS};
+use keapsync_domain::limits::UNIT_LEASE_MS;
+use keapsync_domain::retry::{Earlier, Next, Work, after};
 use keapsync_domain::run::{Counts, Cursor, Direction, Phase, Progress, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{UnitMode, UnitReport};
@@ -21,9 +21,6 @@ use serde::{Deserialize, Serialize};
 /// How far an incremental run reads back before the watermark, in milliseconds: Keap's clock and ours differ, and a change
 /// may become visible late. What is read twice is found unchanged by its hash.
 pub const WATERMARK_OVERLAP_MS: i64 = 5 * 60_000;
-
-/// Longest wait between two attempts at a unit, in milliseconds.
-const UNIT_DELAY_MAX_MS: i64 = 60_000;
 
 /// Units that may vanish without a report, one after the other at the same cursor, before a person looks.
 const LOST_UNITS_MAX: u32 = 5;
@@ -454,17 +451,19 @@ impl TrackedRun {
     }
 
     fn record_failure(&mut self, failure: &Failure, now: Timestamp, entropy: u32) {
-        self.run.attempts += 1;
+        let earlier = Earlier { counted: self.counted_failures, failures: self.run.attempts };
+        self.run.attempts = self.run.attempts.saturating_add(1);
         self.run.error = Some(failure.clone());
-        if failure.class.counts_against_item() {
-            self.counted_failures += 1;
-            if self.counted_failures > ATTEMPTS_MAX {
+        match after(failure, Work::Page, earlier, entropy) {
+            Next::GiveUp { counted } => {
+                self.counted_failures = counted;
                 self.fail(now);
-                return;
+            }
+            Next::Retry { counted, delay_ms, .. } => {
+                self.counted_failures = counted;
+                self.run.not_before = Some(now.plus_ms(delay_ms));
             }
         }
-        let wait_ms = delay_ms(self.run.attempts, entropy, UNIT_DELAY_MAX_MS, failure.retry_after_ms);
-        self.run.not_before = Some(now.plus_ms(wait_ms));
     }
 }
 
@@ -483,6 +482,7 @@ pub fn incremental_due_at(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keapsync_domain::limits::ATTEMPTS_MAX;
     use keapsync_domain::quota::QuotaReading;
     use proptest::prelude::*;
 
@@ -639,8 +639,8 @@ mod tests {
         let waiting = failed(FailureClass::Unavailable, 200);
         assert_eq!(waiting.state, RunState::Running);
         assert!(waiting.not_before.is_some());
-        assert_eq!(failed(FailureClass::Invalid, ATTEMPTS_MAX).state, RunState::Running);
-        assert_eq!(failed(FailureClass::Invalid, ATTEMPTS_MAX + 1).state, RunState::Failed);
+        assert_eq!(failed(FailureClass::Invalid, ATTEMPTS_MAX - 1).state, RunState::Running);
+        assert_eq!(failed(FailureClass::Invalid, ATTEMPTS_MAX).state, RunState::Failed);
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Drain<'_> {
         while let Some(mut events) = open.pop() {
             match self.refetch(paced, entity, &events).await {
                 Ok(refetched) => settled += self.settle(entity, &events, refetched)?,
-                Err(failure) if is_outage(&failure) => {
+                Err(failure) if failure.class.is_outage() => {
                     return self.account.heed(self.credential, Err(failure));
                 }
                 Err(_) if events.len() > 1 => {
@@ -280,14 +280,6 @@ fn received(delivery: &Delivery, synced: bool) -> FeedEvent {
 fn given_up(entity: EntityType, event: &ClaimedEvent, failure: &Failure) -> FeedEvent {
     let record = ChangedRecord { keap_id: Some(event.keap_id.clone()), ..ChangedRecord::default() };
     dead_letter(entity, Direction::KeapToSupabase, record, failure)
-}
-
-/// Whether a failure of a whole batch says nothing about any of its records.
-fn is_outage(failure: &Failure) -> bool {
-    matches!(
-        failure.class,
-        FailureClass::Unavailable | FailureClass::RateLimited | FailureClass::Unauthorized
-    )
 }
 
 /// A number that no arrival had before: 53 random bits, what a JavaScript number holds exactly.

@@ -3,12 +3,10 @@
 use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::feed::{FeedError, FeedEvent};
+use keapsync_domain::retry::OUTAGE_DELAY_MAX_MS;
 use keapsync_domain::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Longest wait of a part that fails, in milliseconds: the end of an outage should be noticed soon.
-const PART_DELAY_MAX_MS: i64 = 30_000;
 
 /// What the alarm does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,7 +91,7 @@ impl Parts {
                     return;
                 }
                 state.failures = state.failures.saturating_add(1);
-                let delay_ms = delay_ms(state.failures, entropy, PART_DELAY_MAX_MS, failure.retry_after_ms);
+                let delay_ms = delay_ms(state.failures, entropy, OUTAGE_DELAY_MAX_MS, failure.retry_after_ms);
                 state.retry_at = Some(now.plus_ms(delay_ms));
                 state.error = Some(failure.clone());
                 state.failed_at = Some(now);
@@ -153,7 +151,7 @@ mod tests {
         for _ in 0..40 {
             parts.note(Part::Events, &Err(Failure::new(FailureClass::Unavailable, "away")), now, 1023);
         }
-        assert_eq!(parts.retry_at(Part::Events), Some(Timestamp(PART_DELAY_MAX_MS)));
+        assert_eq!(parts.retry_at(Part::Events), Some(Timestamp(OUTAGE_DELAY_MAX_MS)));
         parts.note(Part::Events, &Ok(()), now, 0);
         assert!(parts.is_due(Part::Events, now));
         assert!(parts.0[&Part::Events].error.is_some());

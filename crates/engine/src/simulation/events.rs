@@ -112,7 +112,7 @@ async fn drain_batch(
         let ids: Vec<String> = events.iter().map(|event| event.keap_id.clone()).collect();
         match refetch(&world, entity, &ids).await {
             Ok(refetched) => settle(stage, live, entity, &events, refetched),
-            Err(failure) if is_outage(&failure) => return heed(stage, live, failure),
+            Err(failure) if failure.class.is_outage() => return heed(stage, live, failure),
             Err(_) if events.len() > 1 => {
                 let rest = events.split_off(events.len() / 2);
                 open.extend([rest, events]);
@@ -145,12 +145,4 @@ fn settle(stage: &Stage, live: &Live, entity: EntityType, events: &[ClaimedEvent
             stage.storage.borrow_mut().settle(entity, event, None);
         }
     }
-}
-
-/// Whether a failure says nothing about any record.
-fn is_outage(failure: &Failure) -> bool {
-    matches!(
-        failure.class,
-        FailureClass::Unavailable | FailureClass::RateLimited | FailureClass::Unauthorized
-    )
 }

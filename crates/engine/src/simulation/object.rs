@@ -16,6 +16,7 @@ use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::EVENT_CLAIM_MAX;
+use keapsync_domain::retry::OUTAGE_DELAY_MAX_MS;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::records::RecordsApi;
 use std::collections::BTreeMap;
@@ -23,9 +24,6 @@ use std::rc::Rc;
 
 /// How long one pass goes on taking up work, in milliseconds: the alarm's budget.
 pub(super) const WORK_BUDGET_MS: i64 = 20_000;
-
-/// Longest wait of a part that fails, in milliseconds.
-const PART_DELAY_MAX_MS: i64 = 30_000;
 
 /// Pause between two looks at the outbox, in milliseconds.
 pub(super) const LOOK_MS: i64 = 1_000;
@@ -183,7 +181,7 @@ pub(super) fn note(stage: &Stage, part: Part, outcome: &Result<(), Failure>) {
                 waits.retry_at = now.plus_ms(wait_ms.max(1));
             } else {
                 waits.failures = waits.failures.saturating_add(1);
-                let wait_ms = delay_ms(waits.failures, entropy, PART_DELAY_MAX_MS, failure.retry_after_ms);
+                let wait_ms = delay_ms(waits.failures, entropy, OUTAGE_DELAY_MAX_MS, failure.retry_after_ms);
                 waits.retry_at = now.plus_ms(wait_ms);
             }
             stage.coverage.borrow_mut().count("part waits after a failure");
