@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use keapsync_e2e::account::{Account, journey};
+use keapsync_e2e::keap::Tenant;
 use keapsync_e2e::stage::{Stage, read};
 use keapsync_e2e::wait::until;
 use reqwest::Method;
@@ -76,6 +77,48 @@ pub async fn a_callback_counts_once_and_only_for_its_browser(stage: &Stage) -> R
     ensure!(forged.status.is_client_error(), "a forged state was let in: {}", forged.status);
     let reopened = stage.anonymous(Method::GET, begun["connect_url"].as_str().unwrap_or_default()).await?;
     ensure!(reopened.status.is_client_error(), "a ticket was taken twice: {}", reopened.status);
+    Ok(())
+}
+
+pub async fn a_credential_of_another_application_changes_nothing(stage: &Stage) -> Result<()> {
+    let account = Account::connect(stage, "own").await?;
+    account.wait_for_quiet().await?;
+    let name = stage.fresh_name("theirs");
+    let theirs = Tenant::new(stage.http.clone(), &stage.access.keap, &name);
+    theirs.seed(2).await?;
+    let url = format!("{}/oauth/service-key", stage.access.coordinator);
+    let key_of_theirs = async || -> Result<()> {
+        let request = json!({"keap_account_id": account.name, "service_key": theirs.service_key().await?});
+        let answer = stage.admin(Method::POST, &url, Some(&request)).await?;
+        ensure!(answer.status.is_client_error(), "a stranger's key was taken: {}", answer.status);
+        ensure!(answer.text.contains("another account name"), "{}", answer.text);
+        Ok(())
+    };
+    let grant_of_theirs = async || -> Result<()> {
+        let answer = journey(stage, &account.name, &name).await?.answer;
+        ensure!(answer.status.is_client_error(), "a stranger's grant was taken: {}", answer.status);
+        Ok(())
+    };
+    let token = account.status().await?["token"].clone();
+    key_of_theirs().await?;
+    grant_of_theirs().await?;
+    let after = account.status().await?["token"].clone();
+    ensure!(after["state"] == "connected" && after["generation"] == token["generation"], "{token} {after}");
+    // By key after OAuth, and back.
+    account.use_service_key().await?;
+    key_of_theirs().await?;
+    grant_of_theirs().await?;
+    ensure!(account.status().await?["token"]["kind"] == "service_key");
+    let back = journey(stage, &account.name, &account.name).await?;
+    ensure!(back.answer.status == 200, "{}", back.answer.status);
+    // A revoke forgets the credential, not whose records these are.
+    let revoke = json!({"keap_account_id": account.name});
+    let url = format!("{}/oauth/revoke", stage.access.coordinator);
+    let revoked = stage.admin(Method::POST, &url, Some(&revoke)).await?;
+    ensure!(revoked.status == 200, "{}", revoked.text);
+    key_of_theirs().await?;
+    grant_of_theirs().await?;
+    ensure!(account.mirror.count().await? == 0, "a stranger's contacts were read");
     Ok(())
 }
 

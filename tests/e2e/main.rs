@@ -89,6 +89,7 @@ fn all_tests() -> Vec<Test> {
         connect::health_tells_of_every_binding,
         connect::a_person_connects_an_account,
         connect::a_callback_counts_once_and_only_for_its_browser,
+        connect::a_credential_of_another_application_changes_nothing,
         connect::admin_routes_need_the_token,
         inbound::a_full_sync_mirrors_everything,
         inbound::a_second_full_sync_writes_nothing,

@@ -21,6 +21,12 @@ const PARTS_MAX: usize = 4;
 /// A moment written as a smaller number is in seconds: in milliseconds it would lie before 1973.
 const MILLISECONDS_MIN: i64 = 100_000_000_000;
 
+/// The tenant (Keap application) that an answer is of; `None` where it does not say.
+#[must_use]
+pub fn tenant(response: &Response) -> Option<&str> {
+    response.header("x-keap-tenant-id").map(str::trim).filter(|name| !name.is_empty())
+}
+
 /// Reads what an answer says about the quotas.
 #[must_use]
 pub fn reading(response: &Response) -> QuotaReading {

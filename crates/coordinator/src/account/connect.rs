@@ -12,8 +12,9 @@ use crate::seal::derived_key;
 use crate::storage::values;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::timestamp::Timestamp;
+use keapsync_engine::token::application::KeapApplication;
 use keapsync_engine::token::{CredentialKind, TokenState};
-use keapsync_keap::oauth::parse_token;
+use keapsync_keap::oauth::{TokenResponse, parse_token};
 use keapsync_keap::transport::Transport as _;
 use keapsync_platform::config::{CoordinatorConfig, EncryptionKey};
 use keapsync_platform::entropy::random_token;
@@ -80,17 +81,11 @@ impl Account<'_> {
             ),
             _ => failure,
         })?;
-        let before = self.load_token().unwrap_or_default();
-        if let (Some(known), Some(granted)) = (&before.scope, &grant.scope)
-            && known != granted
-        {
-            return Err(Failure::new(
-                FailureClass::Invalid,
-                "this account is connected to another Keap application: choose another account name for this one",
-            ));
-        }
-        let next = before.connected(grant, time_now());
-        self.connected(&next).await?;
+        let granted = self.application_of_grant(&grant).await?;
+        // What was remembered is read after the last answer: another attempt may have ended meanwhile.
+        let application = self.known_application()?.met(&granted)?;
+        let next = self.load_token().unwrap_or_default().connected(grant, time_now());
+        self.connected(&next, &application).await?;
         Ok(Answer::json(200, &json!({"keap_account_id": self.id, "state": connection_word(next.state)})))
     }
 
@@ -100,21 +95,80 @@ impl Account<'_> {
         let key = request.service_key;
         let credential =
             Live { token: key.clone(), expires_at: None, generation: 0, kind: CredentialKind::ServiceKey };
-        self.check_service_key(&key, &credential).await.map_err(|failure| match failure.class {
-            FailureClass::Unauthorized => {
-                Failure::new(FailureClass::Invalid, "Keap does not accept this service key")
-            }
-            _ => failure,
-        })?;
+        let granted =
+            self.application_of(&key, &credential).await.map_err(|failure| match failure.class {
+                FailureClass::Unauthorized => {
+                    Failure::new(FailureClass::Invalid, "Keap does not accept this service key")
+                }
+                _ => failure,
+            })?;
+        let application = self.known_application()?.met(&granted)?;
         self.sql().migrate()?;
-        let next = self.load_token().unwrap_or_default().connected_by_key(key, time_now());
-        self.connected(&next).await?;
+        let before = self.load_token().unwrap_or_default();
+        let next = before.connected_by_key(key, time_now());
+        self.connected(&next, &application).await?;
         Ok(Answer::json(200, &json!({"keap_account_id": self.id, "state": connection_word(next.state)})))
     }
 
+    /// The application that a grant is of: by its scope, or where that doesn't decide, by the answer to a call.
+    async fn application_of_grant(&self, grant: &TokenResponse) -> Result<KeapApplication, Failure> {
+        let named = KeapApplication::of_scope(grant.scope.as_deref());
+        let known = self.known_application()?;
+        if known.is_unknown() || known.is_same(&named).is_some() {
+            return Ok(named);
+        }
+        let token = grant.access_token.clone();
+        let credential =
+            Live { token: token.clone(), expires_at: None, generation: 0, kind: CredentialKind::OAuth };
+        let answered = self.application_of(&token, &credential).await?;
+        Ok(KeapApplication { tenant: answered.tenant, ..named })
+    }
+
+    /// The application whose records the account holds, as far as it is known. It doesn't rest on the credential, which may be
+    /// unreadable.
+    pub(super) fn known_application(&self) -> Result<KeapApplication, Failure> {
+        if !self.sql().exists()? {
+            return Ok(KeapApplication::default());
+        }
+        Ok(self.sql().get(values::APPLICATION)?.unwrap_or_default())
+    }
+
+    /// What that application is called; `None` while Keap has not named it.
+    pub(super) fn application_name(&self) -> Result<Option<String>, Failure> {
+        let known = self.known_application()?;
+        Ok((!known.is_unknown()).then(|| known.name().to_owned()))
+    }
+
+    /// Compares the application that answered a call with the account's. What is new of its name is kept; a credential that turned
+    /// out to be another application's is given up before anything else is done with it.
+    pub(super) fn note_application(
+        &self,
+        generation: u64,
+        answered: &KeapApplication,
+    ) -> Result<(), Failure> {
+        // A call before the first connection is stored compares for itself.
+        if answered.is_unknown() || !self.is_known()? {
+            return Ok(());
+        }
+        let known = self.known_application()?;
+        match known.is_same(answered) {
+            Some(false) => {
+                let state = self.load_token()?;
+                let next = state.other_application_met(generation);
+                if next == state { Ok(()) } else { self.settle_token(&next) }
+            }
+            Some(true) | None if known.tenant.is_none() => {
+                let learned = KeapApplication { tenant: answered.tenant.clone(), ..known };
+                self.sql().put(values::APPLICATION, &learned)
+            }
+            Some(true) | None => Ok(()),
+        }
+    }
+
     /// Stores the credential first, then what follows from it, all in one step; then wakes the alarm.
-    async fn connected(&self, token: &TokenState) -> Result<(), Failure> {
+    async fn connected(&self, token: &TokenState, application: &KeapApplication) -> Result<(), Failure> {
         self.save_token(token)?;
+        self.sql().put(values::APPLICATION, application)?;
         self.sql().put(values::ACCOUNT, &self.id)?;
         self.sql().put(values::SETUP, &Setup::all())?;
         self.look_at_hooks_soon()?;

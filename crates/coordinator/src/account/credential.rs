@@ -164,7 +164,7 @@ impl Account<'_> {
     pub(super) async fn check_key(&self) -> Result<(), Failure> {
         let state = self.load_token()?;
         let credential = live(&state)?;
-        let answer = self.check_service_key(&credential.token, &credential).await;
+        let answer = self.application_of(&credential.token, &credential).await.map(drop);
         self.settle_token(&self.load_token()?.service_key_checked(state.generation, &answer))?;
         answer
     }
@@ -178,7 +178,7 @@ impl Account<'_> {
     }
 
     /// Writes what became of the credential. When a person is needed, everybody is told by the same step.
-    fn settle_token(&self, next: &TokenState) -> Result<(), Failure> {
+    pub(super) fn settle_token(&self, next: &TokenState) -> Result<(), Failure> {
         let before = self.load_token()?;
         self.save_token(next)?;
         if next.state == ConnectionState::NeedsReauthorization && before.state != next.state {

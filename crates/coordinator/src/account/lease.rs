@@ -9,6 +9,7 @@ use keapsync_engine::feed::quota_throttled;
 use keapsync_engine::metered::MeteredTransport;
 use keapsync_engine::paced::PacedTransport;
 use keapsync_engine::quota::{Grant, Lease, LeaseRequest, Priority};
+use keapsync_engine::token::application::KeapApplication;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::random_uuid;
 use keapsync_platform::keap_transport::KeapTransport;
@@ -61,20 +62,33 @@ impl Account<'_> {
         }
     }
 
-    /// Does `work` under a lease and gives back what it did not use.
+    /// Does `work` under a lease and gives back what it did not use. Notes which Keap application answered.
     pub(super) async fn leased<R>(
         &self,
         credential: &Live,
         want: Want,
         work: impl AsyncFnOnce(&LeasedTransport<'_>) -> R,
     ) -> Result<R, Failure> {
+        let (outcome, application) = self.leased_unchecked(credential, want, work).await?;
+        self.note_application(credential.generation, &application)?;
+        Ok(outcome)
+    }
+
+    /// [`Account::leased`] for a credential that is not the account's yet: tells which application answered, and leaves what to do
+    /// about it to the caller.
+    pub(super) async fn leased_unchecked<R>(
+        &self,
+        credential: &Live,
+        want: Want,
+        work: impl AsyncFnOnce(&LeasedTransport<'_>) -> R,
+    ) -> Result<(R, KeapApplication), Failure> {
         let lease = self.take_lease(credential, &random_uuid()?, want).await?;
         let (metered, clock) = (MeteredTransport::new(KeapTransport), WorkerClock);
         let paced = PacedTransport::new(&metered, &clock, lease.permits, lease.calls_per_second_max)
             .until(lease.expires_at);
         let outcome = work(&paced).await;
         self.release_lease(credential, &lease.id, paced.calls(), metered.told()).await;
-        Ok(outcome)
+        Ok((outcome, metered.application()))
     }
 
     /// Gives a lease back and tells what Keap said about its quotas under it.

@@ -4,7 +4,6 @@
 
 use super::credential::Live;
 use super::lease::Want;
-use super::status::application_of;
 use super::{Account, time_now};
 use crate::database::Database;
 use crate::registry::{self, AccountEntry};
@@ -15,6 +14,7 @@ use keapsync_domain::secret::Secret;
 use keapsync_domain::wire::LinkFields;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::token::ConnectionState;
+use keapsync_engine::token::application::KeapApplication;
 use keapsync_keap::caller::Caller;
 use keapsync_keap::hooks::HooksApi;
 use keapsync_keap::records::{Links, RecordsApi};
@@ -119,7 +119,7 @@ impl Account<'_> {
             state: connection_word(token.state).to_owned(),
             created_at: now,
             updated_at: now,
-            application: token.scope.as_deref().map(application_of).map(str::to_owned),
+            application: self.application_name()?,
             sealed_with: self.sealing_key()?.map(|(name, _)| name),
         };
         registry::register(&self.object.env, entry.clone()).await?;
@@ -184,14 +184,19 @@ impl Account<'_> {
         outcome
     }
 
-    /// Checks a service key by one harmless call.
-    pub(super) async fn check_service_key(&self, key: &Secret, credential: &Live) -> Result<(), Failure> {
-        self.leased(credential, person(1), async |paced| {
-            let api =
-                HooksApi { transport: paced, base_url: &self.config.keap_api_base_url, access_token: key };
-            api.list().await.map(|_| ())
-        })
-        .await?
+    /// Checks a token by one harmless call, and tells which application answers to it.
+    pub(super) async fn application_of(
+        &self,
+        token: &Secret,
+        credential: &Live,
+    ) -> Result<KeapApplication, Failure> {
+        let base_url = &self.config.keap_api_base_url;
+        let (checked, application) = self
+            .leased_unchecked(credential, person(1), async |paced| {
+                HooksApi { transport: paced, base_url, access_token: token }.list().await.map(drop)
+            })
+            .await?;
+        checked.map(|()| application)
     }
 }
 

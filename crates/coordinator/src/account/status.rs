@@ -76,10 +76,9 @@ impl Account<'_> {
 
     /// What is amiss with the account as a whole.
     async fn warnings(&self) -> Vec<Value> {
-        let application = self.load_token().ok().and_then(|token| token.scope);
-        let Some(application) = application.as_deref().map(application_of) else { return Vec::new() };
+        let Ok(Some(application)) = self.application_name() else { return Vec::new() };
         let Ok(accounts) = registry::list(&self.object.env).await else { return Vec::new() };
-        let twins = registry::twins(&accounts, self.id, application);
+        let twins = registry::twins(&accounts, self.id, &application);
         if twins.is_empty() {
             return Vec::new();
         }
@@ -101,7 +100,7 @@ impl Account<'_> {
                 "connect": (token.state != ConnectionState::Connected).then(|| self.way_to_connect()),
                 "warnings": token.warnings(time_now()),
                 "kind": match token.kind { CredentialKind::OAuth => "oauth", CredentialKind::ServiceKey => "service_key" },
-                "application": token.scope.as_deref().map(application_of),
+                "application": self.application_name().ok().flatten(),
                 "generation": token.generation,
                 "expires_at": token.expires_at,
                 "refreshed_at": token.refreshed_at,
@@ -115,6 +114,7 @@ impl Account<'_> {
                 "keap_account_id": self.id,
                 "state": "needs_reauthorization",
                 "because": "unreadable",
+                "application": self.application_name().ok().flatten(),
                 "connect": self.way_to_connect(),
                 "sealed_with": key,
                 "sealed_with_present_key": is_present,
@@ -154,9 +154,4 @@ impl Account<'_> {
         self.object.arm(time_now()).await;
         Ok(Answer::json(200, &settings))
     }
-}
-
-/// `full|app.infusionsoft.com` names the application after the bar.
-pub(super) fn application_of(scope: &str) -> &str {
-    scope.split_once('|').map_or(scope, |(_, application)| application)
 }

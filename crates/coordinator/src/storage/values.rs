@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const ACCOUNT: &str = "account";
 /// The sealed credential.
 pub const TOKEN: &str = "token";
+/// The Keap application whose records the account holds, in plain: it outlives a credential that can't be opened any more.
+pub const APPLICATION: &str = "application";
 /// The account's settings.
 pub const SETTINGS: &str = "settings";
 /// The custom fields in Keap that carry row ids.

@@ -7,6 +7,7 @@
 //!
 //! Nothing in this file asks Keap or stores anything.
 
+pub mod application;
 pub mod refresh;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod warning;
 
 pub use warning::TokenWarning;
 
+use application::KeapApplication;
 use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::secret::Secret;
@@ -79,6 +81,8 @@ pub enum Cause {
     Unused,
     /// Keap refused the service key.
     KeyRefused,
+    /// The credential turned out to be of another Keap application than the account's records.
+    OtherApplication,
 }
 
 impl Cause {
@@ -90,6 +94,7 @@ impl Cause {
             Self::AnswerLost => "answer_lost",
             Self::Unused => "unused",
             Self::KeyRefused => "key_refused",
+            Self::OtherApplication => "other_application",
         }
     }
 
@@ -107,6 +112,9 @@ impl Cause {
             }
             Self::KeyRefused => {
                 "Keap no longer accepts the account's service key: connect the account again, with a new key or by OAuth"
+            }
+            Self::OtherApplication => {
+                "Keap's access is now of another Keap application than this account's records, so it was given up: connect the account again to its own application, and the other one under another account name"
             }
         }
     }
@@ -285,6 +293,9 @@ impl TokenState {
             return self.clone();
         }
         match answer {
+            Ok(grant) if is_of_another(self.scope.as_deref(), grant.scope.as_deref()) => {
+                self.given_up(Cause::OtherApplication)
+            }
             Ok(grant) => {
                 let scope = grant.scope.clone().or_else(|| self.scope.clone());
                 let rejections = if self.rejected_at.is_some() { self.rejections } else { 0 };
@@ -334,6 +345,13 @@ impl TokenState {
         }
     }
 
+    /// The state after an answer to a call in `generation` came from another Keap application than the account's.
+    #[must_use]
+    pub fn other_application_met(&self, generation: u64) -> Self {
+        let is_current = generation == self.generation && self.state == ConnectionState::Connected;
+        if is_current { self.given_up(Cause::OtherApplication) } else { self.clone() }
+    }
+
     /// Only a person can go on from here. No secret is kept.
     fn given_up(&self, cause: Cause) -> Self {
         Self {
@@ -361,6 +379,11 @@ impl TokenState {
         }
         Self { rejected_at: Some(now), rejections: self.rejections.saturating_add(1), ..self.clone() }
     }
+}
+
+/// Whether two scopes name different applications.
+fn is_of_another(known: Option<&str>, granted: Option<&str>) -> bool {
+    KeapApplication::of_scope(known).is_same(&KeapApplication::of_scope(granted)) == Some(false)
 }
 
 fn refuse(message: &str) -> Decision {

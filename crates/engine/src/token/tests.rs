@@ -137,3 +137,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_refresh_that_answers_another_application_gives_the_credential_up() {
+    let begun = connected().refresh_begun();
+    let theirs = TokenResponse { scope: Some("full|zz9.infusionsoft.com".to_owned()), ..grant("2", 86_400) };
+    let state = begun.settle_refresh(1, Ok(theirs), Timestamp(21 * HOUR_MS), 0);
+    assert_eq!(
+        (state.state, state.cause),
+        (ConnectionState::NeedsReauthorization, Some(Cause::OtherApplication))
+    );
+    assert!(state.access_token.is_none() && state.refresh_token.is_none());
+    assert_eq!(state.scope.as_deref(), Some("full|app.infusionsoft.com"), "whose records these are");
+    for scope in [Some("full|APP.infusionsoft.com".to_owned()), Some("full".to_owned()), None] {
+        let ours = TokenResponse { scope, ..grant("2", 86_400) };
+        let state = connected().refresh_begun().settle_refresh(1, Ok(ours), Timestamp(21 * HOUR_MS), 0);
+        assert_eq!((state.state, state.generation), (ConnectionState::Connected, 2));
+    }
+}
+
+#[test]
+fn an_answer_of_another_application_ends_only_the_credential_that_was_asked_with() {
+    let state = connected();
+    assert_eq!(state.other_application_met(0), state);
+    let ended = state.other_application_met(1);
+    assert_eq!(ended.cause, Some(Cause::OtherApplication));
+    assert!(ended.access_token.is_none() && ended.refresh_token.is_none());
+}
