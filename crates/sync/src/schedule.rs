@@ -1,5 +1,5 @@
-//! What the clock brings: a watchdog every minute, an incremental run every half hour, a full one and the database's upkeep every
-//! day.
+//! What the clock brings: a watchdog every minute, a full run and the database's upkeep every day. Incremental runs are begun by
+//! each account's object, at the interval of its settings; it is only woken here.
 //!
 //! Nothing here may end in an error: the platform drops the outcome of a scheduled handler, so each failure is logged and
 //! the next account goes on.
@@ -17,10 +17,9 @@ use worker::Env;
 /// The daily cron.
 const DAILY: &str = "0 3 * * *";
 
-/// What a cron expression calls for; an unknown one only wakes.
+/// What a cron expression calls for; every other one only wakes.
 fn kind_of(cron: &str) -> Option<RunKind> {
     match cron {
-        "*/30 * * * *" => Some(RunKind::Incremental),
         DAILY => Some(RunKind::Full),
         _ => None,
     }
@@ -79,6 +78,7 @@ mod tests {
         let crons: Vec<&str> =
             config.split('"').filter(|text| text.split(' ').count() == 5 && text.contains('*')).collect();
         assert_eq!(crons.len(), 3, "{crons:?}");
-        assert_eq!(crons.iter().filter(|cron| kind_of(cron).is_some()).count(), 2);
+        let begun: Vec<RunKind> = crons.iter().filter_map(|cron| kind_of(cron)).collect();
+        assert_eq!(begun, [RunKind::Full], "the interval of incremental runs is the account's own");
     }
 }

@@ -218,7 +218,7 @@ impl Account<'_> {
             .filter(|tracked| tracked.has_units() && !tracked.follows_contacts(&active))
             .filter_map(TrackedRun::next_order_at)
             .min();
-        let incremental = self.incremental_due_at(&active)?;
+        let incremental = self.incremental_due(&active)?.into_iter().map(|(_, due_at)| due_at).min();
         Ok([orders, incremental, self.next_catch_up_at()?].into_iter().flatten().min())
     }
 
@@ -226,10 +226,13 @@ impl Account<'_> {
     pub(super) async fn order_units(&self) -> Result<(), Failure> {
         let now = time_now();
         self.begin_catch_up(now)?;
-        if self.incremental_due_at(&self.sql().active_runs()?)?.is_some_and(|due_at| due_at <= now) {
+        let due = self.incremental_due(&self.sql().active_runs()?)?;
+        let entities: Vec<EntityType> =
+            due.into_iter().filter(|(_, due_at)| *due_at <= now).map(|(entity, _)| entity).collect();
+        if !entities.is_empty() {
             let request = StartRunsRequest {
                 kind: RunKind::Incremental,
-                entities: EntityType::ALL.to_vec(),
+                entities,
                 direction: Direction::Bidirectional,
                 dry_run: false,
                 reverts: None,
@@ -393,27 +396,21 @@ impl Account<'_> {
         Ok(())
     }
 
-    fn incremental_due_at(&self, active: &[TrackedRun]) -> Result<Option<Timestamp>, Failure> {
-        // A run that reads Keap sees what an incremental one would, or the next one will. One that waits for a person holds up
-        // nothing: runs of the other entities go on.
-        let reads = |tracked: &TrackedRun| {
-            matches!(tracked.run.kind, RunKind::Full | RunKind::Incremental)
-                && tracked.has_units()
-                && !tracked.run.dry_run
-        };
-        let all_wait = EntityType::ALL.iter().all(|entity| {
-            active.iter().any(|tracked| {
-                tracked.run.entity == *entity
-                    && tracked.run.kind == RunKind::Incremental
-                    && tracked.awaits_approval()
-            })
-        });
-        if all_wait || active.iter().any(|tracked| reads(tracked) && !tracked.awaits_approval()) {
-            return Ok(None);
+    /// When the next incremental run of each entity is due, by the interval of the settings. Absent while one is under way, while
+    /// one waits for a person, and before anything was ever read completely.
+    fn incremental_due(&self, active: &[TrackedRun]) -> Result<Vec<(EntityType, Timestamp)>, Failure> {
+        let watermarks = self.watermarks()?;
+        let interval_minutes = self.settings()?.incremental_interval_minutes;
+        let mut due = Vec::new();
+        for entity in EntityType::ALL {
+            if active.iter().any(|tracked| tracked.run.entity == entity && is_instead_of_poll(tracked)) {
+                continue;
+            }
+            let watermark = watermarks.get(&entity).or_else(|| watermarks.values().max()).copied();
+            let last = self.sql().last_reading_requested_at(entity)?;
+            due.extend(incremental_due_at(last, watermark, interval_minutes).map(|at| (entity, at)));
         }
-        let watermark = self.watermarks()?.into_values().max();
-        let last = self.sql().last_run_requested_at()?;
-        Ok(incremental_due_at(last, watermark, self.settings()?.incremental_interval_minutes))
+        Ok(due)
     }
 
     fn log_run(&self, tracked: &TrackedRun, failure: Option<&Failure>) {
@@ -430,6 +427,15 @@ impl Account<'_> {
             None => line.emit(),
         }
     }
+}
+
+/// Whether no incremental run of its entity is begun beside it: it sees what that one would, or is such a one and waits for a
+/// person.
+fn is_instead_of_poll(tracked: &TrackedRun) -> bool {
+    let reads = matches!(tracked.run.kind, RunKind::Full | RunKind::Incremental)
+        && tracked.has_units()
+        && !tracked.run.dry_run;
+    reads && (tracked.run.kind == RunKind::Incremental || !tracked.awaits_approval())
 }
 
 /// Whether a run waits for the outbox: it only carries edits, and nobody has to approve them first.

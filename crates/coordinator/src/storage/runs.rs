@@ -2,6 +2,7 @@
 
 use super::{Sql, to_json};
 use keapsync_domain::failure::{Failure, FailureClass};
+use keapsync_domain::ids::EntityType;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::runs::TrackedRun;
 use serde::Deserialize;
@@ -79,9 +80,16 @@ impl Sql {
         )
     }
 
-    /// When a run was last asked for.
-    pub fn last_run_requested_at(&self) -> Result<Option<Timestamp>, Failure> {
-        let rows: Vec<LastRow> = self.rows("SELECT max(requested_at) AS at FROM runs", vec![])?;
+    /// When a run was last asked for that reads an entity and writes what it read.
+    pub fn last_reading_requested_at(&self, entity: EntityType) -> Result<Option<Timestamp>, Failure> {
+        // From the newest back: the first that reads ends the walk.
+        let rows: Vec<LastRow> = self.rows(
+            "SELECT requested_at AS at FROM runs
+             WHERE body ->> '$.run.entity' = ? AND body ->> '$.run.kind' IN ('full', 'incremental')
+                 AND body ->> '$.run.direction' <> 'supabase_to_keap' AND NOT (body ->> '$.run.dry_run')
+             ORDER BY requested_at DESC LIMIT 1",
+            vec![entity.as_str().into()],
+        )?;
         Ok(rows.first().and_then(|row| row.at).map(Timestamp))
     }
 
