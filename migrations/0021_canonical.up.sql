@@ -271,19 +271,10 @@ begin
     if slot_kind = 'email' and jsonb_typeof(form -> 'email') = 'string' then
         form['email'] := to_jsonb(public.keapsync_canonical_email(form ->> 'email'));
     elsif slot_kind = 'phone' then
-        form := form - 'number_e164';
         if jsonb_typeof(form -> 'number') = 'string' then
             form['number'] := to_jsonb(public.keapsync_canonical_phone(form ->> 'number'));
         end if;
     elsif slot_kind = 'address' then
-        -- What Keap derives from the codes.
-        form := form - 'country';
-        if form ? 'region_code' then
-            form := form - 'region';
-        end if;
-        if form ? 'postal_code' then
-            form := form - '{zip_code,zip_four}'::text[];
-        end if;
         if jsonb_typeof(form -> 'country_code') = 'string' then
             form['country_code'] := to_jsonb(upper((form ->> 'country_code') collate "und-x-icu"));
         end if;

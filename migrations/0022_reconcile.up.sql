@@ -47,8 +47,11 @@ $$;
 comment on function public.keapsync_winner(text, timestamptz, timestamptz) is
     'Whose value a conflict ends with: keap, supabase, or null while a person has to decide.';
 
--- What Keap alone says of a slot, and a reason for consent that is left out (Keap never forgets one), is no edit.
-create function public.keapsync_edit_form(slot_kind text, form jsonb, edited jsonb) returns jsonb
+-- What Keap alone says of a slot, and a reason for consent that is left out (Keap never forgets one), is no edit. Of a name and the
+-- code that it follows from, the code counts, and the name where somebody edited it or it stands alone. Where it is asked whether Keap
+-- holds what the edit asks for (answers), the code that Keap finds for a name that was written without one is its answer.
+create function public.keapsync_edit_form(slot_kind text, form jsonb, edited jsonb, base jsonb, answers boolean)
+    returns jsonb
     language sql
     immutable parallel safe
     set search_path = ''
@@ -58,11 +61,26 @@ as $$
             'opt_in_reason', case when edited ? 'opt_in_reason' then form -> 'opt_in_reason' end)), '{}')
         when 'phone' then nullif(jsonb_strip_nulls(jsonb_build_object('number', form -> 'number',
             'extension', form -> 'extension', 'type', form -> 'type')), '{}')
+        when 'address' then (
+            select nullif(form - coalesce(array_agg(passed.property), '{}'), '{}')
+            from (
+                select named.name as property, named.code
+                from (values ('region', 'region_code'), ('country', 'country_code'), ('zip_code', 'postal_code'),
+                    ('zip_four', 'postal_code')) as named (name, code)
+                where edited ? named.code and form ? named.code
+                    and not (edited ? named.name and edited -> named.name is distinct from base -> named.name)
+                union all
+                select named.code, named.code
+                from (values ('region', 'region_code'), ('country', 'country_code'), ('zip_code', 'postal_code'),
+                    ('zip_four', 'postal_code')) as named (name, code)
+                where answers and edited ? named.name and not edited ? named.code
+            ) as passed
+        )
         else form
     end;
 $$;
-comment on function public.keapsync_edit_form(text, jsonb, jsonb) is
-    'What an edit can bring about of a part''s canonical form, where the part as people left it has the form edited.';
+comment on function public.keapsync_edit_form(text, jsonb, jsonb, jsonb, boolean) is
+    'What an edit can bring about of a part''s canonical form, where the part has the form edited as people left it and base as they found it; with answers, less what Keap finds for it.';
 
 -- The outcome of one field whose two sides differ as they are written. Keys: row and keap (the value that side is to take), base
 -- (the new base where it is not what Keap holds), conflicts, refused; a key is missing where nothing is to be done.
@@ -77,6 +95,8 @@ declare
     supabase_form constant jsonb := public.keapsync_canonical(kind, slot_kind, supabase);
     outcome jsonb;
     base_form jsonb;
+    keap_edit jsonb;
+    supabase_edit jsonb;
     elements text[];
     base_elements text[];
     keap_elements text[];
@@ -126,10 +146,23 @@ begin
 
     if kind not in ('slots', 'map') then
         base_form := public.keapsync_canonical(kind, slot_kind, base);
-        if supabase_form is not distinct from base_form then
+        keap_edit := keap_form;
+        supabase_edit := supabase_form;
+        if kind = 'address' then
+            -- It holds what Keap alone says, as a slot does.
+            keap_edit := public.keapsync_edit_form('address', keap_form, supabase_form, base_form, true);
+            supabase_edit := public.keapsync_edit_form('address', supabase_form, supabase_form, base_form, true);
+            if keap_edit is not distinct from supabase_edit then
+                return jsonb_build_object('row', keap);
+            end if;
+            keap_edit := public.keapsync_edit_form('address', keap_form, supabase_form, base_form, false);
+            supabase_edit := public.keapsync_edit_form('address', supabase_form, supabase_form, base_form, false);
+            base_form := public.keapsync_edit_form('address', base_form, supabase_form, base_form, false);
+        end if;
+        if supabase_edit is not distinct from base_form then
             return jsonb_build_object('row', keap);
         end if;
-        if keap_form is not distinct from base_form then
+        if keap_edit is not distinct from base_form then
             return jsonb_build_object('keap', supabase);
         end if;
         outcome := jsonb_build_object('conflicts', jsonb_build_array(jsonb_build_object('path', field, 'base', base,
@@ -154,11 +187,11 @@ begin
     into to_row, to_keap, to_base, conflicts
     from (
         select compared.*,
-            edit.keap is distinct from edit.supabase and edit.supabase is distinct from edit.base
+            not edit.is_answered and edit.supabase is distinct from edit.base
                 and edit.keap is distinct from edit.base as in_conflict,
             case
                 -- Where the row differs by no edit, it is Keap's to say.
-                when edit.keap is not distinct from edit.supabase or edit.supabase is not distinct from edit.base then 'keap'
+                when edit.is_answered or edit.supabase is not distinct from edit.base then 'keap'
                 when edit.keap is not distinct from edit.base then 'supabase'
                 else winner
             end as side
@@ -180,9 +213,12 @@ begin
             where part.keap_part is distinct from part.supabase_part
         ) as compared
         cross join lateral (
-            select public.keapsync_edit_form(slot_kind, compared.base_form, compared.supabase_form) as base,
-                public.keapsync_edit_form(slot_kind, compared.keap_form, compared.supabase_form) as keap,
-                public.keapsync_edit_form(slot_kind, compared.supabase_form, compared.supabase_form) as supabase
+            select public.keapsync_edit_form(slot_kind, compared.keap_form, compared.supabase_form, compared.base_form, true)
+                    is not distinct from public.keapsync_edit_form(slot_kind, compared.supabase_form, compared.supabase_form,
+                        compared.base_form, true) as is_answered,
+                public.keapsync_edit_form(slot_kind, compared.base_form, compared.supabase_form, compared.base_form, false) as base,
+                public.keapsync_edit_form(slot_kind, compared.keap_form, compared.supabase_form, compared.base_form, false) as keap,
+                public.keapsync_edit_form(slot_kind, compared.supabase_form, compared.supabase_form, compared.base_form, false) as supabase
         ) as edit
         where compared.keap_form is distinct from compared.supabase_form
     ) as decided;
@@ -319,7 +355,7 @@ declare
     signature text;
 begin
     foreach signature in array array[
-        'policy(jsonb, text, text)', 'winner(text, timestamptz, timestamptz)', 'edit_form(text, jsonb, jsonb)',
+        'policy(jsonb, text, text)', 'winner(text, timestamptz, timestamptz)', 'edit_form(text, jsonb, jsonb, jsonb, boolean)',
         'merge_field(text, text, text, text, jsonb, jsonb, jsonb, text, text)', 'assemble(text, text, jsonb, jsonb)',
         'reconcile(text[], text[], jsonb[], jsonb[], jsonb[], timestamptz[], timestamptz[], jsonb[])',
         'base_delta(text, jsonb, jsonb)']

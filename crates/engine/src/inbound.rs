@@ -26,6 +26,7 @@ use keapsync_domain::run::Counts;
 use keapsync_domain::schema::{FieldKind, fields, position};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::capability::{CreateKey, capability};
+use keapsync_keap::edits::{Refusal, put_back, settle};
 use keapsync_keap::orders::line_steps::aligned;
 use keapsync_keap::transport::Transport;
 use serde_json::{Map, Value};
@@ -97,6 +98,10 @@ pub struct Told {
     pub made_lines: Vec<MadeLine>,
     /// Tags that it was to put on the contact and that Keap has not got any more: they leave the row as well.
     pub gone_tags: Vec<String>,
+    /// What of the row Keap does not take: it is put back where it still stands, and said.
+    pub refused: Vec<Refusal>,
+    /// Whether what Keap has no place for is put back: so does the drain, which carries edits. Until then it waits in the row.
+    pub refuses: bool,
 }
 
 /// A line that our own update made in Keap.
@@ -605,6 +610,8 @@ pub struct Meeting {
     pub row: Record,
     /// Such tags, where the row held them.
     pub gone_tags: Vec<String>,
+    /// What of the row Keap does not take, and is put back in it.
+    pub refused: Vec<Refusal>,
     /// What comes of it.
     pub merge: Merge,
 }
@@ -620,6 +627,15 @@ pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, told: &T
         None => (base, row.record.clone()),
     };
     let gone_tags = take_tags(&mut record, &told.gone_tags);
+    let mut refused = told.refused.clone();
+    if !row.base_delta.is_empty() || !row.has_base {
+        record = put_back(&base, &record, &told.refused);
+        if let Some(settled) = settle(&base, &record, &remote.record, told.refuses) {
+            record = settled.row;
+            let paths: HashSet<String> = refused.iter().map(Refusal::path).collect();
+            refused.extend(settled.refused.into_iter().filter(|refusal| !paths.contains(&refusal.path())));
+        }
+    }
     let sides = Sides {
         base: &base,
         keap: &remote.record,
@@ -628,7 +644,7 @@ pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, told: &T
         supabase_changed_at: Some(row.updated_at),
     };
     let merge = reconcile(&sides, policies);
-    Meeting { base, row: record, gone_tags, merge }
+    Meeting { base, row: record, gone_tags, refused, merge }
 }
 
 /// Takes tags off a contact, and tells which of them it had.
@@ -686,7 +702,7 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
     if row.deleted_at.is_some() && !undeletes {
         return plan_tombstone(remote, row);
     }
-    let Meeting { row: held, merge, gone_tags, .. } = meeting;
+    let Meeting { row: held, merge, gone_tags, refused, .. } = meeting;
     let after = merge.row_after(&held);
     let base = merge.base_after(&remote.record);
     let delta = base_delta(&base, &after);
@@ -719,19 +735,22 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
     if undeletes {
         audit_old.insert(DELETED_AT.to_owned(), row.deleted_at.map(Timestamp::to_rfc3339).into());
     }
-    let operation =
-        match (undeletes, audit_old.is_empty() && conflicts.is_empty() && merge.refused.is_empty()) {
-            (true, _) => Some("undelete"),
-            (false, true) => None,
-            (false, false) => Some("update"),
-        };
+    let is_refused = !merge.refused.is_empty() || !refused.is_empty();
+    let operation = match (undeletes, audit_old.is_empty() && conflicts.is_empty() && !is_refused) {
+        (true, _) => Some("undelete"),
+        (false, true) => None,
+        (false, false) => Some("update"),
+    };
     let keap_unchanged = row.keap_hash.as_deref() == Some(remote.content_hash.as_str());
     if operation.is_none() && keap_unchanged && delta == row.base_delta && row.has_base {
         return None;
     }
-    let (state, sync_error) = state_of(&merge, &delta, &gone_tags);
+    let (state, sync_error) = state_of(&merge, &delta, &gone_tags, &refused);
     let mut audit_lost: Map<String, Value> =
         merge.refused.iter().map(|edit| (edit.field.to_owned(), edit.value.clone())).collect();
+    for refusal in &refused {
+        audit_lost.entry(refusal.field).or_insert_with(|| row.record.get_by_name(refusal.field).clone());
+    }
     if !gone_tags.is_empty() {
         audit_lost.insert("tags".to_owned(), gone_tags.into());
     }
@@ -751,26 +770,44 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
     })
 }
 
-fn state_of(merge: &Merge, delta: &Map<String, Value>, gone_tags: &[String]) -> (RowState, Option<String>) {
+/// Longest word on a row, in characters: it is to be read.
+const WORD_LENGTH_MAX: usize = 1000;
+
+fn state_of(
+    merge: &Merge,
+    delta: &Map<String, Value>,
+    gone_tags: &[String],
+    refused: &[Refusal],
+) -> (RowState, Option<String>) {
+    let mut words: Vec<String> = Vec::new();
     if merge.has_open_conflict() {
         let paths: Vec<&str> =
             merge.conflicts.iter().filter(|c| c.winner.is_none()).map(|c| c.path.as_str()).collect();
-        return (RowState::Conflict, Some(format!("conflict: decide about {}", paths.join(", "))));
+        words.push(format!("conflict: decide about {}", paths.join(", ")));
     }
-    if let Some(edit) = merge.refused.first() {
-        return (
-            RowState::Error,
-            Some(format!("read_only_field: {} was restored. {}", edit.field, edit.reason)),
-        );
+    for edit in &merge.refused {
+        words.push(format!("read_only_field: {} was restored. {}", edit.field, edit.reason));
+    }
+    if !refused.is_empty() {
+        let said: Vec<String> = refused.iter().map(Refusal::said).collect();
+        words.push(format!("restored: Keap does not take this edit. {}", said.join("; ")));
     }
     if !gone_tags.is_empty() {
-        let said = format!(
+        words.push(format!(
             "gone_tag: Keap has no tag {} any more, so the contact does not carry it; choose a tag that there is",
             gone_tags.join(", ")
-        );
-        return (RowState::Error, Some(said));
+        ));
     }
-    if delta.is_empty() { (RowState::Completed, None) } else { (RowState::Pending, None) }
+    let word = words.join(" | ").chars().take(WORD_LENGTH_MAX).collect();
+    if merge.has_open_conflict() {
+        (RowState::Conflict, Some(word))
+    } else if !words.is_empty() {
+        (RowState::Error, Some(word))
+    } else if delta.is_empty() {
+        (RowState::Completed, None)
+    } else {
+        (RowState::Pending, None)
+    }
 }
 
 /// What a 404 for the record of a row calls for; `None` where the row says it already.

@@ -266,7 +266,7 @@ async fn end_attempt<T, S: OutboxStore, C>(
 }
 
 fn origin(told: Told) -> Origin {
-    Origin { source: WriteSource::Outbox, run_id: None, told }
+    Origin { source: WriteSource::Outbox, run_id: None, told: Told { refuses: true, ..told } }
 }
 
 /// Brings Keap to what the row says, as far as the merge says so.
@@ -355,7 +355,7 @@ async fn create<T: Transport, S: MirrorStore, C: Clock>(
     row: &LocalRow,
 ) -> Result<(), Failure> {
     let made = world.keap.create(&row.id, &row.record, &|| world.clock.now()).await?;
-    let told = Told { made_lines: Vec::new(), gone_tags: made.gone_tags };
+    let told = Told { gone_tags: made.gone_tags, refused: made.refused, ..Told::default() };
     finish(world, of_row(made.remote, row), told, None).await
 }
 
@@ -371,6 +371,9 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     remote: RemoteRecord,
 ) -> Result<(), Failure> {
     let mut row = row.clone();
+    let as_carried = Told { refuses: true, ..Told::default() };
+    // What is put back before the write is said after it.
+    let mut refused = meet(&remote, &row, &world.settings.policies, &as_carried).refused;
     if row.keap_hash.as_deref() != Some(remote.content_hash.as_str()) {
         // Keap changed too. Merging it in first records what is in conflict while all three values are at hand.
         merge_in(world, remote.clone(), Told::default()).await?;
@@ -379,9 +382,9 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
             None => return Ok(()),
         }
     }
-    let meeting = meet(&remote, &row, &world.settings.policies, &Told::default());
+    let meeting = meet(&remote, &row, &world.settings.policies, &as_carried);
     if meeting.merge.to_keap.is_empty() {
-        return finish(world, remote, Told::default(), None).await;
+        return finish(world, remote, Told { refused, ..Told::default() }, None).await;
     }
     let schema = fields(row.record.entity());
     let changed: Vec<&'static str> = meeting
@@ -397,7 +400,7 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
         remote: &remote,
         changed: &changed,
     };
-    let Written { remote: after, made_lines, gone_tags } =
+    let Written { remote: after, made_lines, gone_tags, refused: not_taken } =
         match world.keap.update(&change, &|| world.clock.now()).await {
             Ok(written) => written,
             Err(failure) => {
@@ -414,7 +417,8 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
         schema.get(change.position).is_none_or(|field| !same(field.kind, &held(&remote), &held(&after)))
     });
     let unheeded = (!is_heeded).then(|| changed.join(", "));
-    finish(world, after, Told { made_lines, gone_tags }, unheeded).await
+    refused.extend(not_taken);
+    finish(world, after, Told { made_lines, gone_tags, refused, ..Told::default() }, unheeded).await
 }
 
 /// The made lines by the names that the row's list has for them: what was sent is in the order of the merge, not of the row.

@@ -16,7 +16,7 @@ use serde_json::Value;
 const DAY_BEHIND_MAX_MS: i64 = 12 * 60 * 60 * 1000;
 
 /// What makes a contact one for Keap: at least one of these.
-const REACHED_BY: [&str; 5] = ["email", "phone", "emails", "phones", "addresses"];
+pub const REACHED_BY: [&str; 5] = ["email", "phone", "emails", "phones", "addresses"];
 
 /// Fields that hold one of Keap's ids.
 const IDS: [&str; 4] = ["keap_contact_id", "plan_id", "category_id", "lead_source_id"];
@@ -41,12 +41,21 @@ pub fn before_create(record: &Record, now: Timestamp) -> Result<(), Failure> {
     check_values(record, capability, now, |_| true)
 }
 
-/// Checks what is to become of a record, as far as the named fields go.
-pub fn before_update(wanted: &Record, changed: &[&str], now: Timestamp) -> Result<(), Failure> {
-    if changed.iter().any(|name| REACHED_BY.contains(name)) {
-        check_reachable(wanted)?;
+/// Checks what is to become of a field of a record.
+pub fn before_update(wanted: &Record, changed: &str, now: Timestamp) -> Result<(), Failure> {
+    check_values(wanted, capability(wanted.entity()), now, |name| changed == name)
+}
+
+/// Checks that Keap keeps a contact of which the fields in [`REACHED_BY`] change.
+pub fn check_reachable(record: &Record) -> Result<(), Failure> {
+    let is_contact = record.entity() == EntityType::Contact;
+    if is_contact && REACHED_BY.iter().all(|name| is_blank(record.get_by_name(name))) {
+        return Err(invalid(
+            "Keap takes no contact without an e-mail address, a phone number or an address: give the row one"
+                .to_owned(),
+        ));
     }
-    check_values(wanted, capability(wanted.entity()), now, |name| changed.contains(&name))
+    Ok(())
 }
 
 /// The fields that are longer than Keap takes, with their limits in characters.
@@ -58,7 +67,10 @@ pub fn too_long(record: &Record) -> Vec<(&'static str, usize)> {
         .filter(|(position, field)| {
             field.length_max > 0
                 && !matches!(field.kind, FieldKind::Slots(_) | FieldKind::Map | FieldKind::Set)
-                && record.get(*position).as_str().is_some_and(|text| text.chars().count() > field.length_max)
+                && record
+                    .get(*position)
+                    .as_str()
+                    .is_some_and(|text| text.trim().chars().count() > field.length_max)
         })
         .map(|(_, field)| (field.name, field.length_max))
         .collect()
@@ -84,6 +96,9 @@ fn check_values(
             return Err(invalid(format!("{name} is '{shown}', which is no id of Keap's: correct it")));
         }
     }
+    for field in ["emails", "phones", "addresses"].into_iter().filter(|name| is_written(name)) {
+        check_slots(record, field)?;
+    }
     match capability.entity {
         EntityType::Contact if is_written("addresses") => check_addresses(record.get_by_name("addresses")),
         EntityType::Order if is_written("order_type") => {
@@ -97,13 +112,39 @@ fn check_values(
     }
 }
 
-fn check_reachable(record: &Record) -> Result<(), Failure> {
-    let is_contact = record.entity() == EntityType::Contact;
-    if is_contact && REACHED_BY.iter().all(|name| is_blank(record.get_by_name(name))) {
-        return Err(invalid(
-            "Keap takes no contact without an e-mail address, a phone number or an address: give the row one"
-                .to_owned(),
-        ));
+/// Longest texts of a slot's keys, in characters, as the contract tells them: of the slots named, else of all.
+const SLOT_LENGTHS: [(&str, &[&str], &str, usize); 15] = [
+    ("emails", &[], "email", 100),
+    ("phones", &["PHONE4", "PHONE5"], "number", 20),
+    ("phones", &[], "number", 40),
+    ("addresses", &["BILLING"], "line1", 75),
+    ("addresses", &[], "line1", 100),
+    ("addresses", &["BILLING"], "line2", 75),
+    ("addresses", &[], "line2", 100),
+    ("addresses", &["BILLING"], "locality", 50),
+    ("addresses", &[], "locality", 100),
+    ("addresses", &[], "region", 50),
+    ("addresses", &["SHIPPING"], "postal_code", 20),
+    ("addresses", &[], "postal_code", 15),
+    ("addresses", &["SHIPPING"], "zip_code", 20),
+    ("addresses", &[], "zip_code", 15),
+    ("addresses", &[], "zip_four", 10),
+];
+
+fn check_slots(record: &Record, field: &str) -> Result<(), Failure> {
+    for slot in record.get_by_name(field).as_array().into_iter().flatten() {
+        let name = text_at(slot, "field");
+        for (_, slots, key, limit) in SLOT_LENGTHS.iter().filter(|(known, ..)| *known == field) {
+            let is_of_slot = slots.is_empty() || slots.contains(&name);
+            let is_long =
+                slot.get(*key).and_then(plain_text).is_some_and(|text| text.chars().count() > *limit);
+            if is_of_slot && is_long {
+                let slot: String = name.chars().filter(char::is_ascii_graphic).take(20).collect();
+                return Err(invalid(format!(
+                    "{field}: {key} of {slot} is too long for Keap: at most {limit} characters"
+                )));
+            }
+        }
     }
     Ok(())
 }
@@ -224,11 +265,13 @@ mod tests {
             EntityType::Subscription,
             json!({"start_date": "2020-01-01", "next_bill_date": "2020-02-01", "quantity": 2}),
         );
-        assert_eq!(before_update(&old, &["quantity"], NOW), Ok(()));
-        assert!(before_update(&old, &["quantity", "next_bill_date"], NOW).is_err());
+        assert_eq!(before_update(&old, "quantity", NOW), Ok(()));
+        assert!(before_update(&old, "next_bill_date", NOW).is_err());
         let long = record(EntityType::Contact, json!({"email": "a@b.c", "last_name": "x".repeat(41)}));
-        assert_eq!(before_update(&long, &["email"], NOW), Ok(()));
-        assert!(before_update(&long, &["last_name"], NOW).is_err());
-        assert!(before_update(&Record::empty(EntityType::Contact), &["email"], NOW).is_err());
+        assert_eq!(before_update(&long, "email", NOW), Ok(()));
+        assert!(before_update(&long, "last_name", NOW).is_err());
+        assert!(check_reachable(&Record::empty(EntityType::Contact)).is_err());
+        let blanks = record(EntityType::Contact, json!({"last_name": format!(" {} ", "x".repeat(40))}));
+        assert_eq!(before_update(&blanks, "last_name", NOW), Ok(()));
     }
 }

@@ -4,8 +4,10 @@
 //! Contacts say that what a write does not list is removed; orders and subscriptions do not say. So a write lists
 //! everything, and where a value was cleared, its field with blank content too: right under either rule.
 
-use crate::wire::{WireValue, insert_present, is_blank, items_of, text_at, text_of};
+use crate::wire::{WireValue, insert_present, items_of, text_at, text_of};
+use keapsync_domain::canonical::same;
 use keapsync_domain::ids::is_uuid;
+use keapsync_domain::schema::FieldKind;
 use serde_json::{Map, Value, json};
 
 /// Our row's id and the field that carries it.
@@ -49,35 +51,47 @@ pub(crate) fn write(wire: &mut Map<String, Value>, values: &Value) {
     }
 }
 
-/// The list with our row's id in it.
-pub(crate) fn with_link(list: Option<Value>, link: Option<Link<'_>>) -> Value {
-    let mut items = match list {
-        Some(Value::Array(items)) => items,
-        _ => Vec::new(),
-    };
-    if let Some(link) = link {
-        items.retain(|item| text_at(item, "id") != link.field_id);
-        items.push(json!({"id": link.field_id, "content": link.row_id}));
-    }
+/// The list of everything wanted, and our row's id: what a contact takes.
+pub(crate) fn with_link(wanted: &Value, link: Option<Link<'_>>) -> Value {
+    let mut items = filled(wanted);
+    insert_link(&mut items, link);
     Value::Array(items)
 }
 
 /// The list that turns `remote` into `wanted`: everything wanted, blanks for what is gone, and our row's id.
 pub(crate) fn replacing(wanted: &Value, remote: &Value, link: Option<Link<'_>>) -> Value {
-    let (wanted, remote) = (wanted.as_object(), remote.as_object());
-    let mut items: Vec<Value> = wanted
-        .into_iter()
-        .flatten()
-        .filter(|(_, content)| !is_blank(content))
-        .map(|(id, content)| json!({"id": id, "content": content}))
-        .collect();
-    for (id, content) in remote.into_iter().flatten() {
-        if wanted.and_then(|values| values.get(id)).is_none_or(is_blank) {
+    let mut items = filled(wanted);
+    for (id, content) in remote.as_object().into_iter().flatten() {
+        if wanted.get(id).is_none_or(says_nothing) {
             let blank = if content.is_array() { json!([]) } else { json!("") };
             items.push(json!({"id": id, "content": blank}));
         }
     }
-    with_link(Some(Value::Array(items)), link)
+    insert_link(&mut items, link);
+    Value::Array(items)
+}
+
+/// The values that say something, texts without the blanks about them.
+fn filled(values: &Value) -> Vec<Value> {
+    let values = values.as_object().into_iter().flatten().filter(|(_, content)| !says_nothing(content));
+    values
+        .map(|(id, content)| match content {
+            Value::String(text) => json!({"id": id, "content": text.trim()}),
+            content => json!({"id": id, "content": content}),
+        })
+        .collect()
+}
+
+/// Whether the merge takes a content for none.
+fn says_nothing(content: &Value) -> bool {
+    same(FieldKind::Map, &json!({"": content}), &Value::Null)
+}
+
+fn insert_link(items: &mut Vec<Value>, link: Option<Link<'_>>) {
+    if let Some(link) = link {
+        items.retain(|item| text_at(item, "id") != link.field_id);
+        items.push(json!({"id": link.field_id, "content": link.row_id}));
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(crate) struct Recorded {
 
 impl Recorded {
     /// Answers by status and body.
-    pub(crate) fn answering<const N: usize>(answers: [(u16, Value); N]) -> Self {
+    pub(crate) fn answering(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
         let answers = answers.into_iter().map(|(status, body)| (status, body.to_string()));
         Self { answers: RefCell::new(answers.collect()), asked: RefCell::default() }
     }

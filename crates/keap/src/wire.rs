@@ -5,6 +5,8 @@
 
 mod value;
 
+use keapsync_domain::canonical::{canonical, number_text};
+use keapsync_domain::schema::FieldKind;
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
@@ -124,11 +126,19 @@ pub(crate) fn is_date(text: &str) -> bool {
         && !day.starts_with("0000")
 }
 
-/// A value of a record as text, however a person spelled it: `"7"` and `7` are one id.
+/// A whole number of 32 bits, however a person spelled it: `2`, `"2"` and `"2.0"` are one.
+pub(crate) fn whole_number(value: &Value) -> Option<i32> {
+    match canonical(FieldKind::Integer, value) {
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A value of a record as text, however a person spelled it: `"7"`, `7` and `7.0` are one id.
 pub(crate) fn plain_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number_text(number)),
         Value::Bool(truth) => Some(truth.to_string()),
         _ => None,
     }

@@ -20,7 +20,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use text::{number_text, text_form, trimmed};
+pub use text::number_text;
+use text::{text_form, trimmed};
 
 /// Bytes of a SHA-256 that are kept: 128 bits tell a billion records apart without a collision in sight. A content hash has as many.
 const HASH_BYTES: usize = 16;

@@ -94,24 +94,60 @@ impl PartKind {
         }
     }
 
-    /// Whether two parts differ in nothing that an edit can bring about, where `edited` is the part as people left it. What Keap
-    /// alone says of a slot, and a reason for consent that is left out (Keap never forgets one), is no edit.
+    /// Whether two parts differ in nothing that an edit can bring about, where `edited` is the part as people left it and `base` as
+    /// they found it. What Keap alone says of a slot, and a reason for consent that is left out (Keap never forgets one), is no edit.
+    /// Of a name and the code that it follows from, the code counts, and the name where somebody edited it or it stands alone.
     pub(crate) fn same_edit(
         self,
         left: Option<&Value>,
         right: Option<&Value>,
         edited: Option<&Value>,
+        base: Option<&Value>,
+    ) -> bool {
+        self.same_but(left, right, edited, base, false)
+    }
+
+    /// Whether Keap holds what the edit asks for: as [`same_edit`](Self::same_edit), and the code that Keap finds for a name that was
+    /// written without one is Keap's answer.
+    pub(crate) fn is_answered(
+        self,
+        keap: Option<&Value>,
+        edited: Option<&Value>,
+        base: Option<&Value>,
+    ) -> bool {
+        self.same_but(keap, edited, edited, base, true)
+    }
+
+    fn same_but(
+        self,
+        left: Option<&Value>,
+        right: Option<&Value>,
+        edited: Option<&Value>,
+        base: Option<&Value>,
+        is_answer: bool,
     ) -> bool {
         let Self::Slot(kind) = self else { return self.same(left, right) };
-        let (left, right) = (left.and_then(Value::as_object), right.and_then(Value::as_object));
-        let edited = edited.and_then(Value::as_object);
+        let [left, right, edited, base] =
+            [left, right, edited, base].map(|part| part.and_then(Value::as_object));
+        let says = |property: &str| edited.is_some_and(|slot| compared(kind, slot, property).is_some());
+        let is_edited =
+            |property: &str| says(property) && !same_slot(kind, edited, base, |other| other == property);
+        let stands_alone = |name: &str, code: &str| {
+            let holds = |slot: &Map<String, Value>, property| compared(kind, slot, property).is_some();
+            [left, right].into_iter().flatten().any(|slot| holds(slot, name) && !holds(slot, code))
+        };
         same_slot(kind, left, right, |property| match (kind, property) {
-            (SlotKind::Email, "opt_in_reason") => {
-                edited.and_then(|slot| slot.get(property)).is_some_and(|reason| !is_absent(reason))
-            }
+            (SlotKind::Email, "opt_in_reason") => says(property),
             (SlotKind::Email, _) => property == "email",
             (SlotKind::Phone, _) => matches!(property, "number" | "extension" | "type"),
-            (SlotKind::Address | SlotKind::Item, _) => true,
+            (SlotKind::Address, _) => {
+                if let Some(code) = named_by(property) {
+                    return !says(code) || is_edited(property) || stands_alone(property, code);
+                }
+                let mut names = ADDRESS_NAMES.iter().filter(|(_, code)| *code == property);
+                !is_answer || says(property) || !names.any(|(name, _)| says(name))
+            }
+            (SlotKind::Item, _) => true,
         })
     }
 
@@ -122,6 +158,19 @@ impl PartKind {
             Self::Slot(_) => self.same(Some(part), None),
         }
     }
+}
+
+/// What of an address follows from another property of it: Keap keeps the code, and shows the name beside it.
+const ADDRESS_NAMES: [(&str, &str); 4] = [
+    ("region", "region_code"),
+    ("country", "country_code"),
+    ("zip_code", "postal_code"),
+    ("zip_four", "postal_code"),
+];
+
+/// The property of an address that another one follows from.
+fn named_by(property: &str) -> Option<&'static str> {
+    ADDRESS_NAMES.iter().find(|(name, _)| *name == property).map(|(_, code)| *code)
 }
 
 /// Whether two slots hold the same, of the properties that count.
@@ -151,21 +200,13 @@ fn same_slot(
     covers(left, right) && covers(right, left)
 }
 
-/// A slot's value of a property as far as it is compared: `None` when it holds nothing, and for what Keap derives from
-/// other properties.
+/// A slot's value of a property as far as it is compared: `None` when it holds nothing, and for the slot's name.
 pub(super) fn compared<'a>(
     kind: SlotKind,
     slot: &'a Map<String, Value>,
     property: &str,
 ) -> Option<&'a Value> {
-    let held = |property: &str| slot.get(property).filter(|value| !is_absent(value));
-    let is_derived = match (kind, property) {
-        (SlotKind::Phone, "number_e164") | (SlotKind::Address, "country") => true,
-        (SlotKind::Address, "region") => held("region_code").is_some(),
-        (SlotKind::Address, "zip_code" | "zip_four") => held("postal_code").is_some(),
-        _ => property == kind.key(),
-    };
-    if is_derived { None } else { held(property) }
+    slot.get(property).filter(|value| property != kind.key() && !is_absent(value))
 }
 
 /// The canonical form of a slot's property that is compared.

@@ -20,7 +20,7 @@ fn formatting_is_never_a_change() {
         (FieldKind::Boolean, json!(true), json!("TRUE")),
         (
             FieldKind::Address,
-            json!({"line1": " 1 Main", "country_code": "usa", "country": "United States", "line2": ""}),
+            json!({"line1": " 1 Main", "country_code": "usa", "line2": ""}),
             json!({"line1": "1 Main", "country_code": "USA"}),
         ),
         (
@@ -44,8 +44,7 @@ fn formatting_is_never_a_change() {
         (
             FieldKind::Slots(SlotKind::Address),
             json!([{"field": "BILLING", "line1": "1 Main", "country_code": "usa", "region_code": "US-AZ"}]),
-            json!([{"field": "BILLING", "line1": "1 Main ", "country_code": "USA", "region_code": "US-AZ",
-                    "region": "Arizona", "country": "United States"}]),
+            json!([{"field": "BILLING", "line1": "1 Main ", "country_code": "USA", "region_code": "US-AZ", "region": ""}]),
         ),
         (
             FieldKind::Slots(SlotKind::Phone),
@@ -55,11 +54,41 @@ fn formatting_is_never_a_change() {
         (
             FieldKind::Slots(SlotKind::Phone),
             json!([{"field": "PHONE2", "number": "480 5550100"}, {"field": "PHONE3", "number": ""}]),
-            json!([{"field": "PHONE2", "number": "4805550100", "number_e164": "+14805550100"}]),
+            json!([{"field": "PHONE2", "number": "4805550100"}]),
         ),
     ];
     for (kind, left, right) in cases {
         assert!(same(kind, &left, &right), "{kind:?}: {left} and {right}");
+    }
+}
+
+#[test]
+fn what_keap_derives_is_a_difference_all_the_same() {
+    // A certificate that called these equal would hide an edit of the name that Keap does not hold.
+    for (kind, left, right) in [
+        (
+            SlotKind::Address,
+            json!({"region_code": "US-AZ", "region": "Arizona"}),
+            json!({"region_code": "US-AZ", "region": "Sonora"}),
+        ),
+        (
+            SlotKind::Address,
+            json!({"country_code": "USA"}),
+            json!({"country_code": "USA", "country": "Germany"}),
+        ),
+        (
+            SlotKind::Address,
+            json!({"postal_code": "1", "zip_four": "2"}),
+            json!({"postal_code": "1", "zip_four": "3"}),
+        ),
+        (
+            SlotKind::Phone,
+            json!({"number": "1", "number_e164": "2"}),
+            json!({"number": "1", "number_e164": "3"}),
+        ),
+    ] {
+        let [left, right] = [left, right].map(|slot| json!([slot]));
+        assert!(!same(FieldKind::Slots(kind), &left, &right), "{left} and {right}");
     }
 }
 

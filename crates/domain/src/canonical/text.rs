@@ -30,7 +30,8 @@ pub(super) fn trimmed(text: &str) -> &str {
 }
 
 /// A number as a plain decimal: `1.0`, `1` and `1e0` are one number, and Postgres hands back another spelling than it was given.
-pub(super) fn number_text(number: &Number) -> String {
+#[must_use]
+pub fn number_text(number: &Number) -> String {
     match number.as_f64() {
         Some(0.0) => "0".to_owned(),
         Some(fraction) if number.is_f64() => fraction.to_string(),

@@ -17,13 +17,13 @@
 
 mod parts;
 
-pub(crate) use parts::with_part;
+pub use parts::with_part;
 
 use crate::canonical::{PartKind, same};
 use crate::ids::EntityType;
 use crate::policy::{Policies, Policy};
 use crate::record::Record;
-use crate::schema::{Field, FieldKind, fields};
+use crate::schema::{Field, FieldKind, SlotKind, fields};
 use crate::timestamp::Timestamp;
 use parts::{merge_parts, merge_set};
 use serde_json::{Map, Value};
@@ -257,11 +257,18 @@ fn merge_scalar(
     keap: &Value,
     supabase: &Value,
 ) -> FieldOutcome {
-    // The caller has seen that the two sides differ.
-    if same(kind, supabase, base) {
+    // The caller has seen that the two sides differ. An address holds what Keap alone says, as a slot does.
+    let address = PartKind::Slot(SlotKind::Address);
+    let same_edit = |left: &Value, right: &Value| match kind {
+        FieldKind::Address => address.same_edit(Some(left), Some(right), Some(supabase), Some(base)),
+        _ => same(kind, left, right),
+    };
+    let is_answered =
+        kind == FieldKind::Address && address.is_answered(Some(keap), Some(supabase), Some(base));
+    if is_answered || same_edit(supabase, base) {
         return FieldOutcome { row: Some(keap.clone()), ..FieldOutcome::default() };
     }
-    if same(kind, keap, base) {
+    if same_edit(keap, base) {
         return FieldOutcome { keap: Some(supabase.clone()), ..FieldOutcome::default() };
     }
     let policy = context.policy();

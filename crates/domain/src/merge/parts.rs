@@ -57,9 +57,9 @@ pub(super) fn merge_parts(
             continue;
         }
         let base = base_parts.get(name);
-        let same_edit = |left, right| kind.same_edit(left, right, supabase);
+        let same_edit = |left, right| kind.same_edit(left, right, supabase, base);
         // Where the row differs by no edit, it is Keap's to say.
-        let side = if same_edit(keap, supabase) || same_edit(supabase, base) {
+        let side = if kind.is_answered(keap, supabase, base) || same_edit(supabase, base) {
             Some(Side::Keap)
         } else if same_edit(keap, base) {
             Some(Side::Supabase)
@@ -96,7 +96,7 @@ pub(super) fn merge_parts(
 
 /// A slots or map field with one part replaced; null removes it. Values of other kinds stay as they are.
 #[must_use]
-pub(crate) fn with_part(kind: FieldKind, value: &Value, name: &str, part: &Value) -> Value {
+pub fn with_part(kind: FieldKind, value: &Value, name: &str, part: &Value) -> Value {
     let kind = match kind {
         FieldKind::Slots(kind) => PartKind::Slot(kind),
         FieldKind::Map => PartKind::Entry,

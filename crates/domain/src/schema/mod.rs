@@ -57,9 +57,10 @@ impl FieldKind {
 pub enum SlotKind {
     /// `{field, email, …}`
     Email,
-    /// `{field, number, extension, type}`; `number_e164` is Keap's own derivation and never compared.
+    /// `{field, number, extension, type}`; `number_e164` is Keap's own derivation, and no edit.
     Phone,
-    /// `{field, line1, …}`; `country`, and what `region_code` and `postal_code` repeat, are never compared.
+    /// `{field, line1, …}`; `region`, `country`, `zip_code` and `zip_four` follow from `region_code`, `country_code` and `postal_code`,
+    /// and are an edit only where they are edited themselves.
     Address,
     /// A line of an order, `{id, name, quantity, price_per_unit, …}`: amounts and the quantity compare as numbers.
     Item,

@@ -12,10 +12,11 @@
 //!
 //! Nothing is stored twice and nothing is dropped: [`contact_to_wire`] gives back what [`contact_from_wire`] read.
 
+use super::slots;
 use crate::custom_fields;
 use crate::wire::{
     WireObject, WireValue, extra_object, insert_filled, insert_present, is_blank, is_date, items_of, name_of,
-    object_of, pair, text_of, time_at,
+    object_of, pair, plain_text, text_of, time_at,
 };
 use keapsync_domain::canonical::set_elements;
 use keapsync_domain::ids::EntityType;
@@ -25,6 +26,7 @@ use keapsync_domain::schema::{WriteAccess, fields};
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::{Map, Value};
 
+pub use super::slots::States;
 pub use crate::checks::too_long;
 pub use crate::custom_fields::Link;
 
@@ -178,29 +180,26 @@ pub fn contact_to_wire(record: &Record, extra: &Map<String, Value>) -> Map<Strin
     wire
 }
 
-/// The properties of the write model named in `properties`, as `record` is to be in Keap. Lists are whole, because Keap
-/// replaces them: what is not listed would be removed. Cleared texts are sent as `""`.
+/// The properties of the write model named in `properties`, as the wanted record is to be in Keap. Lists are whole,
+/// because Keap replaces them: what is not listed would be removed. Cleared texts are sent as `""`.
 #[must_use]
-pub fn write_body(
-    record: &Record,
-    extra: &Map<String, Value>,
-    properties: &[&str],
-    link: Option<Link<'_>>,
-) -> Map<String, Value> {
-    let mut whole = contact_to_wire(record, extra);
+pub fn write_body(states: &States<'_>, properties: &[&str], link: Option<Link<'_>>) -> Map<String, Value> {
     let mut body = Map::new();
     for property in properties {
-        let value = match (*property, whole.remove(*property)) {
-            ("email_addresses", list) => {
-                kept_keys(list.as_ref(), &["email", "field", "opt_in_reason"], "email")
+        let value = match *property {
+            "email_addresses" => slots::emails(states),
+            "phone_numbers" => slots::phones(states),
+            "addresses" => slots::addresses(states),
+            "custom_fields" => custom_fields::with_link(states.wanted.get_by_name("custom_fields"), link),
+            property => {
+                let name = name_of(&RENAMED, property).unwrap_or(property);
+                let text = plain_text(states.wanted.get_by_name(name)).unwrap_or_default();
+                match name {
+                    // The day is what counts.
+                    "birth_date" => text.split_once('T').map_or(text.as_str(), |(day, _)| day).into(),
+                    _ => text.into(),
+                }
             }
-            ("phone_numbers", list) => {
-                kept_keys(list.as_ref(), &["number", "field", "extension", "type"], "number")
-            }
-            ("addresses", list) => without_key(list, "country"),
-            ("custom_fields", list) => custom_fields::with_link(list, link),
-            (_, Some(value)) => value,
-            (_, None) => Value::String(String::new()),
         };
         body.insert((*property).to_owned(), value);
     }
@@ -221,7 +220,9 @@ pub fn create_body(record: &Record, link: Option<Link<'_>>) -> Map<String, Value
     }
     properties.sort_unstable();
     properties.dedup();
-    write_body(record, &Map::new(), &properties, link)
+    let nothing = Record::empty(EntityType::Contact);
+    let states = States { base: &nothing, wanted: record, held: &nothing, extra: &Map::new() };
+    write_body(&states, &properties, link)
 }
 
 /// Puts lists that have no order of their own into one.
@@ -273,26 +274,6 @@ fn insert_list(
     }
     items.extend(others.as_array().into_iter().flatten().cloned());
     insert_present(wire, property, &Value::Array(items));
-}
-
-fn kept_keys(list: Option<&Value>, keys: &[&str], required: &str) -> Value {
-    let items = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let kept =
-        items.iter().filter_map(Value::as_object).filter(|item| !item.get(required).is_none_or(is_blank));
-    kept.map(|item| {
-        Value::Object(item.iter().filter(|(key, _)| keys.contains(&key.as_str())).map(pair).collect())
-    })
-    .collect()
-}
-
-fn without_key(list: Option<Value>, key: &str) -> Value {
-    let mut list = list.unwrap_or_else(|| Value::Array(Vec::new()));
-    for item in list.as_array_mut().into_iter().flatten() {
-        if let Some(object) = item.as_object_mut() {
-            object.remove(key);
-        }
-    }
-    list
 }
 
 #[cfg(test)]

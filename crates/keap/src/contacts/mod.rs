@@ -4,6 +4,7 @@
 //! of a page are parsed one by one: a broken one is reported and the others pass.
 
 pub mod convert;
+mod slots;
 
 use crate::caller::{Caller, ListQuery, masked};
 use crate::model::ensure_link_field;

@@ -1,4 +1,4 @@
-use super::convert::{Link, contact_to_wire, create_body, write_body};
+use super::convert::{Link, States, contact_to_wire, create_body, write_body};
 use super::*;
 use crate::page::{parse_page, parse_record};
 use crate::transport::{Request, Response};
@@ -28,6 +28,15 @@ fn wire() -> Value {
 
 fn link_field() -> LinkField {
     LinkField { id: LINK.to_owned(), field_name: "keapsyncrowid".to_owned() }
+}
+
+/// A contact that Keap holds as it is in the base.
+fn states_of<'a>(
+    held: &'a RemoteRecord,
+    wanted: &'a keapsync_domain::record::Record,
+    extra: &'a Map<String, Value>,
+) -> States<'a> {
+    States { base: &held.record, wanted, held: &held.record, extra }
 }
 
 fn parse(value: &Value) -> Result<RemoteRecord, RejectedRecord> {
@@ -139,7 +148,7 @@ fn an_update_carries_whole_lists_and_nothing_read_only() {
     let properties = ["email_addresses", "phone_numbers", "addresses", "custom_fields", "middle_name"];
     insta::assert_json_snapshot!(
         "update_body",
-        write_body(&record, &contact.extra.to_object(), &properties, link)
+        write_body(&states_of(&contact, &record, &contact.extra.to_object()), &properties, link)
     );
     insta::assert_json_snapshot!("create_body", create_body(&record, link));
 }
@@ -188,4 +197,90 @@ fn requests_are_what_the_contract_says() {
     let asked: Vec<String> =
         transport.0.borrow().iter().map(|url| url.replace(&FIELDS.replace(',', "%2C"), "…")).collect();
     insta::assert_json_snapshot!("requests", asked);
+}
+
+/// What a write of `property` sends of a contact that Keap holds as [`wire`] tells, with `edits` made in the row.
+fn sent(property: &str, edits: &Value) -> Value {
+    let contact = parse(&wire()).unwrap();
+    let mut record = contact.record.clone();
+    for (name, value) in edits.as_object().unwrap() {
+        record.set_by_name(name, value.clone());
+    }
+    let extra = contact.extra.to_object();
+    write_body(&states_of(&contact, &record, &extra), &[property], None).remove(property).unwrap()
+}
+
+#[test]
+fn consent_is_sent_only_where_a_person_wrote_it_for_that_address() {
+    let second = json!({"field": "EMAIL2", "email": "zoe@home.io"});
+    // A new first address does not take the reason of the old one along, nor does another slot send it again.
+    assert_eq!(
+        sent("email_addresses", &json!({"email": "new@acme.io"})),
+        json!([{"field": "EMAIL1", "email": "new@acme.io"}, second])
+    );
+    assert_eq!(
+        sent("email_addresses", &json!({"emails": [second, {"field": "EMAIL3", "email": "z3@home.io"}]})),
+        json!([{"field": "EMAIL1", "email": "z@acme.io"}, second, {"field": "EMAIL3", "email": "z3@home.io"}])
+    );
+    // What a person writes for that address goes.
+    let written = json!({"field": "EMAIL2", "email": "zoe@home.io", "opt_in_reason": "asked by phone"});
+    assert_eq!(
+        sent("email_addresses", &json!({"emails": [written]})),
+        json!([{"field": "EMAIL1", "email": "z@acme.io"}, written])
+    );
+}
+
+#[test]
+fn a_reason_stays_with_the_address_that_it_was_given_for() {
+    let mut held = parse(&wire()).unwrap();
+    let slot = |name: &str, email: &str| json!({"field": name, "email": email, "opt_in_reason": "form"});
+    held.record.set_by_name("emails", json!([slot("EMAIL2", "zoe@home.io")]));
+    let extra = held.extra.to_object();
+    for (emails, expected) in [
+        // The reason of the former address, and the same address in another slot: nobody wrote them anew.
+        (json!([slot("EMAIL2", "other@home.io")]), json!([{"field": "EMAIL2", "email": "other@home.io"}])),
+        (json!([slot("EMAIL3", "zoe@HOME.io")]), json!([{"field": "EMAIL3", "email": "zoe@HOME.io"}])),
+        // Another slot and another address: written for it.
+        (
+            json!([slot("EMAIL2", "zoe@home.io"), slot("EMAIL3", "other@home.io")]),
+            json!([{"field": "EMAIL2", "email": "zoe@home.io"}, slot("EMAIL3", "other@home.io")]),
+        ),
+    ] {
+        let mut record = held.record.clone();
+        record.set_by_name("emails", emails.clone());
+        let body = write_body(&states_of(&held, &record, &extra), &["email_addresses"], None);
+        let sent = body["email_addresses"].as_array().unwrap();
+        assert_eq!(Value::from(&sent[1..]), expected, "{emails}");
+    }
+}
+
+#[test]
+fn an_extension_and_a_type_stay_with_their_number() {
+    let third = json!({"field": "PHONE3", "number": "1"});
+    assert_eq!(
+        sent("phone_numbers", &json!({"phone": "480 555 0199"})),
+        json!([{"field": "PHONE1", "number": "480 555 0199"}, third])
+    );
+    assert_eq!(
+        sent("phone_numbers", &json!({"phone": "480.555.0100", "phones": []})),
+        json!([{"field": "PHONE1", "number": "480.555.0100", "type": "Work"}])
+    );
+    let mut held = parse(&wire()).unwrap();
+    held.record.set_by_name("phone", Value::Null);
+    held.record
+        .set_by_name("phones", json!([{"field": "PHONE2", "number": "1", "extension": "5", "type": "Home"}]));
+    for (phone, expected) in [
+        (json!({"number": "2", "extension": "5", "type": "Home"}), json!({"number": "2"})),
+        (json!({"number": "2", "extension": "6", "type": "Home"}), json!({"number": "2", "extension": "6"})),
+        (json!({"number": " 1 ", "extension": "5"}), json!({"number": "1", "extension": "5"})),
+    ] {
+        let [phone, expected] = [phone, expected].map(|mut slot| {
+            slot["field"] = json!("PHONE2");
+            slot
+        });
+        let mut record = held.record.clone();
+        record.set_by_name("phones", json!([phone]));
+        let body = write_body(&states_of(&held, &record, &Map::new()), &["phone_numbers"], None);
+        assert_eq!(body["phone_numbers"], json!([expected]));
+    }
 }

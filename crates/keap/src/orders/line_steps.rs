@@ -15,8 +15,9 @@
 //! retry; and one whose text Keap changed. It is made again, once.
 
 use super::lines::AMOUNTS;
+use crate::edits::Refusal;
 use crate::money::{double_of_decimal, exponent, minor_of_decimal};
-use crate::wire::{is_blank, plain_text};
+use crate::wire::{is_blank, plain_text, whole_number};
 use keapsync_domain::canonical::slot_entries;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
@@ -272,32 +273,50 @@ fn names_of<'a>(
     sent.iter().chain(recognised).map(|(name, id)| (name.as_str(), id))
 }
 
-/// The steps from Keap's lines to the wanted ones: changes first, then new lines, deletes last, so that an order is never
-/// without lines in between.
-pub fn plan(
-    base: &Value,
-    wanted: &Value,
-    remote: &Value,
-    currency: Option<&str>,
-) -> Result<Vec<LineStep>, Failure> {
+/// What brings Keap's lines to the wanted ones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinePlan {
+    /// The calls: changes first, then new lines, deletes last, so that an order is never without lines in between.
+    pub steps: Vec<LineStep>,
+    /// What no call can carry: a line that can't be made, or one property of a line. It keeps nothing else back.
+    pub refused: Vec<Refusal>,
+}
+
+/// Plans the steps from Keap's lines to the wanted ones.
+#[must_use]
+pub fn plan(base: &Value, wanted: &Value, remote: &Value, currency: Option<&str>) -> LinePlan {
     let places = currency.map_or(2, exponent);
     let mut held: BTreeMap<String, &Value> = slot_entries(SlotKind::Item, remote).collect();
     let adopted = adopted(base, wanted, remote, currency);
     let wanted = with_ids(wanted, &adopted);
-    let (mut steps, mut creates) = (Vec::new(), Vec::new());
+    let (mut plan, mut creates) = (LinePlan::default(), Vec::new());
     for (key, line) in last_of_each(&wanted) {
         match held.remove(&key) {
             Some(held_line) => {
                 // What a new line left to Keap is Keap's to say; from a line that was there it was taken away.
                 let is_new = adopted.iter().any(|(_, id)| *id == key);
-                steps.extend(update(key, line, held_line, places, is_new)?);
+                plan.steps.extend(update(key, line, held_line, places, is_new, &mut plan.refused));
             }
-            None => creates.push(LineStep::Create { body: create_body(&key, line, places)?, key }),
+            None => match create_body(&key, line, places) {
+                Ok(body) => creates.push(LineStep::Create { body, key }),
+                Err(failure) => plan.refused.push(refusal(&key, None, line.clone(), failure.message)),
+            },
         }
     }
-    steps.extend(creates);
-    steps.extend(held.into_keys().map(|id| LineStep::Delete { id }));
-    Ok(steps)
+    plan.steps.extend(creates);
+    plan.steps.extend(held.into_keys().map(|id| LineStep::Delete { id }));
+    plan
+}
+
+/// A line, or one of its properties, that is not taken.
+pub(crate) fn refusal(line: &str, key: Option<&str>, sent: Value, reason: String) -> Refusal {
+    Refusal {
+        field: "line_items",
+        part: Some(line.to_owned()),
+        key: key.map(str::to_owned),
+        sent: Some(sent),
+        reason,
+    }
 }
 
 /// Lines with Keap's ids in place. A line that the list then names twice is kept once.
@@ -340,8 +359,8 @@ fn property(line: &Value, key: &str, name: &str, places: u32) -> Result<Option<V
     let Some(value) = line.get(name).filter(|value| plain_text(value).is_some()) else { return Ok(None) };
     let text = plain_text(value).unwrap_or_default();
     match name {
-        "quantity" => match text.parse::<i32>() {
-            Ok(quantity) if quantity >= 1 => Ok(Some(quantity.into())),
+        "quantity" => match whole_number(value) {
+            Some(quantity) if quantity >= 1 => Ok(Some(quantity.into())),
             _ => Err(refused(key, "needs a whole quantity of 1 or more: correct it")),
         },
         "price_per_unit" | "cost_per_unit" => double_of_decimal(value, places)
@@ -386,17 +405,24 @@ fn update(
     held: &Value,
     places: u32,
     is_new: bool,
-) -> Result<Option<LineStep>, Failure> {
-    refuse_unknown_keys(&id, line)?;
+    refusals: &mut Vec<Refusal>,
+) -> Option<LineStep> {
+    let mut refuse = |name: &str, failure: Failure| {
+        let sent = line.get(name).cloned().unwrap_or_default();
+        refusals.push(refusal(&id, Some(name), sent, failure.message));
+    };
+    for name in
+        line.as_object().into_iter().flatten().filter_map(|(name, value)| unknown_key(name.as_str(), value))
+    {
+        refuse(name, unknown(&id, name));
+    }
     for name in ["item_type", "subscription_id", "discount"] {
         let (ours, theirs) = (line.get(name), held.get(name));
         if ours.is_some_and(|value| !is_blank(value)) && !is_same(name, ours, theirs, places) {
-            return Err(refused(
-                &id,
-                &format!(
-                    "has another {name} than in Keap, which can't change it: put it back, or add a new line"
-                ),
-            ));
+            let fault = format!(
+                "has another {name} than in Keap, which can't change it: put it back, or add a new line"
+            );
+            refuse(name, refused(&id, &fault));
         }
     }
     let (mut mask, mut body) = (Vec::new(), Map::new());
@@ -404,29 +430,37 @@ fn update(
         if is_same(name, line.get(name), held.get(name), places) {
             continue;
         }
-        let Some(value) = property(line, &id, name, places)? else {
-            if is_new {
-                continue;
+        match property(line, &id, name, places) {
+            Ok(Some(value)) => {
+                mask.push(name);
+                body.insert(name.to_owned(), value);
             }
-            return Err(refused(&id, &format!("has no {name}, and Keap can't clear it: put a value there")));
-        };
-        mask.push(name);
-        body.insert(name.to_owned(), value);
+            Ok(None) if is_new => {}
+            Ok(None) => {
+                let fault = format!("has no {name}, and Keap can't clear it: put a value there");
+                refuse(name, refused(&id, &fault));
+            }
+            Err(failure) => refuse(name, failure),
+        }
     }
-    Ok((!mask.is_empty()).then_some(LineStep::Update { id, mask, body }))
+    (!mask.is_empty()).then_some(LineStep::Update { id, mask, body })
 }
 
 fn refuse_unknown_keys(key: &str, line: &Value) -> Result<(), Failure> {
-    let known = |name: &str| name == "item_type" || UPDATED.contains(&name) || DERIVED.contains(&name);
-    let unknown =
-        line.as_object().into_iter().flatten().find(|(name, value)| !known(name) && !is_blank(value));
-    match unknown {
-        None => Ok(()),
-        Some((name, _)) => {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
-            Err(refused(key, &format!("has '{shown}', which Keap's lines do not have: remove it")))
-        }
-    }
+    let mut names =
+        line.as_object().into_iter().flatten().filter_map(|(name, value)| unknown_key(name.as_str(), value));
+    names.next().map_or(Ok(()), |name| Err(unknown(key, name)))
+}
+
+/// The name of what Keap's lines do not have.
+fn unknown_key<'a>(name: &'a str, value: &Value) -> Option<&'a str> {
+    let is_known = name == "item_type" || UPDATED.contains(&name) || DERIVED.contains(&name);
+    (!is_known && !is_blank(value)).then_some(name)
+}
+
+fn unknown(key: &str, name: &str) -> Failure {
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+    refused(key, &format!("has '{shown}', which Keap's lines do not have: remove it"))
 }
 
 /// Whether Keap's line is what that create would have made. What the create left to Keap may be anything.

@@ -8,6 +8,7 @@
 //! and a repeated create is never sent before [`find_created`](RecordsApi::find_created) has looked.
 
 mod find;
+mod units;
 mod write;
 
 pub use write::{Change, Written};

@@ -1,5 +1,6 @@
 use super::*;
 use crate::capability::Changes;
+use crate::edits::Refusal;
 use crate::recorded::{Recorded, at_once};
 use keapsync_domain::extra::Extra;
 use keapsync_domain::record::Record;
@@ -218,7 +219,7 @@ fn nothing_is_posted_that_keap_would_refuse_or_that_could_not_be_found_again() {
     for record in [
         with("title", Value::Null),
         with("line_items", json!([{"quantity": 1}])),
-        record(EntityType::Contact, &json!({"email": "a@b.c", "tags": ["VIP"]})),
+        record(EntityType::Contact, &json!({"first_name": "Ann"})),
         record(EntityType::Tag, &json!({})),
         record(EntityType::Subscription, &subscription),
     ] {
@@ -333,21 +334,82 @@ fn updates_send_what_changed_and_read_again_what_they_cannot_know() {
 }
 
 #[test]
-fn an_update_that_keap_would_refuse_sends_nothing() {
-    for (entity, wanted, changed) in [
+fn what_keap_would_refuse_makes_no_call_and_keeps_nothing_back() {
+    let saved = || (200, json!({"id": "5"}));
+    let held = json!({"keap_contact_id": "1", "plan_id": "4", "status": "active", "end_date": "2027-01-01", "quantity": 2});
+    let ended = json!({"keap_contact_id": "1", "plan_id": "4", "status": "inactive", "end_date": null, "quantity": 0});
+    let (written, asked) = update(
+        EntityType::Subscription,
+        &held,
+        &ended,
+        &["status", "end_date", "quantity"],
+        [(200, json!({})), (200, json!({"id": "5", "active": false}))],
+    );
+    let said: Vec<String> = written.unwrap().refused.iter().map(Refusal::said).collect();
+    assert_eq!(
+        said,
+        [
+            "end_date is empty, and Keap can't clear it on a subscription: give the row a value",
+            "quantity is no whole number of 1 or more: correct it"
+        ]
+    );
+    assert!(asked[0].starts_with("POST /v2/subscriptions/5:deactivate"), "{asked:?}");
+
+    for (entity, wanted, changed, calls, refused) in [
         (
             EntityType::Order,
             json!({"title": "x", "line_items": [{"quantity": 1}]}),
             vec!["title", "line_items"],
+            1,
+            vec!["line_items.#0"],
         ),
-        (EntityType::Order, json!({}), vec!["title"]),
-        (EntityType::Subscription, json!({"status": "paused"}), vec!["status"]),
-        (EntityType::Contact, json!({"email": "a@b.c", "tags": ["VIP"]}), vec!["email", "tags"]),
+        (EntityType::Order, json!({}), vec!["title"], 0, vec!["title"]),
+        (EntityType::Subscription, json!({"status": "paused"}), vec!["status"], 0, vec!["status"]),
+        (EntityType::Contact, json!({"website": "w"}), vec!["email", "website"], 1, vec!["email"]),
+        (
+            EntityType::Contact,
+            json!({"email": "a@b.c", "last_name": "x".repeat(41), "addresses": [
+                {"field": "OTHER", "line1": "1"}, {"field": "BILLING", "region": "Sonora"}]}),
+            vec!["last_name", "addresses"],
+            1,
+            vec!["last_name", "addresses.BILLING"],
+        ),
     ] {
-        let (written, asked) = update(entity, &json!({}), &wanted, &changed, []);
-        assert_eq!(written.unwrap_err().class, FailureClass::Invalid);
-        assert!(asked.is_empty(), "{asked:?}");
+        let answers = std::iter::repeat_with(saved).take(calls);
+        let transport = Recorded::answering(answers.collect::<Vec<_>>());
+        let field = link_field();
+        let api = RecordsApi::new(transport.caller(), Links { contact: Some(&field), order: Some(&field) });
+        let (held, wanted) = (remote(entity, &json!({})), record(entity, &wanted));
+        let change =
+            Change { row_id: ROW, base: &held.record, wanted: &wanted, remote: &held, changed: &changed };
+        let written = at_once(api.update(&change, &now)).unwrap();
+        let paths: Vec<String> = written.refused.iter().map(Refusal::path).collect();
+        assert_eq!(paths, refused, "{wanted:?}");
+        assert_eq!(transport.asked().len(), calls);
     }
+}
+
+#[test]
+fn one_field_that_keap_refuses_is_found_among_several() {
+    let no = || (400, json!({"message": "website is odd"}));
+    let yes = || (200, json!({"id": "5"}));
+    let wanted = json!({"email": "a@b.c", "first_name": "A", "last_name": "B", "job_title": "C", "website": "D",
+        "custom_fields": {"5": "x", "6": "y"}});
+    let changed = ["first_name", "last_name", "job_title", "website", "custom_fields"];
+    // Six edits: the first three, then the last three, of which the first is the one.
+    let (written, asked) =
+        update(EntityType::Contact, &json!({}), &wanted, &changed, [no(), yes(), no(), no(), yes()]);
+    let refused = written.unwrap().refused;
+    assert_eq!(refused.iter().map(Refusal::path).collect::<Vec<_>>(), ["website"]);
+    assert!(refused[0].reason.contains("website is odd"));
+    let masks: Vec<String> =
+        asked.iter().map(|asked| asked.matches("update_mask=").count().to_string()).collect();
+    assert_eq!(masks, ["5", "3", "2", "1", "1"]);
+    // A failure that is none of the edits' own ends the update.
+    let (written, asked) =
+        update(EntityType::Contact, &json!({}), &wanted, &changed, [no(), (503, json!({}))]);
+    assert_eq!(written.unwrap_err().class, FailureClass::Unavailable);
+    assert_eq!(asked.len(), 2);
 }
 
 #[test]

@@ -1,22 +1,29 @@
 //! Creates and updates of any entity.
 
 use super::RecordsApi;
+use super::units::{Unit, properties_of, taken, with_units};
 use crate::caller::Caller;
 use crate::capability::{Carrier, CreateKey, SubResource, capability};
-use crate::checks::{before_create, before_update};
-use crate::contacts;
+use crate::checks::before_create;
+use crate::contacts::{self, convert::States};
 use crate::custom_fields::Link;
-use crate::orders::{self, line_steps};
+use crate::edits::{Refusal, settle};
+use crate::orders::{
+    self,
+    line_steps::{self, LineStep},
+};
 use crate::subscriptions::{self, convert::INACTIVE};
 use crate::tags::{self, TagChange, change_tag};
 use crate::transport::Transport;
 use crate::wire::{is_blank, plain_text};
-use keapsync_domain::canonical::set_elements;
+use keapsync_domain::canonical::{set_elements, slot_entries};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{EntityType, is_keap_id};
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
+use keapsync_domain::schema::SlotKind;
 use keapsync_domain::timestamp::Timestamp;
+use serde_json::Value;
 
 /// What an update is to do.
 #[derive(Clone, Copy, Debug)]
@@ -43,17 +50,33 @@ pub struct Written {
     pub made_lines: Vec<(String, String)>,
     /// Tags that were to be put on the contact and that Keap has not got any more.
     pub gone_tags: Vec<String>,
+    /// What Keap does not take, each with the reason. All else was carried.
+    pub refused: Vec<Refusal>,
 }
 
 impl From<RemoteRecord> for Written {
     fn from(remote: RemoteRecord) -> Self {
-        Self { remote, made_lines: Vec::new(), gone_tags: Vec::new() }
+        Self { remote, made_lines: Vec::new(), gone_tags: Vec::new(), refused: Vec::new() }
     }
 }
 
 impl<T: Transport> RecordsApi<'_, T> {
-    /// Makes a record, with all that the row says. `now` is asked before each call whose answer is a record.
+    /// Makes a record, with all of the row that Keap has a place for. `now` is asked before each call whose answer is a record.
     pub async fn create(
+        &self,
+        row_id: &str,
+        record: &Record,
+        now: &impl Fn() -> Timestamp,
+    ) -> Result<Written, Failure> {
+        let nothing = Record::empty(record.entity());
+        let Some(settled) = settle(&nothing, record, &nothing, true) else {
+            return self.create_settled(row_id, record, now).await;
+        };
+        let made = self.create_settled(row_id, &settled.row, now).await?;
+        Ok(Written { refused: settled.refused, ..made })
+    }
+
+    async fn create_settled(
         &self,
         row_id: &str,
         record: &Record,
@@ -74,7 +97,6 @@ impl<T: Transport> RecordsApi<'_, T> {
         }
         let made = match entity {
             EntityType::Contact => {
-                check_tags(record)?;
                 let body = contacts::convert::create_body(record, link);
                 let made = self.contacts().create(body, now()).await?;
                 let none = Record::empty(EntityType::Contact);
@@ -100,72 +122,131 @@ impl<T: Transport> RecordsApi<'_, T> {
     }
 
     /// Changes a record. `now` is asked before each call whose answer is a record.
+    ///
+    /// What Keap does not take keeps nothing else back: it is told, and the rest is carried. Where Keap refuses a call, the
+    /// edits in it are tried in halves, until the ones that it refuses stand alone.
     pub async fn update(
         &self,
         change: &Change<'_>,
         now: &impl Fn() -> Timestamp,
     ) -> Result<Written, Failure> {
-        let entity = change.wanted.entity();
-        before_update(change.wanted, change.changed, now())?;
-        let calls = capability(entity).update_calls(change.changed.iter().copied());
-        let mut properties = calls.properties;
-        let ends = calls.sub_resources.contains(&SubResource::Deactivation)
-            && subscriptions::convert::status_of(change.wanted)? == INACTIVE;
-        if ends {
+        let mut written = Written::from(change.remote.clone());
+        let units = taken(change, now(), &mut written.refused);
+        let (ending, units): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(|unit| {
             // The end takes the reason along.
-            properties.retain(|property| *property != "reason_stopped");
-        } else if calls.sub_resources.contains(&SubResource::Deactivation) {
-            properties.push("active");
-        }
-        let steps = if calls.sub_resources.contains(&SubResource::OrderItems) {
-            let held = &change.remote.record;
-            let [base, wanted, held_lines] =
-                [change.base, change.wanted, held].map(|record| record.get_by_name("line_items"));
-            line_steps::plan(base, wanted, held_lines, held.get_by_name("currency").as_str())?
-        } else {
-            Vec::new()
-        };
-        if calls.sub_resources.contains(&SubResource::TagApplications) {
-            check_tags(change.wanted)?;
-        }
-        let (mut remote, mut gone_tags) = (change.remote.clone(), Vec::new());
-        if !properties.is_empty() {
-            remote = self.patch(change, &properties, now()).await?;
-        }
-        let mut made_lines = Vec::new();
+            let wanted = change.wanted.get_by_name("status").as_str().map(str::trim);
+            let is_end = |unit: &Unit| unit.field == "status" && wanted == Some(INACTIVE);
+            is_end(unit)
+                || (unit.field == "cancel_reason"
+                    && change.changed.contains(&"status")
+                    && wanted == Some(INACTIVE))
+        });
+        self.carry_units(change, units, &mut written, now).await?;
         let mut is_stale = false;
-        for step in steps {
-            made_lines.extend(self.orders().take(&remote.keap_id, step).await?);
-            is_stale = true;
-        }
-        if ends {
+        if !ending.is_empty() {
             let reason = plain_text(change.wanted.get_by_name("cancel_reason"));
-            self.subscriptions().deactivate(&remote.keap_id, reason.as_deref()).await?;
-            is_stale = true;
+            let ended = self.subscriptions().deactivate(&written.remote.keap_id, reason.as_deref()).await;
+            match ended {
+                Err(failure) if failure.class == FailureClass::Invalid => {
+                    written.refused.extend(ending.into_iter().map(|unit| unit.refused(&failure)));
+                }
+                ended => {
+                    ended?;
+                    is_stale = true;
+                }
+            }
+        }
+        let calls = capability(change.wanted.entity()).update_calls(change.changed.iter().copied());
+        if calls.sub_resources.contains(&SubResource::OrderItems) {
+            is_stale |= self.carry_lines(change, &mut written).await?;
         }
         if calls.sub_resources.contains(&SubResource::TagApplications) {
-            Written { remote, gone_tags, .. } =
-                self.carry_tags(change.wanted, &change.remote.record, remote, now).await?;
+            let carried =
+                self.carry_tags(change.wanted, &change.remote.record, written.remote.clone(), now).await?;
+            written.remote = carried.remote;
+            written.gone_tags = carried.gone_tags;
+            written.refused.extend(carried.refused);
         }
         if is_stale {
-            remote = self.read_again(&remote, entity, now()).await?;
+            written.remote = self.read_again(&written.remote, change.wanted.entity(), now()).await?;
         }
-        Ok(Written { remote, made_lines, gone_tags })
+        Ok(written)
+    }
+
+    /// Carries what goes by the properties of an update: in one call, where Keap takes all of it.
+    async fn carry_units(
+        &self,
+        change: &Change<'_>,
+        units: Vec<Unit>,
+        written: &mut Written,
+        now: &impl Fn() -> Timestamp,
+    ) -> Result<(), Failure> {
+        let mut open = vec![units];
+        while let Some(mut units) = open.pop() {
+            let properties = properties_of(change.wanted.entity(), &units);
+            if properties.is_empty() {
+                continue;
+            }
+            let wanted = with_units(&written.remote.record, &units);
+            match self.patch(change, &wanted, &written.remote, &properties, now()).await {
+                Ok(remote) => written.remote = remote,
+                Err(failure) if failure.class == FailureClass::Invalid => {
+                    if units.len() > 1 {
+                        let rest = units.split_off(units.len() / 2);
+                        open.extend([rest, units]);
+                    } else {
+                        written.refused.extend(units.into_iter().map(|unit| unit.refused(&failure)));
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries the lines of an order, one by one. Whether a call was made.
+    async fn carry_lines(&self, change: &Change<'_>, written: &mut Written) -> Result<bool, Failure> {
+        let held = &change.remote.record;
+        let [base, wanted, held_lines] =
+            [change.base, change.wanted, held].map(|record| record.get_by_name("line_items"));
+        let plan = line_steps::plan(base, wanted, held_lines, held.get_by_name("currency").as_str());
+        written.refused.extend(plan.refused);
+        let is_called = !plan.steps.is_empty();
+        for step in plan.steps {
+            let (key, is_gone) = match &step {
+                LineStep::Create { key, .. } => (key.clone(), false),
+                LineStep::Update { id, .. } => (id.clone(), false),
+                LineStep::Delete { id } => (id.clone(), true),
+            };
+            match self.orders().take(&written.remote.keap_id, step).await {
+                Ok(made) => written.made_lines.extend(made),
+                Err(failure) if failure.class == FailureClass::Invalid => {
+                    let line = slot_entries(SlotKind::Item, wanted).find(|(name, _)| *name == key);
+                    let sent = line.filter(|_| !is_gone).map(|(_, line)| line.clone()).unwrap_or_default();
+                    written.refused.push(line_steps::refusal(&key, None, sent, failure.message));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(is_called)
     }
 
     async fn patch(
         &self,
         change: &Change<'_>,
+        wanted: &Record,
+        remote: &RemoteRecord,
         properties: &[&'static str],
         observed_at: Timestamp,
     ) -> Result<RemoteRecord, Failure> {
-        let (wanted, remote) = (change.wanted, change.remote);
         let id = &remote.keap_id;
         let entity = wanted.entity();
         let link = self.link(entity, change.row_id);
         match entity {
             EntityType::Contact => {
-                let body = contacts::convert::write_body(wanted, &remote.extra.to_object(), properties, link);
+                let extra = &remote.extra.to_object();
+                let states = States { base: change.base, wanted, held: &remote.record, extra };
+                let body = contacts::convert::write_body(&states, properties, link);
                 self.contacts().update(id, properties, body, observed_at).await
             }
             EntityType::Order => {
@@ -196,12 +277,14 @@ impl<T: Transport> RecordsApi<'_, T> {
         let (wanted, merged, held) = (tags_of(wanted), tags_of(merged), tags_of(&remote.record));
         let added = wanted.difference(&merged).filter(|id| !held.contains(*id));
         let taken = merged.difference(&wanted).filter(|id| held.contains(*id));
+        // What is no id was never Keap's: it makes no call.
+        let added = added.filter(|id| is_keap_id(id));
         let changes: Vec<(&String, TagChange)> =
             added.map(|id| (id, TagChange::Apply)).chain(taken.map(|id| (id, TagChange::Remove))).collect();
         if changes.is_empty() {
             return Ok(remote.into());
         }
-        let mut gone_tags: Vec<String> = Vec::new();
+        let (mut gone_tags, mut refused): (Vec<String>, Vec<Refusal>) = (Vec::new(), Vec::new());
         for (tag_id, change) in changes {
             let Caller { transport, base_url, access_token } = self.caller;
             match change_tag(transport, base_url, access_token, tag_id, &remote.keap_id, change).await {
@@ -214,11 +297,21 @@ impl<T: Transport> RecordsApi<'_, T> {
                         gone_tags.push(tag_id.clone());
                     }
                 }
+                Err(failure) if failure.class == FailureClass::Invalid => {
+                    let sent = if change == TagChange::Apply { tag_id.as_str().into() } else { Value::Null };
+                    refused.push(Refusal {
+                        field: "tags",
+                        part: Some(tag_id.clone()),
+                        key: None,
+                        sent: Some(sent),
+                        reason: failure.message,
+                    });
+                }
                 outcome => outcome?,
             }
         }
         let remote = self.read_again(&remote, EntityType::Contact, now()).await?;
-        Ok(Written { gone_tags, ..remote.into() })
+        Ok(Written { gone_tags, refused, ..remote.into() })
     }
 
     async fn read_again(
@@ -255,17 +348,4 @@ fn only_by_update(record: &Record) -> Vec<&'static str> {
             Carrier::SubResource(_) | Carrier::Refused => None,
         })
         .collect()
-}
-
-fn check_tags(wanted: &Record) -> Result<(), Failure> {
-    match set_elements(wanted.get_by_name("tags")).iter().find(|id| !is_keap_id(id)) {
-        None => Ok(()),
-        Some(odd) => {
-            let shown: String = odd.chars().filter(|c| !c.is_control()).take(20).collect();
-            Err(Failure::new(
-                FailureClass::Invalid,
-                format!("tags holds '{shown}', which is no Keap tag id: remove it"),
-            ))
-        }
-    }
 }

@@ -14,7 +14,7 @@ use crate::custom_fields;
 use crate::money::{decimal_of_double, double_of_decimal, exponent};
 use crate::wire::{
     WireObject, WireValue, boolean_of, insert_present, integer_of, is_blank, is_date, name_of, pair,
-    plain_text, text_of, time_at,
+    plain_text, text_of, time_at, whole_number,
 };
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
@@ -152,18 +152,17 @@ pub fn write_body(
                 let places = wanted.get_by_name("currency").as_str().map_or(2, exponent);
                 double_of_decimal(&needed(wanted, name)?, places).map_err(|fault| invalid(name, &fault))?
             }
-            "quantity" | "billing_frequency" => {
-                let text = plain_text(&needed(wanted, name)?).unwrap_or_default();
-                match text.parse::<i32>() {
-                    Ok(number) if number >= 1 => number.into(),
-                    _ => return Err(invalid(name, "is no whole number of 1 or more: correct it")),
+            "quantity" | "billing_frequency" => match whole_number(&needed(wanted, name)?) {
+                Some(number) if number >= 1 => number.into(),
+                _ => return Err(invalid(name, "is no whole number of 1 or more: correct it")),
+            },
+            "auto_charge" => {
+                match plain_text(&needed(wanted, name)?).map(|text| text.to_lowercase()).as_deref() {
+                    Some("true") => true.into(),
+                    Some("false") => false.into(),
+                    _ => return Err(invalid(name, "is neither true nor false: correct it")),
                 }
             }
-            "auto_charge" => match plain_text(&needed(wanted, name)?).as_deref() {
-                Some("true") => true.into(),
-                Some("false") => false.into(),
-                _ => return Err(invalid(name, "is neither true nor false: correct it")),
-            },
             "billing_cycle" => match plain_text(&needed(wanted, name)?) {
                 Some(cycle) if ["YEAR", "MONTH", "WEEK", "DAY"].contains(&cycle.as_str()) => cycle.into(),
                 _ => return Err(invalid(name, "is none of YEAR, MONTH, WEEK and DAY: correct it")),

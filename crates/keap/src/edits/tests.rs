@@ -1,0 +1,142 @@
+use super::*;
+use serde_json::json;
+
+fn contact(object: &Value) -> Record {
+    Record::from_object(keapsync_domain::ids::EntityType::Contact, object.as_object().cloned().unwrap())
+}
+
+/// A field of a contact after its edits are settled, and what was refused of it.
+fn settled(field: &str, was: Value, edited: Value) -> (Value, Vec<String>) {
+    let [was, edited] = [was, edited].map(|value| contact(&json!({field: value})));
+    match settle(&was, &edited, &was, true) {
+        None => (edited.get_by_name(field).clone(), Vec::new()),
+        Some(settled) => {
+            (settled.row.get_by_name(field).clone(), settled.refused.iter().map(Refusal::path).collect())
+        }
+    }
+}
+
+#[test]
+fn what_belonged_to_a_former_value_leaves_with_it() {
+    let was = json!([{"field": "EMAIL2", "email": "a@x.io", "opt_in_reason": "form", "is_opt_in": true}]);
+    let edited = json!([{"field": "EMAIL2", "email": "b@x.io", "opt_in_reason": "form", "is_opt_in": true}]);
+    let expected = json!([{"field": "EMAIL2", "email": "b@x.io", "is_opt_in": true}]);
+    assert_eq!(settled("emails", was, edited), (expected, vec![]));
+    let was = json!([{"field": "PHONE2", "number": "1", "extension": "5", "type": "Work"}]);
+    let edited = json!([{"field": "PHONE2", "number": "2", "extension": "5", "type": "Home"}]);
+    let expected = json!([{"field": "PHONE2", "number": "2", "type": "Home"}]);
+    assert_eq!(settled("phones", was, edited), (expected, vec![]));
+}
+
+#[test]
+fn of_a_name_and_its_code_the_edited_one_counts() {
+    let was = json!({"field": "BILLING", "line1": "1 Main", "region": "Arizona", "region_code": "US-AZ",
+        "country": "United States", "country_code": "USA", "postal_code": "85001-1234", "zip_code": "85001", "zip_four": "1234"});
+    let with = |edits: Value| {
+        let mut slot = was.clone();
+        for (key, value) in edits.as_object().unwrap() {
+            slot[key] = value.clone();
+        }
+        slot
+    };
+    for (edits, key, expected) in [
+        (json!({"region": "Sonora"}), "region_code", Value::Null),
+        (json!({"region_code": "US-CA"}), "region_code", json!("US-CA")),
+        (json!({"country": "Germany"}), "country_code", json!("DEU")),
+        (json!({"country": "USA"}), "country", json!("United States")),
+        (json!({"country_code": "de"}), "country_code", json!("DEU")),
+        (json!({"zip_code": "90001"}), "postal_code", json!("90001-1234")),
+        (json!({"zip_four": "9999"}), "postal_code", json!("85001-9999")),
+        (json!({"zip_four": ""}), "postal_code", json!("85001")),
+        (json!({"postal_code": "90001"}), "zip_code", json!("85001")),
+    ] {
+        let (after, refused) = settled("addresses", json!([was]), json!([with(edits.clone())]));
+        assert_eq!((&after[0][key], refused), (&expected, vec![]), "{edits}");
+    }
+    for (edits, path) in [
+        (json!({"country": "Atlantis"}), "addresses.BILLING.country"),
+        (json!({"country_code": "Atlantis"}), "addresses.BILLING.country_code"),
+        (json!({"region": ""}), "addresses.BILLING.region"),
+        (json!({"note": "x"}), "addresses.BILLING.note"),
+        (json!({"line1": ["x"]}), "addresses.BILLING.line1"),
+    ] {
+        let (after, refused) = settled("addresses", json!([was]), json!([with(edits.clone())]));
+        assert_eq!((after, refused), (json!([was]), vec![path.to_owned()]), "{edits}");
+    }
+}
+
+#[test]
+fn what_has_no_place_in_keap_is_put_back_and_the_rest_goes_on() {
+    let was = json!([{"field": "EMAIL2", "email": "a@x.io", "is_opt_in": false}]);
+    for (edited, expected, refused) in [
+        (
+            json!([{"field": "EMAIL2", "email": "b@x.io", "is_opt_in": true, "note": 7}]),
+            json!([{"field": "EMAIL2", "email": "b@x.io", "is_opt_in": false}]),
+            vec!["emails.EMAIL2.is_opt_in", "emails.EMAIL2.note"],
+        ),
+        (json!([was[0], {"field": "EMAIL1", "email": "c@x.io"}]), was.clone(), vec!["emails.EMAIL1"]),
+        (
+            json!([was[0], {"field": "EMAIL9", "email": "c@x.io"}, "c@x.io"]),
+            was.clone(),
+            vec!["emails.#2", "emails.EMAIL9"],
+        ),
+        (json!([{"field": "EMAIL2", "email": "c@x.io"}, was[0]]), was.clone(), vec!["emails.EMAIL2"]),
+        (json!([was[0], {"field": "EMAIL3", "opt_in_reason": "asked"}]), was.clone(), vec!["emails.EMAIL3"]),
+        (
+            json!([was[0], {"email": "c@x.io"}]),
+            json!([was[0], {"email": "c@x.io", "field": "EMAIL3"}]),
+            vec![],
+        ),
+        (
+            json!([{"field": " email2", "email": "a@x.io"}]),
+            json!([{"field": "EMAIL2", "email": "a@x.io"}]),
+            vec![],
+        ),
+        // What was left out is no edit, and an emptied slot goes.
+        (
+            json!([{"field": "EMAIL2", "email": "a@x.io"}]),
+            json!([{"field": "EMAIL2", "email": "a@x.io"}]),
+            vec![],
+        ),
+        (json!([{"field": "EMAIL2", "email": ""}]), json!([{"field": "EMAIL2", "email": ""}]), vec![]),
+    ] {
+        assert_eq!(
+            settled("emails", was.clone(), edited.clone()),
+            (expected, refused.into_iter().map(str::to_owned).collect::<Vec<_>>()),
+            "{edited}"
+        );
+    }
+    assert_eq!(
+        settled("tags", json!(["1"]), json!(["1", 2, "x", true, null])),
+        (json!(["1", 2, null]), vec!["tags.x".to_owned(), "tags.true".to_owned()])
+    );
+    assert_eq!(
+        settled("custom_fields", json!({"5": "a"}), json!({"5": "b", "color": "red"})),
+        (json!({"5": "b"}), vec!["custom_fields.color".to_owned()])
+    );
+}
+
+#[test]
+fn what_keap_refused_is_put_back_unless_it_was_edited_again() {
+    let was = contact(&json!({"website": "w", "custom_fields": {"5": "a"}, "tags": ["1"],
+        "emails": [{"field": "EMAIL2", "email": "a@x.io"}]}));
+    let row = contact(&json!({"website": "x", "custom_fields": {"5": "b", "6": "c"}, "tags": ["1", "2"],
+        "emails": [{"field": "EMAIL2", "email": "b"}, {"field": "EMAIL3", "email": "c@x.io"}]}));
+    let refusal = |field, part: Option<&str>, sent| Refusal {
+        field,
+        part: part.map(str::to_owned),
+        key: None,
+        sent: Some(sent),
+        reason: String::new(),
+    };
+    let refused = [
+        refusal("website", None, json!("x")),
+        refusal("custom_fields", Some("5"), json!("b")),
+        refusal("tags", Some("2"), json!("2")),
+        refusal("emails", Some("EMAIL2"), json!({"field": "EMAIL2", "email": "b"})),
+        refusal("emails", Some("EMAIL3"), json!({"field": "EMAIL3", "email": "other@x.io"})),
+    ];
+    let expected = contact(&json!({"website": "w", "custom_fields": {"5": "a", "6": "c"}, "tags": ["1"],
+        "emails": [{"field": "EMAIL2", "email": "a@x.io"}, {"field": "EMAIL3", "email": "c@x.io"}]}));
+    assert_eq!(put_back(&was, &row, &refused), expected);
+}
