@@ -8,7 +8,7 @@ create index sync_audit_log_run_idx on public.sync_audit_log (run_id, id) where 
 -- other: it is merged with what Keap holds, and can be undone.
 grant execute on function public.keapsync_check_json(name, jsonb), public.keapsync_check_parts(jsonb) to keapsync_engine;
 create function public.keapsync_edit(account text, entity text, row_id uuid, expected_version integer, new_values jsonb,
-        deletes boolean, operation text, note jsonb, run uuid)
+        deletes boolean, operation text, note jsonb, run uuid, stays text, said text)
     returns boolean
     language plpgsql
     set search_path = ''
@@ -50,13 +50,13 @@ begin
     end if;
 
     execute format('update %1$s mirrored
-            set %2$s sync_status = ''pending'', sync_error = null, updated_by = null,
+            set %2$s sync_status = case when $4 is null then ''pending'' else ''completed'' end, sync_error = $4, updated_by = null,
                 deleted_at = case when $3 then coalesce(mirrored.deleted_at, now()) when not $3 then null else mirrored.deleted_at end,
                 deleted_by = case when $3 is not null then null else mirrored.deleted_by end
             from jsonb_populate_record(null::%1$s, $2) as typed
             where mirrored.id = $1
             returning %3$s', mirrored, coalesce(assignments || ', ', ''), record_sql)
-        into after using row_id, new_values, deletes;
+        into after using row_id, new_values, deletes, said;
     select array_agg(changed.key order by schema.position nulls last), jsonb_object_agg(changed.key, changed.value),
         jsonb_object_agg(changed.key, after -> changed.key)
     into fields, old_values, changed_values
@@ -67,26 +67,31 @@ begin
         return true;
     end if;
 
+    -- A delete of the row alone owes Keap nothing. The base says that it is one, in place of what was before the delete: nothing.
     insert into public.sync_queue (account_id, operation, entity_type, entity_id, keap_id, payload)
-    values (account, case when deletes and old_values ? 'deleted_at' then 'delete' else 'update' end, entity, row_id, keap_id,
-        jsonb_build_object('old', old_values, 'new', changed_values));
+    select account, case when deletes and old_values ? 'deleted_at' then 'delete' else 'update' end, entity, row_id, keap_id,
+        jsonb_build_object('old', old_values, 'new', changed_values)
+    where stays is null;
 
     insert into public.sync_status as status (account_id, entity_type, entity_id, keap_id, last_sync_status)
-    values (account, entity, row_id, keap_id, 'pending')
+    values (account, entity, row_id, keap_id, case when stays is null then 'pending' else 'completed' end)
     on conflict (account_id, entity_type, entity_id) do update
     -- The oldest values since both sides agreed are the base.
-    set base = old_values || coalesce(status.base, '{}'), last_sync_status = 'pending', updated_at = now();
+    set base = old_values || coalesce(status.base, '{}')
+            || case when stays is null then '{}' else jsonb_build_object('deleted_at', stays) end,
+        last_sync_status = excluded.last_sync_status, last_sync_error = said, updated_at = now();
 
     insert into public.sync_audit_log (account_id, entity_type, entity_id, keap_id, operation, old_data, new_data, changed_fields,
         sync_source, sync_destination, run_id)
-    values (account, entity, row_id, keap_id, operation, old_values, nullif(note, '{}'), fields, 'supabase', 'keap', run);
+    values (account, entity, row_id, keap_id, operation, old_values, nullif(note, '{}'), fields, 'supabase',
+        case when stays is null then 'keap' else 'supabase' end, run);
     return true;
 end
 $$;
-comment on function public.keapsync_edit(text, text, uuid, integer, jsonb, boolean, text, jsonb, uuid) is
-    'An edit that the sync makes in a person''s name, of the row at this version: new values by column, deletes true or false to delete or bring back, the operation and note for the audit log. Answers false when the row has another version.';
-select public.keapsync_protect_function('public.keapsync_edit(text, text, uuid, integer, jsonb, boolean, text, jsonb, uuid)');
-grant execute on function public.keapsync_edit(text, text, uuid, integer, jsonb, boolean, text, jsonb, uuid) to keapsync_engine;
+comment on function public.keapsync_edit(text, text, uuid, integer, jsonb, boolean, text, jsonb, uuid, text, text) is
+    'An edit that the sync makes in a person''s name, of the row at this version: new values by column, deletes true or false to delete or bring back, the operation and note for the audit log; of a delete that stays here, what the base and the row say of it. Answers false when the row has another version.';
+select public.keapsync_protect_function('public.keapsync_edit(text, text, uuid, integer, jsonb, boolean, text, jsonb, uuid, text, text)');
+grant execute on function public.keapsync_edit(text, text, uuid, integer, jsonb, boolean, text, jsonb, uuid, text, text) to keapsync_engine;
 
 comment on column public.sync_audit_log.operation is 'create, update, delete, undelete, conflict, resolve, revert.';
 comment on column public.sync_audit_log.new_data is 'Values that were overridden and are kept nowhere else, keyed by field, in a resolution by field and side; of a revert, which entry it undid; mostly null.';

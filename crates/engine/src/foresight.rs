@@ -140,7 +140,7 @@ fn carried<T, S, C: Clock>(
     let deleted_here = row.deleted_at.is_some() && row.base_delta.contains_key(DELETED_AT);
     let is_revived = deleted_here && is_edited_in_keap(&remote.record, &row);
     let mut foreseen = Foreseen::default();
-    if deleted_here && !is_revived && world.settings.delete_in_keap {
+    if deleted_here && !is_revived && world.settings.delete_in_keap && !row.is_deleted_here_alone() {
         if capability(entity).supports_delete() {
             foreseen.changes.push(PlannedChange {
                 side: PlannedSide::Keap,

@@ -9,6 +9,7 @@
 //! some moment between its request and its arrival, so what was asked for before the last answer had arrived is read again.
 
 use crate::guard::{Allowance, destroys};
+use crate::ports::history::UNDONE_HERE;
 use crate::ports::{
     Clock, ConflictRecord, KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, RowState, RowWrite,
     WriteBatch, WriteSource,
@@ -685,6 +686,7 @@ fn plan_tombstone(remote: &RemoteRecord, row: &LocalRow) -> Option<RowWrite> {
         expected_version: row.version,
         base_hash: base_hash(&remote.record, &delta),
         base_delta: delta,
+        sync_error: row.is_deleted_here_alone().then(|| UNDONE_HERE.to_owned()),
         deleted_at: row.deleted_at,
         ..write_of(remote)
     })

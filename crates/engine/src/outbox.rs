@@ -67,6 +67,8 @@ struct Edit {
     attempts: i32,
     /// Whether one of the items is the row's own creation.
     creates: bool,
+    /// Whether one of the items is a person's delete of the row.
+    deletes: bool,
 }
 
 impl Edit {
@@ -202,6 +204,7 @@ fn by_row(items: Vec<OutboxItem>) -> HashMap<EntityType, Vec<Edit>> {
                 edit.claims = edit.claims.max(item.claims);
                 edit.attempts = edit.attempts.max(item.attempts);
                 edit.creates |= item.operation == "create";
+                edit.deletes |= item.operation == "delete";
                 edit.item_ids.push(item.id);
             }
             None => edits.push(Edit {
@@ -210,6 +213,7 @@ fn by_row(items: Vec<OutboxItem>) -> HashMap<EntityType, Vec<Edit>> {
                 claims: item.claims,
                 attempts: item.attempts,
                 creates: item.operation == "create",
+                deletes: item.operation == "delete",
             }),
         }
     }
@@ -323,7 +327,9 @@ async fn carry<T: Transport, S: MirrorStore, C: Clock>(
         }
     };
     if deleted_here {
-        return delete(world, row, &remote).await;
+        // An edit that was on its way when the row was deleted here alone takes no delete along.
+        let stays_here = row.is_deleted_here_alone() && !edit.deletes;
+        return delete(world, row, &remote, stays_here).await;
     }
     update(world, row, remote).await
 }
@@ -507,6 +513,7 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     row: &LocalRow,
     remote: &RemoteRecord,
+    stays_here: bool,
 ) -> Result<(), Failure> {
     if is_edited_in_keap(&remote.record, row) {
         // A delete against an edit: the edit survives, and the apply records the conflict. What was edited here before the
@@ -518,10 +525,11 @@ async fn delete<T: Transport, S: MirrorStore, C: Clock>(
         };
     }
     let entity = row.record.entity();
-    if let (true, DeleteSupport::Never(advice)) = (world.settings.delete_in_keap, capability(entity).delete) {
+    let goes_to_keap = world.settings.delete_in_keap && !stays_here;
+    if let (true, DeleteSupport::Never(advice)) = (goes_to_keap, capability(entity).delete) {
         return Err(Failure::new(FailureClass::Invalid, advice));
     }
-    if !world.settings.delete_in_keap {
+    if !goes_to_keap {
         // The tombstone stays on our side only; the account's owner has not let deletes through. Edits made before it go on.
         return if row.base_delta.len() > 1 { update(world, row, remote.clone()).await } else { Ok(()) };
     }

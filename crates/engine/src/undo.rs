@@ -2,8 +2,12 @@
 //!
 //! The plan is made by [`plan_undo`] from the log and the row as it is. It is written only while the row still has the version
 //! that was read, and planned anew otherwise, so that no edit made in between is lost.
+//!
+//! An undo deletes in Keap only what the row itself had made there. That a run, a hook or a poll brought a record here is no reason
+//! for it to go there: such a row is taken away alone, behind a tombstone that holds it until somebody edits the record in Keap or
+//! brings the row back.
 
-use crate::ports::history::{AuditEntry, HistoryStore, PersonEdit};
+use crate::ports::history::{AuditEntry, HistoryStore, PersonEdit, UNDONE_HERE};
 use crate::ports::{Clock, LocalRow, MirrorStore};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::AccountId;
@@ -11,11 +15,23 @@ use keapsync_domain::limits::{REMERGE_MAX, UNIT_BUDGET_MS};
 use keapsync_domain::run::{Counts, Cursor};
 use keapsync_domain::undo::{Change, Current, LeftField, Operation, UndoPlan, plan_undo};
 use keapsync_domain::wire::{UnitMode, UnitOrder, UnitReport};
+use keapsync_keap::capability::{CreateKey, capability};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Entries undone in one step.
 const ENTRIES_AT_ONCE: usize = 100;
+
+/// Whether the record of a row was made by the change: what Keap, or a person there, had made before is not the row's to delete. A
+/// record that cannot name its row may have been found by what it holds.
+fn made_the_record(entry: &AuditEntry, operation: Operation) -> bool {
+    operation == Operation::Create
+        && entry.sync_source == MADE_HERE
+        && capability(entry.entity).create_key == CreateKey::RowLink
+}
+
+/// The source that entries of people's edits name.
+const MADE_HERE: &str = "supabase";
 
 /// What became of an undo.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +44,9 @@ pub struct Undone {
     pub fields: Vec<String>,
     /// Whether the row was deleted or brought back.
     pub deleted: Option<bool>,
+    /// Of a row that was deleted while its record stays in Keap: why, and what to do where it is to go, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_in_keap: Option<String>,
     /// What was not taken back, and why.
     pub left: Vec<LeftField>,
     /// Fields of a row that was deleted by it which had changed after the row was made: they went with it, softly.
@@ -57,19 +76,21 @@ pub async fn undo<S: MirrorStore + HistoryStore>(
         };
         let plan = plan(entry, operation, &row);
         if plan.is_empty() {
-            return Ok(undone(entry, plan, false));
+            return Ok(undone(entry, plan, false, false));
         }
+        let stays_here = plan.deleted == Some(true) && !made_the_record(entry, operation);
         let edit = PersonEdit {
             row_id: row.id,
             expected_version: row.version,
             values: plan.values.clone(),
             deleted: plan.deleted,
+            stays_here,
             operation: "revert",
             note: Map::from_iter([("reverts".to_owned(), Value::from(entry.id))]),
             run_id: run_id.map(str::to_owned),
         };
         if store.edit(account, entry.entity, &edit).await? {
-            return Ok(undone(entry, plan, true));
+            return Ok(undone(entry, plan, true, stays_here));
         }
     }
     Err(Failure::new(FailureClass::Conflict, "the row keeps changing; try again"))
@@ -81,12 +102,13 @@ fn plan(entry: &AuditEntry, operation: Operation, row: &LocalRow) -> UndoPlan {
     plan_undo(&change, &Current { record: &row.record, is_deleted: row.deleted_at.is_some() })
 }
 
-fn undone(entry: &AuditEntry, plan: UndoPlan, changed: bool) -> Undone {
+fn undone(entry: &AuditEntry, plan: UndoPlan, changed: bool, stays_here: bool) -> Undone {
     Undone {
         entry_id: entry.id,
         changed,
         fields: plan.values.keys().cloned().collect(),
         deleted: plan.deleted,
+        kept_in_keap: stays_here.then(|| UNDONE_HERE.to_owned()),
         left: plan.left,
         changed_since: plan.changed_since,
     }

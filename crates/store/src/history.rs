@@ -10,7 +10,9 @@ use crate::{Parameter, Store};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_engine::ports::history::{AuditEntry, HistoryStore, PersonEdit};
+use keapsync_engine::ports::history::{
+    AuditEntry, DELETED_HERE_ALONE, HistoryStore, PersonEdit, UNDONE_HERE,
+};
 use serde_json::{Map, Value};
 use std::sync::LazyLock;
 use tokio_postgres::Row;
@@ -100,7 +102,7 @@ static OF_RUN: LazyLock<String> = LazyLock::new(|| {
 });
 
 const EDIT: &str =
-    "select public.keapsync_edit($1, $2, $3::uuid, $4, $5::jsonb, $6, $7, $8::jsonb, $9::uuid)";
+    "select public.keapsync_edit($1, $2, $3::uuid, $4, $5::jsonb, $6, $7, $8::jsonb, $9::uuid, $10, $11)";
 
 impl HistoryStore for Store<'_> {
     async fn read_audit(&self, account: &AccountId, id: i64) -> Result<Option<AuditEntry>, Failure> {
@@ -171,7 +173,12 @@ impl HistoryStore for Store<'_> {
         }
         let values = Value::Object(edit.values.clone()).to_string();
         let note = Value::Object(edit.note.clone()).to_string();
-        let parameters: [Parameter<'_>; 9] = [
+        // What stands in the base of a delete that stays here, and what its row says.
+        let (mark, said) = match (edit.deleted, edit.stays_here) {
+            (Some(true), true) => (Some(DELETED_HERE_ALONE), Some(UNDONE_HERE)),
+            _ => (None, None),
+        };
+        let parameters: [Parameter<'_>; 11] = [
             (&account.as_str(), Type::TEXT),
             (&entity.as_str(), Type::TEXT),
             (&edit.row_id, Type::TEXT),
@@ -181,6 +188,8 @@ impl HistoryStore for Store<'_> {
             (&edit.operation, Type::TEXT),
             (&note, Type::TEXT),
             (&edit.run_id, Type::TEXT),
+            (&mark, Type::TEXT),
+            (&said, Type::TEXT),
         ];
         let rows = retried(async || self.client.query_typed(EDIT, &parameters).await)
             .await

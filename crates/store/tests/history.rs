@@ -8,8 +8,9 @@ use keapsync_domain::failure::FailureClass;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::history::{AuditEntry, HistoryStore, PersonEdit};
-use keapsync_engine::ports::proof::ProofStore;
+use keapsync_engine::ports::proof::{GuardStore, ProofStore};
 use keapsync_engine::ports::{LocalRow, MirrorStore, RowWrite, WriteBatch, WriteSource};
+use keapsync_engine::undo::undo;
 use keapsync_store::Store;
 use serde_json::{Map, Value, json};
 use support::{TestDatabase, account, batch, full_record, insert_as, update_of, with_account};
@@ -41,6 +42,7 @@ fn edit(row: &LocalRow, values: Value) -> PersonEdit {
         expected_version: row.version,
         values: object(values),
         deleted: None,
+        stays_here: false,
         operation: "revert",
         note: object(json!({"reverts": 17})),
         run_id: None,
@@ -487,4 +489,59 @@ async fn of_edits_of_one_version_one_is_made() {
     assert_eq!(made_edits, 1);
     assert_eq!(row(&Store::new(&engine), entity, &before.id).await.version, before.version + 1);
     assert_eq!(history(&Store::new(&engine), entity, &before.id).await.len(), 2);
+}
+
+/// A run brings records in, among them one that a delete had taken away; undoing it owes Keap nothing, now or later.
+#[tokio::test]
+async fn what_a_run_brought_is_undone_here_alone() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let (store, person) = (Store::new(&engine), database.person().await);
+    with_account(&engine).await;
+    let entity = EntityType::Contact;
+    let ids: Vec<String> = (1..=40).map(|id| id.to_string()).collect();
+    let rows = ids.iter().map(|id| insert_as(entity, id, &full_record(entity))).collect();
+    let page = WriteBatch { run_id: Some(RUN.to_owned()), source: WriteSource::FullSync, ..batch(rows) };
+    store.write(&account(), entity, &page).await.expect("the page is written");
+    let entries = store.list_run_audit(&account(), RUN, None, 100).await.expect("the log is read");
+    assert_eq!(entries.len(), 40);
+    for entry in &entries {
+        let undone = undo(&store, &account(), entry, None).await.expect("it is undone");
+        assert_eq!(undone.deleted, Some(true));
+        assert!(undone.kept_in_keap.is_some_and(|said| said.starts_with("undone_here")));
+    }
+    let one = async |client: &Client, statement: &str| -> i64 {
+        client.query_one(statement, &[]).await.expect("it is counted").get(0)
+    };
+    let said = "select count(*) from sync_contacts
+        where deleted_at is not null and sync_status = 'completed' and sync_error like 'undone_here:%'";
+    assert_eq!(one(&engine, said).await, 40);
+    assert_eq!(one(&engine, "select count(*) from sync_queue").await, 0, "nothing is owed to Keap");
+    assert_eq!(store.requeue(&account(), entity, true, 100).await.expect("it is looked for"), 0, "nor later");
+    let after = row(&store, entity, &entries[0].entity_id).await;
+    assert!(after.is_deleted_here_alone());
+
+    // A person brings one back, and deletes it: that goes to Keap.
+    for set in ["null", "now()"] {
+        let statement = format!("update sync_contacts set deleted_at = {set} where id = '{}'", after.id);
+        person.batch_execute(&statement).await.expect("a person edits");
+    }
+    assert_eq!(one(&engine, "select count(*) from sync_queue where operation = 'delete'").await, 1);
+
+    // What the row itself had made is deleted in Keap, too.
+    person
+        .batch_execute(
+            "insert into sync_contacts (account_id, first_name) select account_id, 'Bea' from sync_accounts",
+        )
+        .await
+        .expect("a person inserts");
+    let id: String = engine
+        .query_one("select id::text from sync_contacts where first_name = 'Bea'", &[])
+        .await
+        .expect("the row is there")
+        .get(0);
+    let made = history(&store, entity, &id).await;
+    let undone = undo(&store, &account(), &made[0], None).await.expect("it is undone");
+    assert_eq!((undone.deleted, undone.kept_in_keap), (Some(true), None));
+    assert_eq!(one(&engine, "select count(*) from sync_queue where operation = 'delete'").await, 2);
 }

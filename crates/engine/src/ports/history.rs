@@ -39,6 +39,13 @@ pub struct AuditEntry {
     pub note: Map<String, Value>,
 }
 
+/// What stands under `deleted_at` in the base of a row that was deleted here alone, for good.
+pub const DELETED_HERE_ALONE: &str = "deleted here alone";
+
+/// What such a row says.
+pub const UNDONE_HERE: &str = "undone_here: the record was not made by this row, so the undo took the row away and left the record \
+    in Keap. Delete the record in Keap if it is to go as well; an edit of it in Keap, or of deleted_at here, brings the row back";
+
 /// An edit of a row that the engine makes in a person's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PersonEdit {
@@ -50,6 +57,9 @@ pub struct PersonEdit {
     pub values: Map<String, Value>,
     /// Whether the row is to be deleted; `None` leaves that as it is.
     pub deleted: Option<bool>,
+    /// Whether a delete is of the row alone, for good: see
+    /// [`LocalRow::is_deleted_here_alone`](super::LocalRow::is_deleted_here_alone).
+    pub stays_here: bool,
     /// The operation in the audit log: `revert`.
     pub operation: &'static str,
     /// What the audit entry says besides (`{"reverts": 17}`).
@@ -83,7 +93,7 @@ pub trait HistoryStore {
     ) -> Result<Vec<AuditEntry>, Failure>;
 
     /// Makes an edit as if a person had made it, in one statement: the row, what both sides agreed on, the outbox and the
-    /// audit log. Says false when the row is gone or has another version: read it again then. An edit that changes
+    /// audit log. A delete that stays here owes Keap nothing; the row is in step, and says why it went alone. Says false when the row is gone or has another version: read it again then. An edit that changes
     /// nothing is true, and leaves no trace.
     ///
     /// [`FailureClass::Invalid`](keapsync_domain::failure::FailureClass::Invalid): a value does not fit its column.

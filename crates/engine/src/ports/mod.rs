@@ -7,6 +7,7 @@
 pub mod history;
 pub mod proof;
 
+use self::history::DELETED_HERE_ALONE;
 use self::proof::LinkedRow;
 use crate::inbound::DELETED_AT;
 use keapsync_domain::extra::Extra;
@@ -70,6 +71,15 @@ pub struct LocalRow {
     pub waits_for_contact: bool,
     /// Whether Keap lost the record while an edit here waited, and a person has been asked about it.
     pub lost_in_keap: bool,
+}
+
+impl LocalRow {
+    /// Whether the row was deleted here alone: whatever the settings say of deletes, this one is not carried to Keap.
+    #[must_use]
+    pub fn is_deleted_here_alone(&self) -> bool {
+        let marked = |value: &Value| value.as_str() == Some(DELETED_HERE_ALONE);
+        self.deleted_at.is_some() && self.base_delta.get(DELETED_AT).is_some_and(marked)
+    }
 }
 
 /// State of a row towards Keap, as `sync_status` columns say it.

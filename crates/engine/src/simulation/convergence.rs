@@ -43,9 +43,14 @@ fn check_record(stage: &Stage, mirror: &MirrorSide, id: u64, record: &KeapRecord
     }
     if row.row.deleted_at.is_some() {
         let may_delete = stage.setting.delete_in_keap && entity != EntityType::Subscription;
-        if may_delete || !row.row.base_delta.contains_key(DELETED_AT) {
+        let is_kept = !may_delete || row.row.is_deleted_here_alone();
+        if !is_kept || !row.row.base_delta.contains_key(DELETED_AT) {
             return Err(diverged(format!("{what} exists and its row is deleted")));
         }
+        return Ok(());
+    }
+    // An undo may bring back a nothing that Keap does not take: the row says so, and waits with all it has for a person.
+    if row.state == RowState::Error && is_refused(mirror, row) && mirror.was_undone(&row.row.id) {
         return Ok(());
     }
     check_equal(mirror, &what, row, &record.cells)?;

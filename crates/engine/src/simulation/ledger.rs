@@ -47,6 +47,8 @@ pub(super) struct Ledger {
     deletions_applied: BTreeSet<RecordKey>,
     /// When somebody cleared a cell in Keap, by record and cell: nothing has no number to follow.
     cleared_at_step: BTreeMap<(RecordKey, usize), u64>,
+    /// Rows that a person made, or deleted.
+    persons_rows: BTreeSet<String>,
     /// Values that our own create had written, gone again in Keap before the mirror knew the record or the line, and written again:
     /// what carries no id of ours is told by its content alone.
     pub written_again: u64,
@@ -142,6 +144,48 @@ impl Ledger {
             }
         }
         self.person_wrote(Side::Keap, change.before.as_ref(), &after, step);
+    }
+
+    /// A person made a row, or deleted one: what becomes of its record in Keap is that person's doing.
+    pub(super) fn person_owns(&mut self, row_id: &str) {
+        self.persons_rows.insert(row_id.to_owned());
+    }
+
+    /// A record in Keap is deleted only where a person here deleted its row, or had made it.
+    pub(super) fn check_deleted_in_keap(
+        &self,
+        change: &KeapChange,
+        row_id: Option<&str>,
+    ) -> Result<(), Violation> {
+        match row_id.filter(|id| !self.persons_rows.contains(*id)) {
+            None => Ok(()),
+            Some(_) => Err(Violation::new(
+                Invariant::NoLostUpdate,
+                format!(
+                    "{} {} was deleted in Keap, where it had been made, and nobody had deleted it",
+                    change.entity.as_str(),
+                    change.id
+                ),
+            )),
+        }
+    }
+
+    /// Values that an undo brings back are followed anew from there on. `there`: what Keap holds now; `agreed`: what both sides held
+    /// last. An edit that is taken back before Keap's answer to it was heard leaves the row as both sides had agreed: that Keap
+    /// took it meanwhile then looks like a change made there.
+    pub(super) fn renew(
+        &mut self,
+        before: Option<&Cells>,
+        after: &Cells,
+        there: Option<&Cells>,
+        agreed: Option<&Cells>,
+    ) {
+        let nothing = Cells::empty(after.entity);
+        for Step { new, .. } in steps(before.unwrap_or(&nothing), after).filter(|step| step.new != 0) {
+            let is_linked = self.fate(new).is_linked;
+            let shown_in_keap = [there, agreed].into_iter().flatten().any(|cells| cells.holds(new));
+            *self.fate(new) = Fate { shown_in_keap, is_linked, ..Fate::default() };
+        }
     }
 
     /// A record that was out of reach is within it again: that its row comes back is no revival.

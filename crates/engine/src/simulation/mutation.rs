@@ -24,17 +24,20 @@ pub enum Mutation {
     ForgetIntent,
     /// A row that Keap has no record of any more is still known by what the record held.
     RememberGone,
+    /// The undo of what Keap made is carried to Keap.
+    UndoInKeap,
 }
 
 impl Mutation {
     /// All mistakes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::SkipBaseCheck,
         Self::DropTombstone,
         Self::LastWriterWins,
         Self::ArrivalOrder,
         Self::ForgetIntent,
         Self::RememberGone,
+        Self::UndoInKeap,
     ];
 
     /// The name on the command line.
@@ -48,6 +51,7 @@ impl Mutation {
             Self::ArrivalOrder => "arrival-order",
             Self::ForgetIntent => "forget-intent",
             Self::RememberGone => "remember-gone",
+            Self::UndoInKeap => "undo-in-keap",
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Storage {
     /// When the last completed run of each entity and kind began.
     pub completed_since: BTreeMap<(EntityType, bool), Timestamp>,
     parts: [PartState; 3],
+    /// Runs that have ended and wrote something, oldest first.
+    pub ended: Vec<(EntityType, String)>,
     /// Numbers given to events and runs.
     pub numbers: i64,
 }

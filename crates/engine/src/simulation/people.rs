@@ -5,7 +5,7 @@ use super::keap_side::KeapChange;
 use super::mirror_side::MirrorSide;
 use super::stage::{Event, Stage};
 use super::story::{Action, Deed, Doing, Fault, NEWEST};
-use super::unit_orders::begin_runs;
+use super::unit_orders::{begin_runs, undo_change, undo_run};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::merge::Side;
 use keapsync_domain::run::RunKind;
@@ -158,12 +158,17 @@ fn act_in_supabase(stage: &Stage, deed: Deed) {
                 if is_of_contact(entity) && contact.is_none() {
                     return;
                 }
-                Some(mirror.insert(Cells::made(entity, value), contact, now))
+                let change = mirror.insert(Cells::made(entity, value), contact, now);
+                stage.ledger.borrow_mut().person_owns(&change.after.id);
+                Some(change)
             }
             Doing::Delete | Doing::Undelete => {
                 let is_deleted = deed.doing == Doing::Delete;
                 if let Some(id) = row(&mirror, !is_deleted) {
                     let _ = mirror.set_deleted(entity, &id, is_deleted, now);
+                    if is_deleted {
+                        stage.ledger.borrow_mut().person_owns(&id);
+                    }
                 }
                 None
             }
@@ -223,6 +228,8 @@ fn go_wrong(stage: &Rc<Stage>, fault: Fault) {
             stage.coverage.borrow_mut().count("short page");
             stage.keap.borrow_mut().short_pages += times;
         }
+        Fault::UndoRun { back } => undo_run(stage, back),
+        Fault::UndoChange { back } => undo_change(stage, back),
         Fault::AccessLost { entity, record, for_ms } => lose_access(stage, entity, record, for_ms),
         Fault::FullRun => begin_runs(stage, RunKind::Full, &EntityType::ALL),
         Fault::Pause { for_ms } => {

@@ -2,9 +2,11 @@
 
 use super::cells::Cells;
 use super::mirror_side::{MirrorSide, RowChange, Written};
+use super::mutation::Mutation;
 use super::schedule::Wait;
 use super::stage::{Event, Flight, Reply, Stage};
 use super::verdict::{Invariant, Violation};
+use crate::ports::history::{AuditEntry, HistoryStore, PersonEdit};
 use crate::ports::{
     Clock, KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
     RowWrite, WriteBatch, WriteOutcome, WriteSource,
@@ -162,6 +164,58 @@ fn check_new_row(stage: &Stage, mirror: &MirrorSide, entity: EntityType, id: u64
             Invariant::OneEffect,
             format!("{} {id} was made from row {row}, and became a second row", entity.as_str()),
         )),
+    }
+}
+
+impl HistoryStore for SimulatedStore {
+    async fn read_audit(&self, _: &AccountId, id: i64) -> Result<Option<AuditEntry>, Failure> {
+        self.stage.statement(15, |mirror, _| mirror.read_audit(id)).await
+    }
+
+    async fn list_audit(
+        &self,
+        _: &AccountId,
+        entity: EntityType,
+        entity_id: &str,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, Failure> {
+        let of_row = |mirror: &mut MirrorSide| {
+            let numbers = (0_i64..).zip(&mirror.audit).filter(|(id, entry)| {
+                (entry.entity, entry.row_id.as_str()) == (entity, entity_id)
+                    && before.is_none_or(|before| *id < before)
+            });
+            let numbers: Vec<i64> = numbers.map(|(id, _)| id).collect();
+            numbers.into_iter().rev().take(limit).filter_map(|id| mirror.read_audit(id)).collect()
+        };
+        self.stage.statement(16, |mirror, _| of_row(mirror)).await
+    }
+
+    async fn list_run_audit(
+        &self,
+        _: &AccountId,
+        run_id: &str,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, Failure> {
+        self.stage.statement(17, |mirror, _| mirror.list_run_audit(run_id, before, limit)).await
+    }
+
+    async fn edit(&self, _: &AccountId, entity: EntityType, edit: &PersonEdit) -> Result<bool, Failure> {
+        let stage = &self.stage;
+        let stays_here = edit.stays_here && stage.mutation != Mutation::UndoInKeap;
+        let edit = PersonEdit { stays_here, ..edit.clone() };
+        stage
+            .statement(18, |mirror, now| {
+                let Ok(change) = mirror.edit_for_person(entity, &edit, now) else { return false };
+                if let Some(change) = change {
+                    stage.tell(|| format!("  row {} of {} is undone", edit.row_id, entity.as_str()));
+                    stage.coverage.borrow_mut().count("change undone");
+                    stage.undo_wrote_row(&change);
+                }
+                true
+            })
+            .await
     }
 }
 

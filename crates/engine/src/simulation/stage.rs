@@ -15,6 +15,7 @@ use super::schedule::{Group, Schedule, Waiter};
 use super::story::{HookFault, RequestFault, Setting, StatementFault};
 use super::trace::Trace;
 use super::verdict::{Invariant, Violation};
+use crate::inbound::base_of;
 use crate::quota::{QuotaLimits, QuotaState};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
@@ -303,6 +304,11 @@ impl Stage {
             });
             let verdict = self.ledger.borrow_mut().engine_wrote_keap(change, read_at);
             self.judge(verdict);
+            if change.after.is_none() {
+                let mirror = self.mirror.borrow();
+                let row = mirror.linked(change.entity, change.id).map(|row| row.row.id.as_str());
+                self.judge(self.ledger.borrow().check_deleted_in_keap(change, row));
+            }
             if let Some(row) = self.keap.borrow_mut().twice.take() {
                 self.judge(Err(Violation::new(
                     Invariant::OneEffect,
@@ -390,6 +396,18 @@ impl Stage {
                 )));
             }
         }
+    }
+
+    /// An undo changed a row: values that were there before are there again, and are edits of now.
+    pub(super) fn undo_wrote_row(&self, change: &super::mirror_side::RowChange) {
+        let before = change.before.as_ref().map(|row| Cells::of_record(&row.record));
+        let after = Cells::of_record(&change.after.record);
+        let id = change.after.keap_id.as_ref().and_then(|id| id.parse().ok());
+        let there = id.and_then(|id| self.keap.borrow().cells(after.entity, id));
+        let agreed = change.before.as_ref().map(|row| Cells::of_record(&base_of(row)));
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.renew(before.as_ref(), &after, there.as_ref(), agreed.as_ref());
+        ledger.person_wrote(Side::Supabase, before.as_ref(), &after, self.steps.get());
     }
 
     /// A person's change of a row, with all it brings.

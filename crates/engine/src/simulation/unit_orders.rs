@@ -7,10 +7,11 @@ use super::stage::Stage;
 use crate::paced::PacedTransport;
 use crate::quota::Priority;
 use crate::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
+use crate::undo::{run_reversal, undo};
 use crate::unit::run_unit;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
-use keapsync_domain::run::{Direction, RunKind};
+use keapsync_domain::run::{Direction, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{KeapGrant, UnitOrder, UnitReport};
 use keapsync_keap::caller::Caller;
@@ -66,7 +67,13 @@ fn write_run(stage: &Stage, next: &TrackedRun) {
         storage.runs.push(next.clone());
         return;
     }
-    if let Some(watermark) = next.watermark() {
+    let counts = &next.run.counts;
+    if counts.created + counts.updated + counts.deleted > 0 {
+        storage.ended.push((next.run.entity, next.run.id.clone()));
+    }
+    if next.run.kind == RunKind::Revert && next.run.state == RunState::Completed {
+        stage.coverage.borrow_mut().count("run undone");
+    } else if let Some(watermark) = next.watermark() {
         let entity = next.run.entity;
         let known = storage.watermarks.entry(entity).or_insert(watermark);
         *known = watermark.max(*known);
@@ -104,7 +111,7 @@ async fn order_unit(stage: &Rc<Stage>, refreshing: &Refreshing, tracked: &Tracke
         mode: ordered.unit_mode(),
         cursor: ordered.run.cursor.clone(),
         run_started_at: ordered.run.started_at.unwrap_or_default(),
-        reverts: None,
+        reverts: ordered.run.reverts.clone(),
         grant: KeapGrant {
             access_token: token,
             calls_max: lease.permits,
@@ -140,7 +147,11 @@ async fn work_on_unit(stage: Rc<Stage>, order: UnitOrder, generation: u64) {
         .until(grant.expires_at);
     let caller = Caller { transport: &paced, base_url: "http://keap", access_token: &grant.access_token };
     let api = RecordsApi::new(caller, Links::of(&grant.link_fields));
-    let report = run_unit(&world_of(&stage, &api, &store, &clock), &order).await;
+    let report = if order.kind == RunKind::Revert {
+        run_reversal(&store, &clock, &order).await
+    } else {
+        run_unit(&world_of(&stage, &api, &store, &clock), &order).await
+    };
     stage.pause().await;
     stage.step(14, u64::from(report.unit));
     {
@@ -198,6 +209,42 @@ pub(super) fn begin_runs(stage: &Stage, kind: RunKind, entities: &[EntityType]) 
             storage.last_requested_at = Some(now);
         }
     }
+}
+
+/// A person undoes a run that has ended, counted from the last one back.
+pub(super) fn undo_run(stage: &Stage, back: u32) {
+    let now = stage.object_now();
+    let mut storage = stage.storage.borrow_mut();
+    let Some(position) = storage.ended.len().checked_sub(1 + back as usize) else { return };
+    let Some((entity, reverted)) = storage.ended.get(position).cloned() else { return };
+    let request = RunRequest {
+        kind: RunKind::Revert,
+        entity,
+        direction: Direction::Bidirectional,
+        batch_id: None,
+        dry_run: false,
+        reverts: Some(reverted),
+    };
+    storage.numbers += 1;
+    let run_id = format!("run-{}", storage.numbers);
+    if let Start::Started(run) = start(&storage.runs, &request, &run_id, None, now) {
+        storage.runs.push(*run);
+    }
+}
+
+/// A person undoes a change, counted from the last one back.
+pub(super) fn undo_change(stage: &Rc<Stage>, back: u32) {
+    let store = SimulatedStore { stage: Rc::clone(stage) };
+    let entry = {
+        let mirror = stage.mirror.borrow();
+        let number = mirror.audit.len().checked_sub(1 + back as usize).and_then(|at| i64::try_from(at).ok());
+        number.and_then(|number| mirror.read_audit(number))
+    };
+    let Some(entry) = entry else { return };
+    let group = UNIT_GROUPS_FROM + stage.step(19, u64::from(back));
+    let account = stage.account.clone();
+    // Refused or put off, it is the person's to ask again.
+    stage.schedule.spawn(group, async move { drop(undo(&store, &account, &entry, None).await) });
 }
 
 /// When incremental runs are due: not while a run is under way, which sees what they would.

@@ -2,7 +2,7 @@
 //!
 //! Keap's records are gone through page by page with their rows, then the rows that have no record. What differs at first sight
 //! is read again from both sides, because a change may have been on its way between the two looks; only what differs twice
-//! counts. A record whose delete the account's settings keep here is left out: the owner wants the sides to differ in it.
+//! counts. A record whose delete the account's settings or an undo keep here is left out: the owner wants the sides to differ in it.
 //!
 //! Nothing is written but the certificate.
 
@@ -167,7 +167,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             let is_undecided = conflicts.iter().any(|field| field == DELETED_AT);
             if row.deleted_at.is_some() {
                 let deleted_here = row.base_delta.contains_key(DELETED_AT);
-                let is_kept_here = deleted_here && self.keeps_deletes();
+                let is_kept_here = deleted_here && (self.keeps_deletes() || row.is_deleted_here_alone());
                 if !is_undecided && !is_kept_here {
                     comparison.only_in_keap(&remote.keap_id, &remote.record, Some(&row.id), deleted_here);
                 }

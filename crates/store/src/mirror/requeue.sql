@@ -17,7 +17,7 @@ candidate as (
     from {table} mirrored
     where mirrored.account_id = $1 and mirrored.sync_status <> 'completed' and (mirrored.deleted_at is null or $2)
     union all
-    -- A delete that was kept here is in step with what was agreed then.
+    -- A delete that was kept here is in step with what was agreed then. One that an undo made of the row alone is never owed.
     select mirrored.id, mirrored.keap_id, mirrored.deleted_at
     from {table} mirrored
     where $2 and mirrored.account_id = $1 and mirrored.deleted_at is not null and mirrored.sync_status = 'completed'
@@ -43,6 +43,7 @@ owed as materialized (
         and not coalesce(undecided.paths, '{}') @> '{deleted_at}'
         and case
             when candidate.deleted_at is not null then candidate.keap_id is not null and status.base ? 'deleted_at'
+                and status.base ->> 'deleted_at' is distinct from '{deleted_here_alone}'
             when candidate.keap_id is null then true
             else exists (
                 select from jsonb_object_keys(status.base) as differing (field)

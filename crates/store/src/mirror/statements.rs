@@ -3,6 +3,7 @@
 use super::table::Table;
 use super::{columns, first, table_of};
 use keapsync_domain::ids::EntityType;
+use keapsync_engine::ports::history::DELETED_HERE_ALONE;
 use std::sync::LazyLock;
 
 /// The statements on one table.
@@ -69,6 +70,7 @@ fn filled(template: &str, table: &Table, fixed: usize) -> String {
         .replace("{columns_written}", &written.join(", "))
         .replace("{columns_read}", &read.join(",\n        "))
         .replace("{waits_for_contact}", waits_for_contact(table))
+        .replace("{deleted_here_alone}", DELETED_HERE_ALONE)
         .replace("{contact_column}", if is_of_contact(table) { "contact_id, " } else { "" })
         .replace("{contact_value}", if is_of_contact(table) { "contact.id, " } else { "" })
         .replace("{contact_join}", if is_of_contact(table) { CONTACT_JOIN } else { "" })

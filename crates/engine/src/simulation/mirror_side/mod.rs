@@ -5,9 +5,11 @@
 //! that a person made for a contact learns of that contact's Keap id when the contact gets it. What people do is here, what the
 //! engine does in [`write`] and [`outbox`].
 
+mod history;
 mod outbox;
 mod write;
 
+pub(super) use history::Entry;
 pub(super) use outbox::QueueItem;
 pub(super) use write::Written;
 
@@ -56,6 +58,8 @@ pub(super) struct MirrorSide {
     pub items: Vec<QueueItem>,
     /// Open conflicts by row and field.
     pub open_conflicts: BTreeSet<(String, String)>,
+    /// The audit log, oldest first.
+    pub audit: Vec<Entry>,
     /// Rows that the engine wrote.
     pub writes: u64,
     /// Records that could not be applied.
@@ -118,6 +122,7 @@ impl MirrorSide {
         let entry = MirrorRow { row: row.clone(), state: RowState::Pending, contact_row };
         self.table_mut(entity).rows.insert(id.clone(), entry);
         self.capture(entity, &id, "create", now);
+        self.audit_person(entity, &id, "create", Map::new());
         RowChange { before: None, after: row }
     }
 
@@ -167,13 +172,40 @@ impl MirrorSide {
         Some(self.captured(entity, id, before, changed, if is_deleted { "delete" } else { "update" }, now))
     }
 
+    fn audit_person(
+        &mut self,
+        entity: EntityType,
+        id: &str,
+        operation: &'static str,
+        old: Map<String, Value>,
+    ) {
+        let (row_id, source) = (id.to_owned(), "supabase");
+        self.audit.push(Entry { entity, row_id, operation, source, run_id: None, old });
+    }
+
     fn captured(
         &mut self,
         entity: EntityType,
         id: &str,
         before: LocalRow,
         changed: Map<String, Value>,
-        operation: &str,
+        operation: &'static str,
+        now: Timestamp,
+    ) -> RowChange {
+        let is_back = operation == "update" && changed.contains_key(DELETED_AT);
+        self.audit_person(entity, id, if is_back { "undelete" } else { operation }, changed.clone());
+        let change = self.rebased(entity, id, before, changed, now);
+        self.capture(entity, id, operation, now);
+        change
+    }
+
+    /// What an edit leaves besides the row's columns and the outbox.
+    fn rebased(
+        &mut self,
+        entity: EntityType,
+        id: &str,
+        before: LocalRow,
+        changed: Map<String, Value>,
         now: Timestamp,
     ) -> RowChange {
         let mut after = before.clone();
@@ -186,7 +218,6 @@ impl MirrorSide {
             entry.state = RowState::Pending;
             after = entry.row.clone();
         }
-        self.capture(entity, id, operation, now);
         RowChange { before: Some(before), after }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::cells::Cells;
 use super::super::mutation::Mutation;
-use super::{MirrorRow, MirrorSide, RowChange, record_of};
+use super::{Entry, MirrorRow, MirrorSide, RowChange, record_of};
 use crate::inbound::DELETED_AT;
 use crate::ports::{
     ConflictRecord, LocalRow, RejectedRecord, RowState, RowWrite, WriteBatch, WriteOutcome, WriteSource,
@@ -38,6 +38,16 @@ impl MirrorSide {
             match self.write_row(entity, write, now, mutation) {
                 Some(change) => {
                     written.outcome.written.push(write.keap_id.clone());
+                    if let Some(operation) = write.audit_operation {
+                        self.audit.push(Entry {
+                            entity,
+                            row_id: change.after.id.clone(),
+                            operation,
+                            source: batch.source.as_str(),
+                            run_id: batch.run_id.clone(),
+                            old: write.audit_old.clone(),
+                        });
+                    }
                     if batch.source != WriteSource::Outbox {
                         self.queue_rest(entity, &change.after.id, write, now);
                     }

@@ -54,6 +54,8 @@ pub(in crate::simulation) enum Fault {
     ShortPages { times: u32 },
     AccessLost { entity: EntityType, record: u32, for_ms: i64 },
     FullRun,
+    UndoRun { back: u32 },
+    UndoChange { back: u32 },
     Pause { for_ms: i64 },
 }
 
@@ -87,7 +89,11 @@ impl Fault {
                 record: u32::try_from(random.below(4)).unwrap_or(0),
                 for_ms: random.between(1_000, 400_000),
             },
-            97..99 => Self::FullRun,
+            97..98 => Self::FullRun,
+            98..99 if random.chance(50) => {
+                Self::UndoRun { back: u32::try_from(random.below(4)).unwrap_or(0) }
+            }
+            98..99 => Self::UndoChange { back: u32::try_from(random.below(12)).unwrap_or(0) },
             _ => Self::Pause { for_ms: random.between(1_000, 120_000) },
         }
     }
@@ -129,6 +135,10 @@ impl fmt::Display for Fault {
                 let (entity, lasts) = (entity.as_str(), seconds(for_ms));
                 write!(formatter, "the account loses access to {entity} #{record} for {lasts}")
             }
+            Self::UndoRun { back } => {
+                write!(formatter, "somebody undoes the run before last {back} that wrote")
+            }
+            Self::UndoChange { back } => write!(formatter, "somebody undoes the change before last {back}"),
             Self::FullRun => write!(formatter, "somebody starts a full sync"),
             Self::Pause { for_ms } => write!(formatter, "the account is paused for {}", seconds(for_ms)),
         }
