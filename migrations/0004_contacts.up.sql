@@ -31,6 +31,7 @@ create table public.sync_contacts (
     keap_updated_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    edited_at timestamptz,
     deleted_at timestamptz,
     created_by uuid,
     updated_by uuid,
@@ -67,7 +68,8 @@ comment on column public.sync_contacts.last_synced_at is 'When the sync last wro
 comment on column public.sync_contacts.keap_updated_at is 'Keap''s time of its last change that was applied here.';
 comment on column public.sync_contacts.created_at is 'When the record was made, by Keap''s clock if it was made there.';
 comment on column public.sync_contacts.updated_at is 'When a value last changed here; kept by trigger.';
-comment on column public.sync_contacts.deleted_at is 'When the record was deleted, on either side; null while it lives.';
+comment on column public.sync_contacts.edited_at is 'When somebody last edited a synced value here, which newest_wins compares with Keap''s time; null where nobody did. Kept by trigger.';
+comment on column public.sync_contacts.deleted_at is 'When the record was deleted, on either side, by this database''s clock where it was deleted here; null while it lives.';
 comment on column public.sync_contacts.created_by is 'User who inserted the row; null for the sync.';
 comment on column public.sync_contacts.updated_by is 'User who last edited the row.';
 comment on column public.sync_contacts.deleted_by is 'User who deleted the row; null for the sync.';

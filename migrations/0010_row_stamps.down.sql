@@ -11,4 +11,6 @@ drop function public.keapsync_soft_delete();
 drop function public.keapsync_stamp_change();
 drop function public.keapsync_stamp_update();
 drop function public.keapsync_stamp_insert();
+drop function public.keapsync_caller();
+drop function public.keapsync_met_row(regclass, text, text, uuid);
 drop function public.keapsync_request_user();

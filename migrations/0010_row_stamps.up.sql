@@ -25,24 +25,106 @@ $$;
 comment on function public.keapsync_request_user() is 'The user who makes the current request, from its verified token; null outside of requests.';
 select public.keapsync_protect_function('public.keapsync_request_user()');
 
+-- The row that a person's INSERT may turn out to be an edit of: `insert … on conflict do update`, as Supabase's upsert sends it, is
+-- seen by the triggers before an insert, which run before the conflict is known. The lock keeps the row until the statement meets it.
+create function public.keapsync_met_row(mirrored regclass, account text, wanted_keap_id text, wanted_id uuid) returns uuid
+    language plpgsql
+    set search_path = ''
+as $$
+declare
+    met uuid;
+begin
+    if wanted_keap_id is not null then
+        execute format('select met.id from %s met where met.keap_id = $1 and met.account_id = $2 for key share', mirrored)
+            into met using wanted_keap_id, account;
+    end if;
+    if met is null then
+        execute format('select met.id from %s met where met.id = $1 and met.account_id = $2 for key share', mirrored)
+            into met using wanted_id, account;
+    end if;
+    return met;
+end
+$$;
+comment on function public.keapsync_met_row(regclass, text, text, uuid) is
+    'The row of an account that an insert with this keap_id or id would meet; null where it is new. Locked until the transaction ends.';
+select public.keapsync_protect_function('public.keapsync_met_row(regclass, text, text, uuid)');
+
+-- The role that the statement itself runs as, also inside of functions with their owner's rights.
+create function public.keapsync_caller() returns text
+    language sql
+    stable
+    set search_path = ''
+as $$
+    select coalesce(nullif(current_setting('role', true), 'none'), session_user)
+$$;
+comment on function public.keapsync_caller() is 'The role whose statement this is: of a request, the one the API took for it.';
+select public.keapsync_protect_function('public.keapsync_caller()');
+
+-- A row that is there is passed on as it was sent, and the triggers of the update say what becomes of it, as of any update. A new row
+-- says of itself only what it is. Nothing is refused here, before row level security looked: a refusal that depends on a row would
+-- tell strangers whether the row exists. What stays an insert and names a keap_id is refused afterwards, by its capture.
 create function public.keapsync_stamp_insert() returns trigger
     language plpgsql
     security definer
     set search_path = ''
 as $$
+declare
+    account_of_id text;
+    met uuid;
 begin
+    execute format('select known.account_id from %s known where known.id = $1', tg_relid::regclass)
+        into account_of_id using new.id;
+    -- An upsert by id may leave out the account, which follows from the id.
+    new.account_id := coalesce(new.account_id, account_of_id);
+    if account_of_id <> new.account_id and public.keapsync_caller() = 'authenticated'
+        and account_of_id <> all (public.keapsync_member_accounts('viewer'))
+    then
+        -- Whether a stranger's row has this id is not to be told by a refusal, either.
+        new.id := gen_random_uuid();
+        account_of_id := null;
+    end if;
+    met := public.keapsync_met_row(tg_relid, new.account_id, new.keap_id, new.id);
+    if met is not null then
+        if account_of_id is null then
+            -- The default of the column, filled in: the row keeps its id.
+            new.id := met;
+        end if;
+        -- An update ignores the sync's own columns, so they refuse no upsert. Times and version stay: its WHERE may compare them.
+        new.sync_status := 'pending';
+        new.source_system := 'supabase';
+        new.extra := '{}';
+        new.version := coalesce(new.version, 1);
+        new.created_at := coalesce(new.created_at, now());
+        new.updated_at := coalesce(new.updated_at, now());
+        return new;
+    end if;
+    new.id := coalesce(new.id, gen_random_uuid());
     new.version := 1;
     new.sync_status := 'pending';
     new.sync_error := null;
     new.last_synced_at := null;
+    new.keap_updated_at := null;
+    new.extra := '{}';
+    new.source_system := case new.source_system when 'manual' then 'manual' else 'supabase' end;
+    new.created_at := now();
     new.updated_at := now();
-    new.created_by := coalesce(public.keapsync_request_user(), new.created_by);
+    new.edited_at := now();
+    new.created_by := public.keapsync_request_user();
+    new.updated_by := null;
+    -- A row that is deleted from the start, as from a backup, is deleted now: what is purged goes by this time.
+    new.deleted_at := case when new.deleted_at is not null then now() end;
+    new.deleted_by := case when new.deleted_at is not null then new.created_by end;
     return new;
 end
 $$;
-comment on function public.keapsync_stamp_insert() is 'Before a person inserts a row: it waits for its way to Keap.';
+comment on function public.keapsync_stamp_insert() is
+    'Before a person inserts a row: it waits for its way to Keap, and its times are the database''s. One that is there already is left to the update.';
 select public.keapsync_protect_function('public.keapsync_stamp_insert()');
 
+-- The sync's own columns keep their values whatever a statement says, so that a client may send a whole row back.
+--
+-- The resolution of a conflict writes them for people, so it is told apart from their edits: by a setting that only counts where the
+-- table's owner writes, which a signed-in user is only inside of functions that the owner made.
 create function public.keapsync_stamp_update() returns trigger
     language plpgsql
     set search_path = ''
@@ -50,7 +132,17 @@ as $$
 begin
     new.version := old.version + 1;
     if session_user = 'keapsync_engine' then
-        -- The merge takes updated_at for the time of the local change, so writes that change no value leave it.
+        -- The time of the last value that changed: set by keapsync_stamp_change where one does.
+        new.updated_at := old.updated_at;
+        return new;
+    end if;
+    -- The moment of a delete is the database's, and stays: rows are purged by it.
+    if new.deleted_at is not null then
+        new.deleted_at := coalesce(old.deleted_at, now());
+    end if;
+    if current_setting('keapsync.resolving', true) = 'on' and current_user = (
+        select pg_catalog.pg_get_userbyid(class.relowner) from pg_catalog.pg_class class where class.oid = tg_relid
+    ) then
         new.updated_at := old.updated_at;
         return new;
     end if;
@@ -59,11 +151,23 @@ begin
             using errcode = 'integrity_constraint_violation',
                   hint = 'Insert a new row, or edit the other columns.';
     end if;
+    new.sync_status := old.sync_status;
+    new.sync_error := old.sync_error;
+    new.last_synced_at := old.last_synced_at;
+    new.keap_updated_at := old.keap_updated_at;
+    new.extra := old.extra;
+    new.source_system := old.source_system;
+    new.created_at := old.created_at;
+    new.edited_at := old.edited_at;
+    new.created_by := old.created_by;
+    new.updated_by := old.updated_by;
+    new.deleted_by := old.deleted_by;
     new.updated_at := now();
     return new;
 end
 $$;
-comment on function public.keapsync_stamp_update() is 'Before any update: counts the version, and keeps people from relinking a row.';
+comment on function public.keapsync_stamp_update() is
+    'Before any update: counts the version, dates deletes, and keeps people from relinking a row or writing the sync''s own columns.';
 select public.keapsync_protect_function('public.keapsync_stamp_update()');
 
 create function public.keapsync_stamp_change() returns trigger
@@ -74,6 +178,8 @@ as $$
 begin
     new.updated_at := now();
     if session_user <> 'keapsync_engine' then
+        -- A time of its own: updated_at moves with Keap's values as well, and would make an old edit look new.
+        new.edited_at := now();
         new.sync_status := 'pending';
         new.sync_error := null;
         new.updated_by := public.keapsync_request_user();
@@ -86,7 +192,7 @@ begin
     return new;
 end
 $$;
-comment on function public.keapsync_stamp_change() is 'Before an update that changes a synced value: its time, and for people''s edits its author and state.';
+comment on function public.keapsync_stamp_change() is 'Before an update that changes a synced value: its time, and for people''s edits their own time, author and state.';
 select public.keapsync_protect_function('public.keapsync_stamp_change()');
 
 create function public.keapsync_soft_delete() returns trigger

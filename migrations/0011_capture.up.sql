@@ -151,6 +151,11 @@ declare
 begin
     -- Before an insert there was nothing: every value that is set differs from it.%1$s
     if tg_op = 'INSERT' then
+        if new.keap_id is not null then
+            raise exception 'keap_id of %% is set by the sync, and no row of this account has the one given', tg_table_name
+                using errcode = 'integrity_constraint_violation',
+                    hint = 'Insert the row without it: Keap''s id comes when the record exists there.';
+        end if;
         action := 'create';
         fields := null;
         old_values := null;

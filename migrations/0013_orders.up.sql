@@ -34,6 +34,7 @@ create table public.sync_orders (
     keap_updated_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    edited_at timestamptz,
     deleted_at timestamptz,
     created_by uuid,
     updated_by uuid,
@@ -70,7 +71,8 @@ comment on column public.sync_orders.last_synced_at is 'When the sync last wrote
 comment on column public.sync_orders.keap_updated_at is 'Keap''s time of its last change that was applied here.';
 comment on column public.sync_orders.created_at is 'When the record was made, by Keap''s clock if it was made there.';
 comment on column public.sync_orders.updated_at is 'When a value last changed here; kept by trigger.';
-comment on column public.sync_orders.deleted_at is 'When the record was deleted, on either side; null while it lives.';
+comment on column public.sync_orders.edited_at is 'When somebody last edited a synced value here, which newest_wins compares with Keap''s time; null where nobody did. Kept by trigger.';
+comment on column public.sync_orders.deleted_at is 'When the record was deleted, on either side, by this database''s clock where it was deleted here; null while it lives.';
 comment on column public.sync_orders.created_by is 'User who inserted the row; null for the sync.';
 comment on column public.sync_orders.updated_by is 'User who last edited the row.';
 comment on column public.sync_orders.deleted_by is 'User who deleted the row; null for the sync.';
@@ -105,11 +107,23 @@ as $$
 declare
     contact_keap_id text;
 begin
+    -- An upsert of a row that is there: its update links it, if it changes the contact at all.
+    if tg_op = 'INSERT' and session_user <> 'keapsync_engine'
+        and public.keapsync_met_row(tg_relid, new.account_id, new.keap_id, new.id) is not null
+    then
+        return new;
+    end if;
     if new.contact_id is not null and (tg_op = 'INSERT' or new.contact_id is distinct from old.contact_id) then
         select contact.keap_id into contact_keap_id
         from public.sync_contacts contact
         where contact.id = new.contact_id and contact.account_id = new.account_id;
         if not found then
+            -- What is refused in any case is not to be told apart by whether a stranger's contact exists.
+            if tg_op = 'UPDATE' and new.account_id <> old.account_id or public.keapsync_caller() = 'authenticated'
+                and coalesce(new.account_id, '') <> all (public.keapsync_member_accounts('operator'))
+            then
+                return new;
+            end if;
             raise exception 'account % has no contact %', new.account_id, new.contact_id
                 using errcode = 'foreign_key_violation', hint = 'contact_id takes the id of a contact of the same account.';
         end if;
@@ -143,7 +157,7 @@ comment on function public.keapsync_link_contact() is
     'Before a row is written: contact_id follows keap_contact_id, or the other way round where a person set contact_id.';
 select public.keapsync_protect_function('public.keapsync_link_contact()');
 
-create trigger link_contact_insert before insert on public.sync_orders
+create trigger stamp_2_link_insert before insert on public.sync_orders
     for each row when (new.contact_id is not null or new.keap_contact_id is not null)
     execute function public.keapsync_link_contact();
 create trigger link_contact_update before update on public.sync_orders
@@ -162,14 +176,14 @@ create trigger stamp_1_update before update on public.sync_orders
          old.order_number, old.title, old.order_date, old.total_amount, old.paid_amount, old.due_amount,
          old.refund_amount, old.currency, old.status, old.order_type, old.line_items, old.shipping_address,
          old.billing_address, old.notes, old.custom_fields, old.extra, old.source_system, old.sync_error, old.version,
-         old.keap_updated_at, old.created_at, old.updated_at, old.deleted_at, old.created_by, old.updated_by,
+         old.keap_updated_at, old.created_at, old.updated_at, old.edited_at, old.deleted_at, old.created_by, old.updated_by,
          old.deleted_by)
         is distinct from
         (new.last_synced_at, new.sync_status, new.id, new.account_id, new.keap_id, new.keap_contact_id,
          new.order_number, new.title, new.order_date, new.total_amount, new.paid_amount, new.due_amount,
          new.refund_amount, new.currency, new.status, new.order_type, new.line_items, new.shipping_address,
          new.billing_address, new.notes, new.custom_fields, new.extra, new.source_system, new.sync_error, new.version,
-         new.keap_updated_at, new.created_at, new.updated_at, new.deleted_at, new.created_by, new.updated_by,
+         new.keap_updated_at, new.created_at, new.updated_at, new.edited_at, new.deleted_at, new.created_by, new.updated_by,
          new.deleted_by))
     execute function public.keapsync_stamp_update();
 create trigger stamp_2_change before update on public.sync_orders

@@ -31,6 +31,7 @@ create table public.sync_subscriptions (
     keap_updated_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
+    edited_at timestamptz,
     deleted_at timestamptz,
     created_by uuid,
     updated_by uuid,
@@ -67,7 +68,8 @@ comment on column public.sync_subscriptions.last_synced_at is 'When the sync las
 comment on column public.sync_subscriptions.keap_updated_at is 'Keap''s time of its last change that was applied here.';
 comment on column public.sync_subscriptions.created_at is 'When the record was made, by Keap''s clock if it was made there.';
 comment on column public.sync_subscriptions.updated_at is 'When a value last changed here; kept by trigger.';
-comment on column public.sync_subscriptions.deleted_at is 'When the record was deleted, on either side; null while it lives.';
+comment on column public.sync_subscriptions.edited_at is 'When somebody last edited a synced value here, which newest_wins compares with Keap''s time; null where nobody did. Kept by trigger.';
+comment on column public.sync_subscriptions.deleted_at is 'When the record was deleted, on either side, by this database''s clock where it was deleted here; null while it lives.';
 comment on column public.sync_subscriptions.created_by is 'User who inserted the row; null for the sync.';
 comment on column public.sync_subscriptions.updated_by is 'User who last edited the row.';
 comment on column public.sync_subscriptions.deleted_by is 'User who deleted the row; null for the sync.';
@@ -94,7 +96,7 @@ grant select, insert, update, delete on public.sync_subscriptions to keapsync_en
 grant select on public.sync_subscriptions to keapsync_reader;
 select public.keapsync_grant_service_role('select, insert, update, delete', 'public.sync_subscriptions');
 
-create trigger link_contact_insert before insert on public.sync_subscriptions
+create trigger stamp_2_link_insert before insert on public.sync_subscriptions
     for each row when (new.contact_id is not null or new.keap_contact_id is not null)
     execute function public.keapsync_link_contact();
 create trigger link_contact_update before update on public.sync_subscriptions
@@ -113,14 +115,14 @@ create trigger stamp_1_update before update on public.sync_subscriptions
          old.product_name, old.plan_id, old.status, old.start_date, old.end_date, old.next_bill_date,
          old.billing_cycle, old.billing_frequency, old.amount, old.currency, old.quantity, old.auto_charge,
          old.cancel_reason, old.custom_fields, old.extra, old.source_system, old.sync_error, old.version,
-         old.keap_updated_at, old.created_at, old.updated_at, old.deleted_at, old.created_by, old.updated_by,
+         old.keap_updated_at, old.created_at, old.updated_at, old.edited_at, old.deleted_at, old.created_by, old.updated_by,
          old.deleted_by)
         is distinct from
         (new.last_synced_at, new.sync_status, new.id, new.account_id, new.keap_id, new.keap_contact_id, new.product_id,
          new.product_name, new.plan_id, new.status, new.start_date, new.end_date, new.next_bill_date,
          new.billing_cycle, new.billing_frequency, new.amount, new.currency, new.quantity, new.auto_charge,
          new.cancel_reason, new.custom_fields, new.extra, new.source_system, new.sync_error, new.version,
-         new.keap_updated_at, new.created_at, new.updated_at, new.deleted_at, new.created_by, new.updated_by,
+         new.keap_updated_at, new.created_at, new.updated_at, new.edited_at, new.deleted_at, new.created_by, new.updated_by,
          new.deleted_by))
     execute function public.keapsync_stamp_update();
 create trigger stamp_2_change before update on public.sync_subscriptions
@@ -248,7 +250,7 @@ begin
                  for no key update
              ), gained as (
                  update public.%1$I record
-                 set keap_contact_id = $2, sync_status = ''pending'', sync_error = null
+                 set keap_contact_id = $2, sync_status = ''pending'', sync_error = null, edited_at = now()
                  from locked
                  where record.id = locked.id
                  returning record.account_id, record.id, record.keap_id,

@@ -122,7 +122,7 @@ begin
                     || case when status.has_base then '{}' else public.keapsync_never_agreed(%1$L) end as base
             from input
             cross join lateral (
-                select mirrored.keap_id, mirrored.updated_at as changed_at, mirrored.keap_updated_at, %2$s as record
+                select mirrored.keap_id, mirrored.edited_at as changed_at, mirrored.keap_updated_at, %2$s as record
                 from %3$s mirrored
                 where mirrored.id = input.id and mirrored.account_id = $1
                 offset 0

@@ -11,45 +11,6 @@
 -- To undo a resolution: the audit entry keeps the row's old values (old_data) and the values that lost (new_data); written back into
 -- the row, they are an edit like any other.
 
--- The resolution writes the sync's own columns for people, so it is told apart from their edits: by a setting that only counts where
--- the table's owner writes, which a signed-in user is only inside of functions that the owner made.
-create or replace function public.keapsync_stamp_update() returns trigger
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    new.version := old.version + 1;
-    if session_user = 'keapsync_engine' then
-        -- The merge takes updated_at for the time of the local change, so writes that change no value leave it.
-        new.updated_at := old.updated_at;
-        return new;
-    end if;
-    if current_setting('keapsync.resolving', true) = 'on' and current_user = (
-        select pg_catalog.pg_get_userbyid(class.relowner) from pg_catalog.pg_class class where class.oid = tg_relid
-    ) then
-        new.updated_at := old.updated_at;
-        return new;
-    end if;
-    if new.id <> old.id or new.account_id <> old.account_id or new.keap_id is distinct from old.keap_id then
-        raise exception 'id, account_id and keap_id of % are set by the sync', tg_table_name
-            using errcode = 'integrity_constraint_violation',
-                  hint = 'Insert a new row, or edit the other columns.';
-    end if;
-    new.sync_status := old.sync_status;
-    new.sync_error := old.sync_error;
-    new.last_synced_at := old.last_synced_at;
-    new.keap_updated_at := old.keap_updated_at;
-    new.extra := old.extra;
-    new.source_system := old.source_system;
-    new.created_at := old.created_at;
-    new.created_by := old.created_by;
-    new.updated_by := old.updated_by;
-    new.deleted_by := old.deleted_by;
-    new.updated_at := now();
-    return new;
-end
-$$;
-
 create function public.keapsync_part_form(kind text, slot_kind text, part text, value jsonb) returns jsonb
     language plpgsql
     immutable parallel safe
@@ -138,7 +99,7 @@ begin
             cross join unnest(conflict.conflict_fields) with ordinality as path (path, line)
             where conflict.id = any ($1) and conflict.entity_type = %1$L
         ), record as materialized (
-            select mirrored.id, mirrored.account_id, mirrored.keap_id, mirrored.deleted_at, %2$s as record,
+            select mirrored.id, mirrored.account_id, mirrored.keap_id, mirrored.edited_at, mirrored.deleted_at, %2$s as record,
                 coalesce(status.base, '{}') as delta, coalesce(status.has_base, false) as has_base
             from %3$s mirrored
             left join public.sync_status status
@@ -231,7 +192,7 @@ begin
             where present.conflict_id is null or present.kind is null and present.field <> 'deleted_at'
         )
         select jsonb_agg(jsonb_build_object('id', record.id, 'account_id', record.account_id, 'keap_id', record.keap_id,
-                'record', record.record, 'deleted_at', record.deleted_at, 'fields', coalesce(summed.after, '{}'),
+                'record', record.record, 'edited_at', record.edited_at, 'deleted_at', record.deleted_at, 'fields', coalesce(summed.after, '{}'),
                 'base', record.record || (record.delta - 'deleted_at')
                     || case when record.has_base then '{}' else public.keapsync_never_agreed(%1$L) end || coalesce(summed.base, '{}'),
                 'deletes', deletion.decisions is not null and $2 = 'keap_wins', 'makes_again', deletion.decisions is not null and $2 <> 'keap_wins',
@@ -316,7 +277,13 @@ begin
     execute format($statement$
         update %1$s mirrored
         set sync_status = planned.record ->> 'state', sync_error = 'conflict: decide about ' || (planned.record ->> 'open'),
-            keap_id = case when (planned.record ->> 'makes_again')::boolean then null else mirrored.keap_id end
+            keap_id = case when (planned.record ->> 'makes_again')::boolean then null else mirrored.keap_id end,
+            -- A value that Keap is to take is the person's edit, of now; Keap's own is none.
+            edited_at = case
+                when (planned.record ->> 'makes_again')::boolean
+                    or planned.record -> 'owed' <> '[]' and planned.record -> 'after' <> planned.record -> 'record' then now()
+                else (planned.record ->> 'edited_at')::timestamptz
+            end
         from jsonb_array_elements($1) as planned (record)
         where mirrored.id = (planned.record ->> 'id')::uuid
     $statement$, mirrored) using done;
@@ -397,7 +364,7 @@ as $$
 declare
     -- What one call takes: a screen of decisions, many times over.
     conflicts_max constant integer := 1000;
-    caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+    caller constant text := public.keapsync_caller();
     wanted constant uuid[] := array(select distinct id from unnest(conflict_ids) as id where id is not null order by id);
     accounts text[];
     entities text[];

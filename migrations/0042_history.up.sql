@@ -51,6 +51,7 @@ begin
 
     execute format('update %1$s mirrored
             set %2$s sync_status = case when $4 is null then ''pending'' else ''completed'' end, sync_error = $4, updated_by = null,
+                edited_at = now(),
                 deleted_at = case when $3 then coalesce(mirrored.deleted_at, now()) when not $3 then null else mirrored.deleted_at end,
                 deleted_by = case when $3 is not null then null else mirrored.deleted_by end
             from jsonb_populate_record(null::%1$s, $2) as typed

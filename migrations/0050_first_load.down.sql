@@ -1,9 +1,9 @@
-drop trigger link_contact_insert on public.sync_subscriptions;
-create trigger link_contact_insert before insert on public.sync_subscriptions
+drop trigger stamp_2_link_insert on public.sync_subscriptions;
+create trigger stamp_2_link_insert before insert on public.sync_subscriptions
     for each row when (new.contact_id is not null or new.keap_contact_id is not null)
     execute function public.keapsync_link_contact();
-drop trigger link_contact_insert on public.sync_orders;
-create trigger link_contact_insert before insert on public.sync_orders
+drop trigger stamp_2_link_insert on public.sync_orders;
+create trigger stamp_2_link_insert before insert on public.sync_orders
     for each row when (new.contact_id is not null or new.keap_contact_id is not null)
     execute function public.keapsync_link_contact();
 drop trigger stamp_insert on public.sync_status;

@@ -7,14 +7,14 @@ create trigger stamp_insert before insert on public.sync_status
 
 -- A contact that a person names is checked. One that the engine names was found by its Keap id a moment ago, in the same statement
 -- and of the same account; what it did not find is looked for once more, because that contact may have come since.
-drop trigger link_contact_insert on public.sync_orders;
-create trigger link_contact_insert before insert on public.sync_orders
+drop trigger stamp_2_link_insert on public.sync_orders;
+create trigger stamp_2_link_insert before insert on public.sync_orders
     for each row when (
         new.contact_id is null and new.keap_contact_id is not null
         or new.contact_id is not null and session_user <> 'keapsync_engine')
     execute function public.keapsync_link_contact();
-drop trigger link_contact_insert on public.sync_subscriptions;
-create trigger link_contact_insert before insert on public.sync_subscriptions
+drop trigger stamp_2_link_insert on public.sync_subscriptions;
+create trigger stamp_2_link_insert before insert on public.sync_subscriptions
     for each row when (
         new.contact_id is null and new.keap_contact_id is not null
         or new.contact_id is not null and session_user <> 'keapsync_engine')

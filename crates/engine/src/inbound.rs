@@ -642,7 +642,7 @@ pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, told: &T
         keap: &remote.record,
         supabase: &record,
         keap_changed_at: remote.updated_at,
-        supabase_changed_at: Some(row.updated_at),
+        supabase_changed_at: row.edited_at,
     };
     let merge = reconcile(&sides, policies);
     Meeting { base, row: record, gone_tags, refused, merge }

@@ -502,7 +502,7 @@ async fn people_do_not_write_the_syncs_own_columns() {
                        created_by = '{VIEWER}', updated_by = '{VIEWER}', deleted_by = '{VIEWER}', updated_at = 'epoch';
                    insert into {table} (account_id, source_system, sync_status, version, last_synced_at, keap_updated_at, extra,
                        created_at, updated_at, deleted_at, created_by, updated_by, deleted_by)
-                   values ('demo', 'keap', 'completed', 9, now(), now(), '{{"a":1}}', 'epoch', 'epoch', now(), '{VIEWER}', '{VIEWER}',
+                   values ('demo', 'keap', 'completed', 9, now(), now(), '{{"a":1}}', 'epoch', 'epoch', 'epoch', '{VIEWER}', '{VIEWER}',
                        '{VIEWER}');
                    commit"#
             ))
@@ -520,8 +520,8 @@ async fn people_do_not_write_the_syncs_own_columns() {
         let made: String = superuser
             .query_one(
                 &format!(
-                    "select row(source_system, sync_status, version, last_synced_at, keap_updated_at, extra, deleted_at, created_by,
-                         updated_by, deleted_by, created_at > now() - interval '1 minute', updated_at > now() - interval '1 minute')::text
+                    "select row(source_system, sync_status, version, last_synced_at, keap_updated_at, extra, created_by, updated_by, deleted_by,
+                         deleted_at > now() - interval '1 minute', created_at > now() - interval '1 minute', updated_at > now() - interval '1 minute')::text
                      from {table} where keap_id is null"
                 ),
                 &[],
@@ -529,7 +529,7 @@ async fn people_do_not_write_the_syncs_own_columns() {
             .await
             .unwrap()
             .get(0);
-        assert_eq!(made, format!("(supabase,pending,1,,,{{}},,{OPERATOR},,,t,t)"), "{table}");
+        assert_eq!(made, format!("(supabase,pending,1,,,{{}},{OPERATOR},,{OPERATOR},t,t,t)"), "{table}");
         let linked = format!("insert into {table} (account_id, keap_id) values ('demo', '77')");
         assert_eq!(
             as_user(&superuser, OPERATOR, &linked).await,

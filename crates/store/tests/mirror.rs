@@ -428,6 +428,12 @@ async fn conflicts_are_recorded_once_and_closed_when_settled() {
     with_account(&engine).await;
     let store = Store::new(&engine);
     written(&store, vec![insert_of("7", &full())]).await;
+    database
+        .person()
+        .await
+        .batch_execute("update sync_contacts set job_title = 'mine'")
+        .await
+        .expect("a person edits");
     let conflict = |field: &str, keap: &str, winner: Option<&'static str>| ConflictRecord {
         field: field.to_owned(),
         base: Value::Null,

@@ -123,7 +123,7 @@ impl<'a> FakeMirror<'a> {
             base_delta: Map::new(),
             has_base: false,
             keap_hash: None,
-            updated_at: self.clock.tick(),
+            edited_at: Some(self.clock.tick()),
             keap_updated_at: None,
             keap_observed_at: None,
             deleted_at: None,
@@ -145,7 +145,7 @@ impl<'a> FakeMirror<'a> {
             entry.row.base_delta.entry(column).or_insert(old);
             entry.row.record.set_by_name(column, value.clone());
             entry.row.version += 1;
-            entry.row.updated_at = now;
+            entry.row.edited_at = Some(now);
             entry.state = RowState::Pending;
         }
         self.capture(id, "update");
@@ -158,7 +158,7 @@ impl<'a> FakeMirror<'a> {
             entry.row.deleted_at = Some(now);
             entry.row.base_delta.entry(DELETED_AT).or_insert(Value::Null);
             entry.row.version += 1;
-            entry.row.updated_at = now;
+            entry.row.edited_at = Some(now);
         }
         self.capture(id, "delete");
     }
@@ -245,7 +245,7 @@ impl MirrorStore for FakeMirror<'_> {
                 base_delta: write.base_delta.clone(),
                 has_base: true,
                 keap_hash: Some(write.keap_hash.clone()).filter(|hash| !hash.is_empty()),
-                updated_at: before.as_ref().map_or(Timestamp(0), |row| row.updated_at),
+                edited_at: before.as_ref().and_then(|row| row.edited_at),
                 keap_updated_at: write.keap_updated_at,
                 keap_observed_at: Some(write.keap_observed_at),
                 deleted_at: write.deleted_at,

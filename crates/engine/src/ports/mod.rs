@@ -59,8 +59,8 @@ pub struct LocalRow {
     pub has_base: bool,
     /// Content hash of the Keap record when it was last applied; `None` once Keap had none.
     pub keap_hash: Option<String>,
-    /// When the row last changed.
-    pub updated_at: Timestamp,
+    /// When a person last edited a synced value of the row; `None` where nobody did. The engine's own writes leave it.
+    pub edited_at: Option<Timestamp>,
     /// Keap's own time of the last applied change.
     pub keap_updated_at: Option<Timestamp>,
     /// When the answer had arrived that was applied last.

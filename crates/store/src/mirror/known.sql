@@ -36,7 +36,7 @@ select known.keap_id, known.unchanged, found.*
 from known
 left join lateral (
     select mirrored.id::text, mirrored.keap_id, mirrored.version, coalesce(status.has_base, false), status.base::text,
-        status.keap_hash, (extract(epoch from mirrored.updated_at) * 1000)::bigint,
+        status.keap_hash, (extract(epoch from mirrored.edited_at) * 1000)::bigint,
         (extract(epoch from mirrored.keap_updated_at) * 1000)::bigint,
         (extract(epoch from status.keap_observed_at) * 1000)::bigint,
         (extract(epoch from mirrored.deleted_at) * 1000)::bigint, mirrored.extra::text, {waits_for_contact},

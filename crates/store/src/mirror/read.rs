@@ -123,7 +123,7 @@ fn plain_columns(
         base_delta: Map::new(),
         has_base: row.try_get(first + 3)?,
         keap_hash: row.try_get(first + 5)?,
-        updated_at: Timestamp(row.try_get(first + 6)?),
+        edited_at: time(6)?,
         keap_updated_at: time(7)?,
         keap_observed_at: time(8)?,
         deleted_at: time(9)?,

@@ -3,7 +3,7 @@ select found.*
 from (select distinct id::uuid as id from unnest($2::text[]) as given (id)) as wanted
 cross join lateral (
     select mirrored.id::text, mirrored.keap_id, mirrored.version, coalesce(status.has_base, false), status.base::text,
-        status.keap_hash, (extract(epoch from mirrored.updated_at) * 1000)::bigint,
+        status.keap_hash, (extract(epoch from mirrored.edited_at) * 1000)::bigint,
         (extract(epoch from mirrored.keap_updated_at) * 1000)::bigint,
         (extract(epoch from status.keap_observed_at) * 1000)::bigint,
         (extract(epoch from mirrored.deleted_at) * 1000)::bigint, mirrored.extra::text, {waits_for_contact},

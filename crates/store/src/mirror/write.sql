@@ -14,7 +14,7 @@ locked as materialized (
     from (select input.id from input where input.id is not null order by input.id) as wanted
     -- A subquery with a lock of its own stays a lookup by index, however little is known of the table's size.
     cross join lateral (
-        select mirrored.id, mirrored.version, mirrored.keap_id, mirrored.updated_at
+        select mirrored.id, mirrored.version, mirrored.keap_id, mirrored.edited_at
         from {table} mirrored
         where mirrored.account_id = $1 and mirrored.id = wanted.id
         for no key update
@@ -22,7 +22,7 @@ locked as materialized (
 ),
 -- The count makes sure that every lock is held before the first write.
 current as materialized (
-    select locked.id, locked.updated_at
+    select locked.id, locked.edited_at
     from input
     join locked on locked.id = input.id
     where locked.version = input.expected_version and (locked.keap_id is null or locked.keap_id = input.keap_id)
@@ -39,7 +39,7 @@ updated as (
     from input
     join current on current.id = input.id
     where mirrored.id = current.id and input.has_record
-    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at, input.state
+    returning mirrored.id, mirrored.keap_id, current.edited_at as changed_at, input.state
 ),
 touched as (
     update {table} mirrored
@@ -49,7 +49,7 @@ touched as (
     from input
     join current on current.id = input.id
     where mirrored.id = current.id and not input.has_record
-    returning mirrored.id, mirrored.keap_id, current.updated_at as changed_at, input.state
+    returning mirrored.id, mirrored.keap_id, current.edited_at as changed_at, input.state
 ),
 inserted as (
     insert into {table} (id, account_id, keap_id, extra, source_system, sync_status, sync_error, last_synced_at,

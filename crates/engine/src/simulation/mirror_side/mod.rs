@@ -112,7 +112,7 @@ impl MirrorSide {
             base_delta: Map::new(),
             has_base: false,
             keap_hash: None,
-            updated_at: now,
+            edited_at: Some(now),
             keap_updated_at: None,
             keap_observed_at: None,
             deleted_at: None,
@@ -214,7 +214,7 @@ impl MirrorSide {
                 entry.row.base_delta.entry(name).or_insert(old);
             }
             entry.row.version += 1;
-            entry.row.updated_at = now;
+            entry.row.edited_at = Some(now);
             entry.state = RowState::Pending;
             after = entry.row.clone();
         }

@@ -81,7 +81,7 @@ impl MirrorSide {
             None if table.by_keap_id.contains_key(&write.keap_id) => return None,
             None => (self.fresh_id(), None),
         };
-        let mut after = row_after(entity, id, before.as_ref(), write, now);
+        let mut after = row_after(entity, id, before.as_ref(), write);
         if mutation == Mutation::RememberGone && after.keap_hash.is_none() {
             after.keap_hash = before.as_ref().and_then(|row| row.keap_hash.clone());
         }
@@ -170,13 +170,7 @@ impl MirrorSide {
     }
 }
 
-fn row_after(
-    entity: EntityType,
-    id: String,
-    old: Option<&LocalRow>,
-    write: &RowWrite,
-    now: Timestamp,
-) -> LocalRow {
+fn row_after(entity: EntityType, id: String, old: Option<&LocalRow>, write: &RowWrite) -> LocalRow {
     let has_record = write.record.is_some();
     let record = write
         .record
@@ -197,7 +191,7 @@ fn row_after(
         has_base: true,
         keap_hash: Some(write.keap_hash.clone()).filter(|hash| !hash.is_empty()),
         // The merge takes it for the time of the local change, so the sync's own writes leave it.
-        updated_at: old.map_or(now, |row| row.updated_at),
+        edited_at: old.and_then(|row| row.edited_at),
         keap_updated_at: write.keap_updated_at.or_else(|| old.and_then(|row| row.keap_updated_at)),
         keap_observed_at: Some(write.keap_observed_at),
         deleted_at: if has_record { write.deleted_at } else { old_deleted_at.or(write.deleted_at) },
