@@ -266,6 +266,8 @@ begin
             end as form
         from jsonb_each(slot) as entry
         where entry.key <> case slot_kind when 'item' then 'id' else 'field' end
+        -- Kept apart: taken into the outer query, the form would be made twice.
+        offset 0
     ) as pruned
     where pruned.form is not null;
     if slot_kind = 'email' and jsonb_typeof(form -> 'email') = 'string' then
@@ -302,6 +304,7 @@ begin
                 when 'number' then public.keapsync_number_text(item.value)
             end collate "C" as element
             from jsonb_array_elements(value) as item
+            offset 0
         ) as found
         where found.element <> ''
     );
@@ -363,6 +366,7 @@ begin
             from (
                 select slot.key, public.keapsync_canonical_slot(slot_kind, slot.value) as form
                 from jsonb_each(public.keapsync_parts(kind, slot_kind, value)) as slot
+                offset 0
             ) as pruned
             where pruned.form is not null
         );
@@ -374,6 +378,7 @@ begin
             select jsonb_object_agg(pruned.key, pruned.form)
             from (
                 select entry.key, public.keapsync_canonical_entry(entry.value) as form from jsonb_each(value) as entry
+                offset 0
             ) as pruned
             where pruned.form is not null
         );

@@ -52,16 +52,20 @@ comment on function public.keapsync_winner(text, timestamptz, timestamptz) is
 -- holds what the edit asks for (answers), the code that Keap finds for a name that was written without one is its answer.
 create function public.keapsync_edit_form(slot_kind text, form jsonb, edited jsonb, base jsonb, answers boolean)
     returns jsonb
-    language sql
+    language plpgsql
     immutable parallel safe
     set search_path = ''
 as $$
-    select case slot_kind
-        when 'email' then nullif(jsonb_strip_nulls(jsonb_build_object('email', form -> 'email',
-            'opt_in_reason', case when edited ? 'opt_in_reason' then form -> 'opt_in_reason' end)), '{}')
-        when 'phone' then nullif(jsonb_strip_nulls(jsonb_build_object('number', form -> 'number',
-            'extension', form -> 'extension', 'type', form -> 'type')), '{}')
-        when 'address' then (
+begin
+    if form is null then
+        return null;
+    end if;
+    case slot_kind
+        when 'email' then return nullif(jsonb_strip_nulls(jsonb_build_object('email', form -> 'email',
+            'opt_in_reason', case when edited ? 'opt_in_reason' then form -> 'opt_in_reason' end)), '{}');
+        when 'phone' then return nullif(jsonb_strip_nulls(jsonb_build_object('number', form -> 'number',
+            'extension', form -> 'extension', 'type', form -> 'type')), '{}');
+        when 'address' then return (
             select nullif(form - coalesce(array_agg(passed.property), '{}'), '{}')
             from (
                 select named.name as property, named.code
@@ -75,9 +79,10 @@ as $$
                     ('zip_four', 'postal_code')) as named (name, code)
                 where answers and edited ? named.name and not edited ? named.code
             ) as passed
-        )
-        else form
-    end;
+        );
+        else return form;
+    end case;
+end
 $$;
 comment on function public.keapsync_edit_form(text, jsonb, jsonb, jsonb, boolean) is
     'What an edit can bring about of a part''s canonical form, where the part has the form edited as people left it and base as they found it; with answers, less what Keap finds for it.';
@@ -211,6 +216,8 @@ begin
                 ) as named
             ) as part
             where part.keap_part is distinct from part.supabase_part
+            -- Kept apart, as below: taken into the outer query, each form would be made again wherever it is named.
+            offset 0
         ) as compared
         cross join lateral (
             select public.keapsync_edit_form(slot_kind, compared.keap_form, compared.supabase_form, compared.base_form, true)
@@ -219,6 +226,7 @@ begin
                 public.keapsync_edit_form(slot_kind, compared.base_form, compared.supabase_form, compared.base_form, false) as base,
                 public.keapsync_edit_form(slot_kind, compared.keap_form, compared.supabase_form, compared.base_form, false) as keap,
                 public.keapsync_edit_form(slot_kind, compared.supabase_form, compared.supabase_form, compared.base_form, false) as supabase
+            offset 0
         ) as edit
         where compared.keap_form is distinct from compared.supabase_form
     ) as decided;

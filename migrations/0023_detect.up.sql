@@ -29,7 +29,8 @@ comment on function public.keapsync_record_sql(text, text) is
 select public.keapsync_protect_function('public.keapsync_record_sql(text, text)');
 grant execute on function public.keapsync_record_sql(text, text) to keapsync_engine;
 
--- Fields that a create in Keap does not carry: of a row that never met its Keap record, they were never agreed on.
+-- Of a row that never met its Keap record, what a create in Keap does not carry was never agreed on: and nothing was where the record
+-- cannot name the row it was made from, because somebody else may have made it.
 create function public.keapsync_never_agreed(entity_type text) returns jsonb
     language plpgsql
     immutable parallel safe
@@ -41,12 +42,13 @@ begin
     return (
         select coalesce(jsonb_object_agg(schema.field, null), '{}')
         from public.keapsync_fields() as schema
-        where schema.entity_type = entity and (schema.access = 'read_only' or schema.kind = 'set')
+        where schema.entity_type = entity
+            and (entity in ('tag', 'subscription') or schema.access = 'read_only' or schema.kind = 'set')
     );
 end
 $$;
 comment on function public.keapsync_never_agreed(text) is
-    'Nulls for the fields that a create in Keap does not carry, to be laid over the base of a row that never met its Keap record.';
+    'Nulls for the fields that were never agreed on, to be laid over the base of a row that never met its Keap record.';
 select public.keapsync_protect_function('public.keapsync_never_agreed(text)');
 grant execute on function public.keapsync_never_agreed(text) to keapsync_engine;
 

@@ -1,5 +1,6 @@
 drop function public.resolve_sync_conflict(uuid, text, jsonb, text);
 drop function public.resolve_sync_conflicts(uuid[], text, jsonb, text);
+drop function public.keapsync_field_problems(text, jsonb[]);
 drop function public.keapsync_apply_resolution(text, text, jsonb, text);
 drop function public.keapsync_plan_resolution(text, uuid[], text, jsonb);
 drop function public.keapsync_combine(text, text, text, jsonb, jsonb, jsonb);

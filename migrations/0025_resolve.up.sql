@@ -354,6 +354,72 @@ $$;
 comment on function public.keapsync_apply_resolution(text, text, jsonb, text) is
     'Writes planned resolutions: rows, bases, outbox, audit, conflicts.';
 
+-- What people typed, checked as the values that Keap sends are: nothing is bound to a column that could not hold it, and the answer
+-- says which field is to be corrected.
+create function public.keapsync_field_problems(entity_type text, records jsonb[]) returns table (line bigint, problem text)
+    language plpgsql
+    immutable
+    set search_path = ''
+    set jit = off
+as $$
+declare
+    entity constant text := entity_type;
+begin
+    return query
+    with input as materialized (
+        select given.line, given.record from unnest(records) with ordinality as given (record, line)
+    ), schema as materialized (
+        select known.* from public.keapsync_fields() as known where known.entity_type = entity
+    ), cell as materialized (
+        select input.line, schema.position, schema.field, schema.kind, schema.slot_kind, entry.value, jsonb_typeof(entry.value) as type,
+            entry.value #>> '{}' as content,
+            case when schema.kind in ('date', 'instant', 'integer', 'money') then public.keapsync_trim(entry.value #>> '{}') end as trimmed
+        from input
+        cross join lateral jsonb_each(input.record) as entry
+        join schema on schema.field = entry.key
+        where entry.value <> 'null'
+    ), checked as materialized (
+        select cell.line, cell.position, cell.field,
+            case
+                when cell.kind in ('set', 'slots') then case when cell.type <> 'array' then 'is no JSON array' end
+                when cell.kind in ('map', 'address') then case when cell.type <> 'object' then 'is no JSON object' end
+                when cell.kind = 'boolean' then case when cell.type <> 'boolean' then 'is neither true nor false' end
+                when cell.type not in ('string', 'number') then 'is no text'
+                when length(cell.content) > case
+                        when cell.field in ('notes', 'description', 'cancel_reason') then 65535
+                        when cell.kind in ('email', 'phone') then 320
+                        else 1000
+                    end
+                    then 'is too long'
+                when cell.field = 'keap_contact_id' then case when cell.content !~ '^[0-9]{1,19}$' then 'is no id of Keap' end
+                when cell.field = 'currency' then case when length(cell.content) > 3 then 'is no currency code' end
+                when cell.kind in ('text', 'email', 'phone') or cell.trimmed = '' then null
+                when cell.kind = 'date' then case
+                    when not public.keapsync_is_date(split_part(cell.trimmed, 'T', 1))
+                        then 'is no date from 0001-01-01 to 9999-12-31' end
+                when cell.kind = 'instant' then case
+                    when public.keapsync_instant_ms(public.keapsync_canonical(cell.kind, cell.slot_kind, cell.value) #>> '{}') is null
+                        then 'is no time of the years 1 to 9999' end
+                when cell.kind = 'integer' then case
+                    when public.keapsync_decimal(cell.trimmed) !~ '^-?[0-9]{1,9}$'
+                        then 'is no whole number of at most nine digits' end
+                when cell.kind = 'money' then case
+                    when public.keapsync_decimal(cell.trimmed) !~ '^-?[0-9]{1,11}([.][0-9]{1,3})?$'
+                        then 'is no amount of at most eleven digits before and three after the point' end
+            end as problem
+        from cell
+    )
+    select checked.line,
+        (array_agg(checked.field || ' ' || checked.problem order by checked.position))[1]
+    from checked
+    where checked.problem is not null
+    group by checked.line
+    order by checked.line;
+end
+$$;
+comment on function public.keapsync_field_problems(text, jsonb[]) is
+    'What is wrong with values of records, keyed by field, as the first field of each record that a column could not hold.';
+
 create function public.resolve_sync_conflicts(conflict_ids uuid[], strategy text, "values" jsonb default null, notes text default null)
     returns jsonb
     language plpgsql
@@ -440,9 +506,8 @@ begin
         -- What people typed is checked as Keap's values are.
         if strategy in ('manual', 'merge') then
             select checked_record.problem as what into problem
-            from public.keapsync_checked_records(entity, array(
-                select jsonb_build_object('keap_id', '1') || (record -> 'fields') from jsonb_array_elements(plan) as record)) as checked_record
-            where checked_record.problem is not null
+            from public.keapsync_field_problems(entity, array(
+                select record -> 'fields' from jsonb_array_elements(plan) as record)) as checked_record
             limit 1;
             if found then
                 raise exception 'the decision cannot be stored: %', problem.what
@@ -480,6 +545,7 @@ begin
     foreach signature in array array[
         'keapsync_part_form(text, text, text, jsonb)', 'keapsync_combine(text, text, text, jsonb, jsonb, jsonb)',
         'keapsync_plan_resolution(text, uuid[], text, jsonb)', 'keapsync_apply_resolution(text, text, jsonb, text)',
+        'keapsync_field_problems(text, jsonb[])',
         'resolve_sync_conflicts(uuid[], text, jsonb, text)', 'resolve_sync_conflict(uuid, text, jsonb, text)']
     loop
         perform public.keapsync_protect_function(('public.' || signature)::regprocedure);

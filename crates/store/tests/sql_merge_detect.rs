@@ -5,9 +5,12 @@
 mod sql_merge_support;
 mod support;
 
+use keapsync_domain::ids::EntityType;
+use keapsync_engine::ports::MirrorStore;
+use keapsync_store::Store;
 use serde_json::{Value, json};
-use sql_merge_support::{json_of, upserted};
-use support::{TestDatabase, with_account, with_other_account};
+use sql_merge_support::{json_of, loaded};
+use support::{TestDatabase, account, batch, insert_as, with_account, with_other_account};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -28,7 +31,7 @@ async fn only_what_both_sides_changed_is_a_conflict() {
     let database = TestDatabase::migrated().await;
     let (engine, person) = (database.engine().await, database.person().await);
     with_account(&engine).await;
-    upserted(&engine, &json!({"keap_id": "7", "first_name": "Ann", "last_name": "Lee"})).await;
+    loaded(&engine, &json!({"first_name": "Ann", "last_name": "Lee"})).await;
     assert_eq!(detected(&engine, &json!({"first_name": "Ann", "last_name": "Li"})).await, None);
     person.batch_execute("update sync_contacts set first_name = 'Anna'").await.unwrap();
     assert_eq!(detected(&engine, &json!({"first_name": "Ann", "last_name": "Li"})).await, None);
@@ -73,7 +76,7 @@ async fn a_given_row_takes_the_place_of_the_row() {
     let database = TestDatabase::migrated().await;
     let engine = database.engine().await;
     with_account(&engine).await;
-    upserted(&engine, &json!({"keap_id": "7", "first_name": "Ann"})).await;
+    loaded(&engine, &json!({"first_name": "Ann"})).await;
     let found: Option<String> = engine
         .query_one(
             "select detect_sync_conflict('demo', 'contact', id, '{\"first_name\": \"A\"}', '{\"first_name\": \"B\"}')::text from sync_contacts",
@@ -94,14 +97,17 @@ async fn a_thousand_records_are_checked_in_one_statement() {
     let database = TestDatabase::migrated().await;
     let (engine, person) = (database.engine().await, database.person().await);
     with_account(&engine).await;
-    engine
-        .batch_execute(
-            "select * from batch_upsert_orders('demo', array(
-                select jsonb_build_object('keap_id', n::text, 'title', 'Order ' || n, 'total_amount', '12.50', 'order_date', '2026-03-01T10:00:00Z')
-                from generate_series(1, 1000) n))",
-        )
+    let rows = (1..=1000)
+        .map(|number| {
+            let values = json!({"title": format!("Order {number}"), "total_amount": "12.5", "order_date": "2026-03-01T10:00:00Z"});
+            insert_as(EntityType::Order, &number.to_string(), &values)
+        })
+        .collect();
+    let outcome = Store::new(&engine)
+        .write(&account(), EntityType::Order, &batch(rows))
         .await
-        .unwrap();
+        .expect("the orders are written");
+    assert_eq!(outcome.written.len(), 1000);
     person
         .batch_execute("update sync_orders set title = 'Mine' where keap_id in ('10', '20', '30')")
         .await
@@ -137,7 +143,7 @@ async fn unknown_rows_and_accounts_are_named() {
     let database = TestDatabase::migrated().await;
     let engine = database.engine().await;
     with_account(&engine).await;
-    upserted(&engine, &json!({"keap_id": "7"})).await;
+    loaded(&engine, &json!({})).await;
     for (statement, code) in [
         ("select detect_sync_conflict('demo', 'contact', gen_random_uuid(), '{}')", "P0002"),
         ("select detect_sync_conflict('nobody', 'contact', gen_random_uuid(), '{}')", "23503"),

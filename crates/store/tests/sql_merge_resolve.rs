@@ -6,7 +6,7 @@ mod sql_merge_support;
 mod support;
 
 use serde_json::{Value, json};
-use sql_merge_support::{code, conflict_of, in_conflict, json_of, resolve, upserted};
+use sql_merge_support::{code, conflict_of, in_conflict, json_of, loaded, resolve};
 use support::{TestDatabase, with_account};
 use tokio_postgres::Client;
 
@@ -282,7 +282,7 @@ async fn a_resolution_is_undone_from_the_audit_log() {
 async fn deleted_in_keap(database: &TestDatabase) -> (Client, Client, String) {
     let (engine, person) = (database.engine().await, database.person().await);
     with_account(&engine).await;
-    upserted(&engine, &json!({"keap_id": "7", "first_name": "Ann"})).await;
+    loaded(&engine, &json!({"first_name": "Ann"})).await;
     person.batch_execute("update sync_contacts set first_name = 'Anna'").await.expect("a person edits");
     engine
         .batch_execute(

@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
 
-use crate::support::{TestDatabase, with_account};
+use crate::support::{TestDatabase, account, batch, insert_of, with_account};
+use keapsync_domain::ids::EntityType;
+use keapsync_engine::ports::MirrorStore;
+use keapsync_store::Store;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Error};
 
@@ -25,16 +28,16 @@ pub async fn in_conflict(database: &TestDatabase) -> (Client, Client) {
         .await
         .expect("the policy is set");
     let base = json!({
-        "keap_id": "7", "keap_updated_at": "2026-03-01T10:00:00Z", "first_name": "Ann", "last_name": "Lee", "email": "ann@example.com",
+        "first_name": "Ann", "last_name": "Lee", "email": "ann@example.com",
         "addresses": [{"field": "BILLING", "line1": "1 Main", "locality": "Mesa"}, {"field": "OTHER", "line1": "9 Back"}],
         "custom_fields": {"12": ["a", "b"], "13": "x"},
     });
     let keap = json!({
-        "keap_id": "7", "keap_updated_at": "2026-03-02T10:00:00Z", "first_name": "Keap", "last_name": "Lee", "email": "ann@example.com",
+        "first_name": "Keap", "last_name": "Lee", "email": "ann@example.com",
         "addresses": [{"field": "BILLING", "line1": "2 Main", "locality": "Mesa"}, {"field": "OTHER", "line1": "9 Back"}],
         "custom_fields": {"12": ["a", "c"], "13": "x"},
     });
-    upserted(&engine, &base).await;
+    loaded(&engine, &base).await;
     person
         .batch_execute(
             "update sync_contacts set first_name = 'Row', job_title = 'Boss',
@@ -43,7 +46,7 @@ pub async fn in_conflict(database: &TestDatabase) -> (Client, Client) {
         )
         .await
         .expect("a person edits");
-    upserted(&engine, &keap).await;
+    detected(&engine, &keap).await;
     // The edit's own item is on its way; what comes after is the resolution's.
     engine.batch_execute("update sync_queue set status = 'completed'").await.expect("the queue is emptied");
     assert_eq!(
@@ -57,17 +60,25 @@ pub async fn in_conflict(database: &TestDatabase) -> (Client, Client) {
     (engine, person)
 }
 
-/// Takes one contact of Keap, which is not refused.
-pub async fn upserted(engine: &Client, record: &Value) {
-    let failed: i32 = engine
+/// Contact 7 of Keap, as a first load leaves it.
+pub async fn loaded(engine: &Client, record: &Value) {
+    let outcome = Store::new(engine)
+        .write(&account(), EntityType::Contact, &batch(vec![insert_of("7", record)]))
+        .await
+        .expect("the contact is written");
+    assert_eq!(outcome.written, ["7"]);
+}
+
+/// Compares the only contact with Keap's record, as the sync has it now, and answers the conflict that was recorded.
+pub async fn detected(engine: &Client, record: &Value) -> String {
+    engine
         .query_one(
-            "select failed from batch_upsert_contacts('demo', array[$1::text::jsonb])",
+            "select detect_sync_conflict('demo', 'contact', id, $1::text::jsonb)::text from sync_contacts",
             &[&record.to_string()],
         )
         .await
-        .expect("the record is taken")
-        .get(0);
-    assert_eq!(failed, 0);
+        .expect("the row is compared")
+        .get(0)
 }
 
 /// The only conflict of a field.
