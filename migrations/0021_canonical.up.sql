@@ -29,26 +29,19 @@ end
 $$;
 comment on function public.keapsync_lower(text) is 'The text in lower case by Unicode''s rules.';
 
--- A JSON number is a decimal to Postgres and a binary fraction to the program: what both can hold is compared.
+-- With all its digits: the program refuses by name what it cannot hold exactly.
 create function public.keapsync_number_text(value jsonb) returns text
     language plpgsql
     immutable parallel safe strict
     set search_path = ''
-    set extra_float_digits = 1
 as $$
 declare
     digits constant text := value #>> '{}';
-    number numeric;
 begin
     if length(digits) <= 15 and strpos(digits, '.') = 0 then
         return digits;
     end if;
-    number := trim_scale(digits::numeric);
-    if number = trunc(number) and number between -9223372036854775808 and 18446744073709551615
-        or abs(number) not between 1e-300 and 1e300 then
-        return number::text;
-    end if;
-    return trim_scale(number::double precision::text::numeric)::text;
+    return trim_scale(digits::numeric)::text;
 end
 $$;
 comment on function public.keapsync_number_text(jsonb) is 'A JSON number as a plain decimal without needless zeros.';

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod hook;
 pub mod ids;
 pub mod json;
+pub mod json_number;
 pub mod json_text;
 pub mod limits;
 pub mod merge;

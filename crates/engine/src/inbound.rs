@@ -18,6 +18,7 @@ use crate::world::World;
 use keapsync_domain::canonical::{canonical, record_hash, same, set_elements};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
+use keapsync_domain::json_number;
 use keapsync_domain::limits::{PAGE_RECORDS_MAX, REMERGE_MAX};
 use keapsync_domain::merge::{FieldValue, Merge, Side, Sides, base_delta, reconcile};
 use keapsync_domain::policy::{Policies, Policy};
@@ -889,6 +890,6 @@ fn changed_values(before: &Record, after: &Record) -> Map<String, Value> {
         .iter()
         .enumerate()
         .filter(|(position, _)| before.get(*position) != after.get(*position))
-        .map(|(position, field)| (field.name.to_owned(), before.get(position).clone()))
+        .map(|(position, field)| (field.name.to_owned(), json_number::shown(before.get(position))))
         .collect()
 }

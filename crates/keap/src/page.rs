@@ -8,9 +8,11 @@ mod list;
 use crate::wire::{WireObject, WireValue};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{EntityType, is_keap_id};
+use keapsync_domain::json_number::{inexact, may_hold_long_number};
 use keapsync_domain::remote::{RejectedRecord, RemoteRecord};
 use keapsync_domain::run::Cursor;
 use list::read_list;
+use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
@@ -67,6 +69,7 @@ pub(crate) fn parse_page(body: &[u8], reading: &Reading<'_>) -> Result<RecordPag
     // Nearly every list is read in one go. One that is not, or may hold what Postgres cannot store, is cut into its records, so that
     // only those are refused which cannot be read.
     if !may_hold_nul(text)
+        && !may_hold_long_number(text)
         && let Ok(page) = read_list(text, &|value| read_record(value, false, reading))
     {
         return Ok(page);
@@ -93,12 +96,31 @@ pub(crate) fn parse_single(body: &[u8], reading: &Reading<'_>, what: &str) -> Re
 /// Reads one record's JSON.
 pub(crate) fn parse_record(text: &str, reading: &Reading<'_>) -> Result<RemoteRecord, RejectedRecord> {
     let name = reading.entity.as_str();
+    if inexact(text) {
+        return Err(RejectedRecord {
+            keap_id: id_of(text),
+            reason: format!(
+                "the {name} holds a number of more digits than can be mirrored exactly: write it as a text in Keap"
+            ),
+        });
+    }
     let value: WireValue<'_> = serde_json::from_str(text).map_err(|error| RejectedRecord {
-        keap_id: None,
+        keap_id: id_of(text),
         reason: format!("the {name} is not valid JSON (line {}, column {})", error.line(), error.column()),
     })?;
     // The search of the text spares the walk in all but the rarest case.
     read_record(value, text.contains("\\u0000"), reading)
+}
+
+/// The id of a record that cannot be read otherwise.
+fn id_of(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        id: &'a RawValue,
+    }
+    let named: Named<'_> = serde_json::from_str(text).ok()?;
+    Some(named.id.get().trim_matches('"').to_owned()).filter(|id| is_keap_id(id))
 }
 
 /// Reads one record; `is_doubtful` when some text of it may hold a NUL character.

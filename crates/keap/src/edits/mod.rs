@@ -17,6 +17,7 @@ mod slots;
 use crate::wire::{is_blank, plain_text};
 use keapsync_domain::canonical::{canonical_slot, same, set_elements, slot_entries};
 use keapsync_domain::ids::is_keap_id;
+use keapsync_domain::json_number::{holds_kept, shown as digits_shown};
 use keapsync_domain::merge::with_part;
 use keapsync_domain::record::Record;
 use keapsync_domain::schema::{FieldKind, SlotKind, fields};
@@ -102,6 +103,9 @@ pub fn settle(base: &Record, row: &Record, held: &Record, refuses: bool) -> Opti
         }
         let mut field =
             Field { name: schema.name, base: was, held: held.get(position), refuses, refused: Vec::new() };
+        // What a text takes is told by its digits.
+        let spelled = (schema.kind != FieldKind::Map && holds_kept(value)).then(|| digits_shown(value));
+        let value = spelled.as_ref().unwrap_or(value);
         let after = match schema.kind {
             FieldKind::Slots(SlotKind::Item) => slots::settle_lines(&mut field, value),
             FieldKind::Slots(kind) => slots::settle_slots(&mut field, kind, value),
@@ -110,6 +114,7 @@ pub fn settle(base: &Record, row: &Record, held: &Record, refuses: bool) -> Opti
             FieldKind::Set => settle_set(&mut field, value),
             _ => None,
         };
+        let after = after.or(spelled);
         if after.is_none() && field.refused.is_empty() {
             continue;
         }
@@ -222,6 +227,22 @@ fn settle_map(field: &mut Field<'_>, value: &Value) -> Option<Value> {
             put_back_key(&mut entries, field.base, &id);
             changed = true;
         }
+    }
+    let long: Vec<String> = entries
+        .iter()
+        .filter(|(id, content)| holds_kept(content) && field.base.get(id) != Some(content))
+        .map(|(id, _)| id.clone())
+        .collect();
+    for id in long {
+        // At once, whoever asks: written to the row again it would be a text.
+        field.refuses = true;
+        field.refuse(
+            Some(&id),
+            None,
+            "is a number of more digits than Keap takes exactly: write it as a text",
+        );
+        put_back_key(&mut entries, field.base, &id);
+        changed = true;
     }
     changed.then_some(Value::Object(entries))
 }

@@ -229,7 +229,7 @@ fn settle_owned(kind: &Kind, was: &Value, held: &Value, slot: &mut Map<String, V
     let Some((key, value_kind)) = kind.value else { return };
     let of = |value: &Value, key: &str| value.get(key).cloned().unwrap_or(Value::Null);
     let now = slot.get(key).cloned().unwrap_or(Value::Null);
-    if same(value_kind, &of(was, key), &now) || plain_text(&of(was, key)).is_none() {
+    if same(value_kind, &of(was, key), &now) {
         return;
     }
     let is_held = same(value_kind, &of(held, key), &now);

@@ -140,3 +140,17 @@ fn what_keap_refused_is_put_back_unless_it_was_edited_again() {
         "emails": [{"field": "EMAIL2", "email": "a@x.io"}, {"field": "EMAIL3", "email": "c@x.io"}]}));
     assert_eq!(put_back(&was, &row, &refused), expected);
 }
+
+#[test]
+fn a_number_keeps_its_digits_or_is_refused_by_name() {
+    let read = |text: &str| keapsync_domain::json_number::read(text).unwrap();
+    let was = json!({"16": 5});
+    let edited = read(r#"{"16": 89014103211118510720, "17": 12.50, "18": [0.1234567890123456789]}"#);
+    assert_eq!(
+        settled("custom_fields", was, edited),
+        (json!({"16": 5, "17": 12.5}), vec!["custom_fields.16".to_owned(), "custom_fields.18".to_owned()])
+    );
+    let edited = read(r#"[{"field": "PHONE2", "number": 89014103211118510720}]"#);
+    let expected = json!([{"field": "PHONE2", "number": "89014103211118510720"}]);
+    assert_eq!(settled("phones", json!([]), edited), (expected, vec![]));
+}

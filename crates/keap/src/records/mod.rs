@@ -215,4 +215,6 @@ fn behind_token(entity: EntityType, cursor: &Cursor, page: &RecordPage) -> Resul
 }
 
 #[cfg(test)]
+mod sent_tests;
+#[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::refusal::failure;
 use keapsync_domain::extra::Extra;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
+use keapsync_domain::json_number;
 use keapsync_domain::record::Record;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::{KnownRow, LocalRow, RemoteKey};
@@ -91,7 +92,7 @@ fn local_row(table: &Table, row: &Row, first: usize) -> Result<Option<LocalRow>,
             row.try_get(first + LEADING_COLUMNS + position).map_err(|error| failure(&error))?;
         let Some(text) = text else { continue };
         let value = if column.form.is_read_as_json() {
-            serde_json::from_str(text).map_err(|_| unreadable_json(column.name))?
+            json_number::read(text).map_err(|_| unreadable_json(column.name))?
         } else {
             Value::String(text.to_owned())
         };
