@@ -204,12 +204,11 @@ mod tests {
             let text = format!("{}[{number}]", " ".repeat(shift));
             let list = read(&text).unwrap();
             let value = &list[0];
-            match digits(value) {
-                Some(digits) => prop_assert_eq!(digits, &number),
-                None => {
-                    let written = value.to_string();
-                    prop_assert_eq!(parts(&written), parts(&number));
-                }
+            let written = value.to_string();
+            if let Some(digits) = digits(value) {
+                prop_assert_eq!(digits, &number);
+            } else {
+                prop_assert_eq!(parts(&written), parts(&number));
             }
         }
     }

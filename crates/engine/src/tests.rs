@@ -1,6 +1,7 @@
 //! The engine against in-memory sides: each test is a short story with an ending that can be checked.
 
 mod access_cases;
+mod accounting_cases;
 mod conflict_cases;
 mod watched_cases;
 
