@@ -142,6 +142,9 @@ pub struct Cursor {
     pub since: Option<Timestamp>,
     /// Keap's token of the next page, where it pages by token.
     pub page_token: Option<String>,
+    /// How often a list was gone through that moves while it is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pass: Option<ListPass>,
     /// Which part of the run this is in.
     pub phase: Phase,
     /// Later phases: the last row that was looked at.
@@ -152,6 +155,18 @@ pub struct Cursor {
     /// Reverting runs: the oldest audit entry that is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before_entry: Option<i64>,
+}
+
+/// One pass over a list that is paged by position: what comes or goes meanwhile shifts the rest, so that a record may lie on none of the
+/// pages. The list counts as read once two passes have met the same records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPass {
+    /// Passes before this one.
+    pub number: u32,
+    /// A sum over the ids met so far.
+    pub met: u32,
+    /// The same of the pass before.
+    pub before: Option<u32>,
 }
 
 /// How far a run that reads everything has come. Keap tells no number of records; the ids are taken for evenly spread, so this

@@ -134,16 +134,14 @@ impl CatchUp {
     /// The debts that stay, after those that are paid or void were taken off; and those that were given up.
     #[must_use]
     pub fn settled(&self, active: &[TrackedRun], read: Read<'_>) -> (Self, Vec<Debt>) {
-        let mut given_up = Vec::new();
-        let kept = self.0.iter().filter(|debt| match debt.next(active, read) {
-            Next::Paid | Next::Void => false,
-            Next::GivenUp => {
-                given_up.push((*debt).clone());
-                false
+        let (mut kept, mut given_up) = (Vec::new(), Vec::new());
+        for debt in self.0.iter().map(|debt| debt.advanced(read)) {
+            match debt.next(active, read) {
+                Next::Paid | Next::Void => {}
+                Next::GivenUp => given_up.push(debt),
+                Next::Waits | Next::Begin(_) => kept.push(debt),
             }
-            Next::Waits | Next::Begin(_) => true,
-        });
-        let kept = kept.cloned().collect();
+        }
         (Self(kept), given_up)
     }
 
@@ -183,12 +181,27 @@ impl CatchUp {
 }
 
 impl Debt {
-    fn next(&self, active: &[TrackedRun], read: Read<'_>) -> Next {
+    /// When the last completed run began that pays such a debt, or a part of it.
+    fn read_from(&self, read: Read<'_>) -> Option<Timestamp> {
         let started = match self.kind {
             RunKind::Full => read.full.get(&self.entity),
             _ => read.watermarks.get(&self.entity),
         };
-        if started.is_some_and(|started| *started >= self.until) {
+        started.copied()
+    }
+
+    /// The debt after what has been read of it. Tags that Keap does not name go on being applied while a run reads: that it did not pay is
+    /// no failure of it, and what is owed from its beginning on is tried as often as a new debt.
+    fn advanced(&self, read: Read<'_>) -> Self {
+        let comes_again = self.reason == Reason::UnnamedTags;
+        match self.read_from(read).filter(|started| comes_again && *started > self.since) {
+            Some(started) => Self { since: started, begun: 0, ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
+    fn next(&self, active: &[TrackedRun], read: Read<'_>) -> Next {
+        if self.read_from(read).is_some_and(|started| started >= self.until) {
             return Next::Paid;
         }
         let mut reading = active.iter().filter(|tracked| {
@@ -345,6 +358,29 @@ mod tests {
         debts.owe_tags(&full, Timestamp(140));
         debts.owe(CONTACT, RunKind::Full, Reason::HookGap, (Timestamp(130), Timestamp(150)));
         assert_eq!(debts.due_at(&[], read), Some(Timestamp(150)));
+    }
+
+    #[test]
+    fn tags_that_never_stop_are_read_as_long_as_runs_succeed() {
+        let watermarks = at(1);
+        let mut full = BTreeMap::new();
+        let mut debts = CatchUp::default();
+        let mut now = Timestamp(100);
+        debts.owe_tags(&full, now);
+        for _ in 0..3 * BEGUN_MAX {
+            let read = Read { watermarks: &watermarks, full: &full };
+            let due_at = debts.due_at(&[], read).expect("a run is owed");
+            now = now.max(due_at);
+            let started = now;
+            assert_eq!(debts.begin(&[], read, now), [(CONTACT, RunKind::Full)]);
+            // One comes while the run reads; then the run succeeds.
+            debts.owe_tags(&full, now.plus_ms(5));
+            full.insert(CONTACT, started);
+            let (left, given_up) = debts.settled(&[], Read { watermarks: &watermarks, full: &full });
+            assert!(given_up.is_empty(), "each run succeeded");
+            debts = left;
+            now = now.plus_ms(RETRY_MS);
+        }
     }
 
     #[test]

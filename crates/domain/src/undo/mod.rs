@@ -257,6 +257,17 @@ fn taken_back(
     if same(field.kind, &old, after) {
         return None;
     }
+    if let FieldKind::Slots(kind) = field.kind
+        && got_names(kind, &old, after)
+    {
+        // Keap numbered the lines. Without their numbers they would be lines to be made, and stand there twice.
+        plan.leave(
+            field.name,
+            LeftReason::ChangedSince,
+            "Keap has numbered the lines: edit them where that is wanted",
+        );
+        return None;
+    }
     if same(field.kind, after, now) {
         return Some(old);
     }
@@ -308,6 +319,14 @@ fn with_overridden(change: &Change<'_>, field: &Field, after: &Value) -> Option<
         }
     }
     old
+}
+
+/// Whether a change gave slots names that had none.
+fn got_names(kind: SlotKind, old: &Value, after: &Value) -> bool {
+    has_nameless_slot(kind, old)
+        && slot_entries(kind, after).any(|(name, _)| {
+            !name.starts_with('#') && slot_entries(kind, old).all(|(known, _)| known != name)
+        })
 }
 
 fn has_nameless_slot(kind: SlotKind, value: &Value) -> bool {

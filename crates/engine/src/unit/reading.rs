@@ -146,7 +146,7 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         }
     }
 
-    async fn apply(
+    pub(super) async fn apply(
         &self,
         records: Vec<keapsync_domain::remote::RemoteRecord>,
         rejected: Vec<keapsync_domain::remote::RejectedRecord>,

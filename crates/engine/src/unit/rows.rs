@@ -28,8 +28,22 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let found: HashSet<&str> = page.ids().collect();
         let missing: Vec<LinkedRow> =
             rows.iter().filter(|row| !found.contains(row.keap_id.as_str())).cloned().collect();
+        let mut step = if self.plans() {
+            Step::default()
+        } else {
+            // What was renamed between its page and this look may have lain on no page.
+            let mut met = self.apply(page.records, page.rejected).await?;
+            met.counts.read = 0;
+            met.counts.rejected = 0;
+            met.counts.unchanged = 0;
+            met
+        };
+        if step.held {
+            return Ok(step);
+        }
         let lost = self.settle_missing(missing).await?;
-        Ok(Step { next: Some(next), ..lost })
+        step.counts.add(&lost.counts);
+        Ok(Step { next: Some(next), counts: step.counts, ..lost })
     }
 
     /// Deletes the rows of these that Keap has lost: as many as there is budget for, after the guard has let all of them pass.

@@ -1,6 +1,7 @@
 //! Both sides compared completely: the convergence certificate.
 //!
-//! Keap's records are gone through page by page with their rows, then the rows that have no record. What differs at first sight
+//! Keap's records are gone through page by page with their rows, then the rows that have no record. Where pages move while they are read
+//! (tags), rows are compared on the way through the rows, which move not: a record may lie on no page, or change behind its own. What differs at first sight
 //! is read again from both sides, because a change may have been on its way between the two looks; only what differs twice
 //! counts. A record whose delete the account's settings or an undo keep here is left out: the owner wants the sides to differ in it.
 //!
@@ -17,6 +18,7 @@ use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::run::{Counts, Cursor};
 use keapsync_keap::capability::{FullPages, capability};
+use keapsync_keap::page::RecordPage;
 use keapsync_keap::transport::Transport;
 use std::collections::{HashMap, HashSet};
 
@@ -41,8 +43,10 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         let until = page.next.as_ref().and_then(|next| next.after_id.clone());
         let present: Vec<String> = page.ids().map(str::to_owned).collect();
         let next = page.next.clone();
-        self.compare(&mut comparison, page.records).await?;
-        if matches!(capability(entity).full, FullPages::ByKey(_)) {
+        let by_key = matches!(capability(entity).full, FullPages::ByKey(_));
+        let records = if by_key { page.records } else { self.without_live_rows(page.records).await? };
+        self.compare(&mut comparison, records).await?;
+        if by_key {
             let mut after = cursor.after_id.clone();
             loop {
                 let (account, until) = (world.account, until.as_deref());
@@ -58,7 +62,10 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
                 after = missing.last().map(|row| row.keap_id.clone());
             }
         }
-        let comparison = Some(Box::new(comparison));
+        let pass = |cursor: &Cursor| cursor.pass.unwrap_or_default().number;
+        // A further pass meets all of them once more.
+        let begins_anew = next.as_ref().is_some_and(|next| pass(next) > pass(cursor));
+        let comparison = Some(Box::new(if begins_anew { Comparison::new() } else { comparison }));
         let next = match next {
             Some(next) => Cursor { comparison, ..next },
             None => Cursor { phase: keapsync_domain::run::Phase::Rows, comparison, ..Cursor::default() },
@@ -90,11 +97,13 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
         } else {
             let rows = world.store.list_linked(world.account, entity, linked_after, PAGE_RECORDS_MAX).await?;
             let ids: Vec<String> = rows.iter().map(|row| row.keap_id.clone()).collect();
-            let found: HashSet<String> = if ids.is_empty() {
-                HashSet::new()
+            let page = if ids.is_empty() {
+                RecordPage::default()
             } else {
-                world.keap.list_ids(entity, &ids, world.clock.now()).await?.ids().map(str::to_owned).collect()
+                world.keap.list_ids(entity, &ids, world.clock.now()).await?
             };
+            let found: HashSet<String> = page.ids().map(str::to_owned).collect();
+            self.compare(&mut comparison, page.records).await?;
             let missing: Vec<LinkedRow> =
                 rows.iter().filter(|row| !found.contains(&row.keap_id)).cloned().collect();
             self.compare_missing(&mut comparison, &missing).await?;
@@ -183,6 +192,14 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             });
         }
         Ok(())
+    }
+
+    /// Records without those that live rows stand for.
+    async fn without_live_rows(&self, records: Vec<RemoteRecord>) -> Result<Vec<RemoteRecord>, Failure> {
+        let looked = self.with_rows(records).await?;
+        let is_live = |row: &Option<LocalRow>| row.as_ref().is_some_and(|row| row.deleted_at.is_none());
+        let others = looked.into_iter().filter(|(_, row)| !is_live(row));
+        Ok(others.map(|(remote, _)| remote).collect())
     }
 
     /// Whether deletes made here stay here.

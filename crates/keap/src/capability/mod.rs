@@ -63,21 +63,24 @@ pub struct FieldCapability {
 pub enum FullPages {
     /// Filtered by ids above the last one, under that filter name: can go on after any pause, and nothing moves it.
     ByKey(&'static str),
-    /// By Keap's page token in that order: what is renamed while it runs may be missed until the next poll or run.
+    /// By Keap's page token in that order, again until two passes have met the same records: what is renamed or goes while it runs
+    /// shifts the rest.
     ByToken(&'static str),
 }
 
 /// How a poll finds what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changes {
-    /// By a filter on the time of change, oldest first.
+    /// By a filter on the time of change, oldest first; begun anew behind each page at the time it ends with, because a page token may be
+    /// a position.
     Filter {
         /// The filter's name; inclusive.
         filter: &'static str,
         /// The order.
         order_by: &'static str,
     },
-    /// Keap has no such filter: newest first in that order, until older than the watermark.
+    /// Keap has no such filter: newest first in that order. Where one page does not reach back to the watermark, all are read as a full
+    /// run reads them: a deletion between two pages would hide a record.
     NewestFirst(&'static str),
 }
 

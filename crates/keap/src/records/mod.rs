@@ -14,7 +14,7 @@ mod write;
 pub use write::{Change, Written};
 
 use crate::caller::Caller;
-use crate::capability::{DeleteSupport, FullPages, capability};
+use crate::capability::{Changes, DeleteSupport, FullPages, capability};
 use crate::contacts::ContactsApi;
 use crate::model::ensure_link_field;
 use crate::names::NameCache;
@@ -27,7 +27,7 @@ use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::PAGE_RECORDS_MAX;
 use keapsync_domain::remote::RemoteRecord;
-use keapsync_domain::run::Cursor;
+use keapsync_domain::run::{Cursor, ListPass};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{LinkField, LinkFields};
 
@@ -97,7 +97,7 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
         };
         page.next = match capability(entity).full {
             FullPages::ByKey(_) => behind_last_id(entity, &page)?,
-            FullPages::ByToken(_) => behind_token(entity, cursor, &page)?,
+            FullPages::ByToken(_) => behind_moving_page(entity, cursor, &page)?,
         };
         Ok(page)
     }
@@ -126,13 +126,34 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
         observed_at: Timestamp,
     ) -> Result<RecordPage, Failure> {
         let (since, token) = (cursor.since.unwrap_or_default(), cursor.page_token.as_deref());
+        if matches!(capability(entity).changes, Changes::NewestFirst(_)) {
+            return self.list_newer(entity, cursor, observed_at).await;
+        }
         let mut page = match entity {
             EntityType::Contact => self.contacts().list_changed(since, token, observed_at).await?.into(),
             EntityType::Order => self.orders().list_changed(since, token, observed_at).await?,
             EntityType::Tag => self.tags().list_changed(since, token, observed_at).await?,
             EntityType::Subscription => self.subscriptions().list_changed(since, token, observed_at).await?,
         };
-        page.next = behind_token(entity, cursor, &page)?;
+        page.next = behind_time(entity, cursor, &page)?;
+        Ok(page)
+    }
+
+    /// [`list_changed`](Self::list_changed) where Keap has no filter on the time of change: the page of what changed last, and where
+    /// that does not reach back to `cursor.since`, all in order of id.
+    async fn list_newer(
+        &self,
+        entity: EntityType,
+        cursor: &Cursor,
+        observed_at: Timestamp,
+    ) -> Result<RecordPage, Failure> {
+        if cursor.after_id.is_some() {
+            return self.list_after(entity, cursor, observed_at).await;
+        }
+        let since = cursor.since.unwrap_or_default();
+        let mut page = self.subscriptions().list_changed(since, None, observed_at).await?;
+        let first = Cursor { after_id: Some("0".to_owned()), page_token: None, ..cursor.clone() };
+        page.next = page.next_page_token.is_some().then_some(first);
         Ok(page)
     }
 
@@ -198,6 +219,42 @@ fn behind_last_id(entity: EntityType, page: &RecordPage) -> Result<Option<Cursor
             ),
         )),
     }
+}
+
+/// Where a list in order of time goes on: at the time that the page ends with. A page token may be a position, and a record that changes
+/// between two pages would shift another one over the border. Records of one time have nothing but the token to tell them apart.
+fn behind_time(entity: EntityType, cursor: &Cursor, page: &RecordPage) -> Result<Option<Cursor>, Failure> {
+    let times: Vec<Timestamp> = page.records.iter().filter_map(|remote| remote.updated_at).collect();
+    // One millisecond before: whether Keap's filter includes its moment is not said.
+    let last = times.last().filter(|_| times.is_sorted()).map(|last| last.plus_ms(-1));
+    match last.filter(|last| page.next_page_token.is_some() && *last > cursor.since.unwrap_or_default()) {
+        Some(last) => Ok(Some(Cursor { since: Some(last), page_token: None, ..cursor.clone() })),
+        None => behind_token(entity, cursor, page),
+    }
+}
+
+/// Where a list goes on that moves while it is read: see [`ListPass`].
+fn behind_moving_page(
+    entity: EntityType,
+    cursor: &Cursor,
+    page: &RecordPage,
+) -> Result<Option<Cursor>, Failure> {
+    let pass = cursor.pass.unwrap_or_default();
+    let met = page.ids().fold(pass.met, |met, id| met.wrapping_add(spread(id)));
+    if let Some(next) = behind_token(entity, cursor, page)? {
+        return Ok(Some(Cursor { pass: Some(ListPass { met, ..pass }), ..next }));
+    }
+    // One answer is of one moment.
+    if cursor.page_token.is_none() || pass.before == Some(met) {
+        return Ok(None);
+    }
+    let pass = ListPass { number: pass.number + 1, met: 0, before: Some(met) };
+    Ok(Some(Cursor { page_token: None, pass: Some(pass), ..cursor.clone() }))
+}
+
+/// An id as a number of which sums tell sets apart (FNV-1a).
+fn spread(id: &str) -> u32 {
+    id.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn behind_token(entity: EntityType, cursor: &Cursor, page: &RecordPage) -> Result<Option<Cursor>, Failure> {

@@ -44,10 +44,11 @@ fn with_answers<const N: usize, R>(
 fn lists_ask_what_the_table_says() {
     for entity in EntityType::ALL {
         let answer = || (200, listing(entity, &json!([]), ""));
-        let cursor = Cursor { after_id: Some("41".to_owned()), since: Some(NOW), ..Cursor::default() };
+        let cursor = Cursor { after_id: Some("41".to_owned()), ..Cursor::default() };
+        let since = Cursor { since: Some(NOW), ..Cursor::default() };
         let ((), asked) = with_answers([answer(), answer(), answer()], async |api| {
             api.list_after(entity, &cursor, NOW).await.unwrap();
-            api.list_changed(entity, &cursor, NOW).await.unwrap();
+            api.list_changed(entity, &since, NOW).await.unwrap();
             api.list_ids(entity, &["1".to_owned(), "2".to_owned()], NOW).await.unwrap();
         });
         let capability = capability(entity);
@@ -87,8 +88,8 @@ fn a_page_says_where_to_go_on() {
         assert_eq!(after(entity, json!([]), "p2"), Ok(None));
         assert!(after(entity, json!([{}]), "p2").unwrap_err().message.contains("none tells its id"));
     }
-    let token = Some(Cursor { page_token: Some("p2".to_owned()), ..Cursor::default() });
-    assert_eq!(after(EntityType::Tag, json!([{"id": "7"}]), "p2"), Ok(token));
+    let token = after(EntityType::Tag, json!([{"id": "7"}]), "p2").unwrap().unwrap();
+    assert_eq!(token.page_token.as_deref(), Some("p2"));
     assert_eq!(after(EntityType::Tag, thousand, ""), Ok(None));
 
     let poll = Cursor { since: Some(NOW), page_token: Some("p2".to_owned()), ..Cursor::default() };
@@ -542,4 +543,87 @@ proptest! {
             prop_assert!(matches!(failure.class, FailureClass::Invalid | FailureClass::Unavailable));
         }
     }
+}
+
+/// A list as Keap pages it by position: what stands at the token's position when it is asked, a page of two.
+fn page_of_two(records: &[(&str, &str)], from: usize) -> (u16, Value) {
+    let items: Value =
+        records.iter().skip(from).take(2).map(|(id, time)| json!({"id": id, "update_time": time})).collect();
+    let token = if records.len() > from + 2 { (from + 2).to_string() } else { String::new() };
+    (200, json!({"items": items, "next_page_token": token}))
+}
+
+#[test]
+fn a_poll_goes_on_at_the_time_where_its_page_ended() {
+    let time = |second: u32| format!("2026-01-01T00:00:{second:02}.000Z");
+    let (one, two, three, later) = (time(1), time(2), time(3), time(9));
+    let before = [("1", one.as_str()), ("2", &two), ("3", &three)];
+    // Between the pages the first changes, and the third slides over the border.
+    let after = [("2", two.as_str()), ("3", &three), ("1", &later)];
+    let cursor = Cursor { since: Some(NOW), ..Cursor::default() };
+    let (ids, asked) = with_answers([page_of_two(&before, 0), page_of_two(&after, 0)], async |api| {
+        let first = api.list_changed(EntityType::Contact, &cursor, NOW).await.unwrap();
+        let next = first.next.clone().unwrap();
+        assert_eq!(
+            (next.page_token, next.since),
+            (None, Timestamp::parse_rfc3339(&two).map(|t| t.plus_ms(-1)))
+        );
+        let second = api.list_changed(EntityType::Contact, &first.next.clone().unwrap(), NOW).await.unwrap();
+        [first, second]
+            .iter()
+            .flat_map(|page| page.ids().map(str::to_owned).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(ids, ["1", "2", "2", "3"]);
+    assert!(!asked[1].contains("page_token"), "{}", asked[1]);
+}
+
+#[test]
+fn records_of_one_time_are_told_apart_by_the_token_alone() {
+    let time = "2026-01-01T00:00:01.000Z";
+    let records = [("1", time), ("2", time), ("3", time)];
+    let at = |text: &str| Timestamp::parse_rfc3339(text).map(|moment| moment.plus_ms(-1));
+    let cursor = Cursor { since: at(time), ..Cursor::default() };
+    let (next, _) = with_answers([page_of_two(&records, 0)], async |api| {
+        api.list_changed(EntityType::Contact, &cursor, NOW).await.unwrap().next.unwrap()
+    });
+    assert_eq!((next.since, next.page_token.as_deref()), (at(time), Some("2")));
+}
+
+#[test]
+fn tags_are_gone_through_until_two_passes_met_the_same() {
+    let time = "2026-01-01T00:00:01.000Z";
+    let (all, fewer) = ([("1", time), ("2", time), ("3", time)], [("2", time), ("3", time)]);
+    let answers = [
+        page_of_two(&all, 0),
+        // The first tag was deleted between the pages: the third slid over the border.
+        page_of_two(&fewer, 2),
+        page_of_two(&all, 0),
+        page_of_two(&all, 2),
+        page_of_two(&all, 0),
+        page_of_two(&all, 2),
+    ];
+    let (passes, _) = with_answers(answers, async |api| {
+        let mut next = Some(Cursor::default());
+        let mut passes = 0;
+        while let Some(cursor) = next {
+            passes = cursor.pass.unwrap_or_default().number + 1;
+            next = api.list_after(EntityType::Tag, &cursor, NOW).await.unwrap().next;
+        }
+        passes
+    });
+    assert_eq!(passes, 3);
+}
+
+#[test]
+fn subscriptions_that_changed_beyond_one_page_are_read_in_order_of_id() {
+    let listed =
+        |id: &str, token: &str| (200, json!({"subscriptions": [{"id": id}], "next_page_token": token}));
+    let cursor = Cursor { since: Some(NOW), ..Cursor::default() };
+    let (next, asked) = with_answers([listed("9", "t"), listed("1", "")], async |api| {
+        let first = api.list_changed(EntityType::Subscription, &cursor, NOW).await.unwrap();
+        api.list_changed(EntityType::Subscription, &first.next.unwrap(), NOW).await.unwrap().next
+    });
+    assert_eq!(next, None);
+    assert!(asked[1].contains("filter=id%3E0&order_by=id%20asc"), "{}", asked[1]);
 }

@@ -1,8 +1,7 @@
 //! Subscriptions (API v2): lists, single reads, creates, updates, and their end.
 //!
-//! Keap filters them by no time and deletes none. What changed is found by reading from the newest change backwards; a
-//! record that changes while its pages are read moves to the front, so that pages behind can repeat others but miss
-//! none, and the record itself is the next poll's. Nothing here bills: `:invoice` is never called.
+//! Keap filters them by no time and deletes none. What changed is read from the newest change backwards. Nothing here
+//! bills: `:invoice` is never called.
 
 pub mod convert;
 
