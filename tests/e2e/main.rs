@@ -108,6 +108,8 @@ fn all_tests() -> Vec<Test> {
         runs::a_dry_run_says_what_the_run_then_does,
         runs::a_mass_deletion_in_keap_waits_for_a_person,
         runs::a_mass_deletion_in_sql_waits_for_a_person,
+        runs::a_loop_of_single_deletes_stops_and_edits_beside_it_go_on,
+        runs::a_flood_of_delete_hooks_stops_and_edits_beside_it_go_on,
         runs::the_certificate_tells_equal_from_different,
         runs::a_change_and_a_run_are_undone,
         runs::orders_tags_and_subscriptions_flow_both_ways,

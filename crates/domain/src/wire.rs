@@ -130,20 +130,24 @@ pub struct LinkField {
     pub field_name: String,
 }
 
+/// A person's word that so many records may be destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Its own name, a UUID: what is destroyed under it is counted by that name where it is noted, so that a unit that is lost
+    /// uses it up all the same.
+    pub id: String,
+    /// How many, in all.
+    pub records: u64,
+}
+
 /// What a unit may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitMode {
-    /// Write, within the blast guard; the run has destroyed so many records already.
-    Guarded {
-        /// By earlier units.
-        destroyed: u64,
-    },
-    /// Write: somebody approved that so many records more are destroyed. The guard's own limit comes on top, for what changed since.
-    Approved {
-        /// Still.
-        left: u64,
-    },
+    /// Write, within the blast guard.
+    Guarded,
+    /// Write what somebody approved. The guard's own limit comes on top, for what changed since.
+    Approved(Approval),
     /// List what would be written.
     Plan,
 }

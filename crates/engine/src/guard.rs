@@ -1,66 +1,132 @@
-//! The blast guard: how much may be destroyed before a person says that it is meant.
+//! The blast guard: how much may be destroyed within an hour before a person says that it is meant.
 //!
-//! Destroyed is a row that is deleted, or one of whose values is replaced or cleared. What is only added, to a blank field, a set
-//! or a free slot, destroys nothing.
+//! Destroyed is a row or a record of Keap that is deleted, or one of whose values is replaced or cleared. What is only added, to a
+//! blank field, a set or a free slot, destroys nothing.
 //!
-//! Invariant: what was allowed in all is never more than the limit, however many pages ask at once, because an allowance is
-//! taken whole before anything of a page is written.
+//! Invariant: what was destroyed of a class within an hour, without a person's word, is never more than the limit, by whatever ways
+//! and however many at once: it is noted, all or nothing, before it is written. What was noted and then not written counts even so,
+//! which stops too early at worst.
 
-use crate::ports::proof::{Held, Waiting};
+use crate::ports::proof::{GuardLedger, Held, Taking};
 use keapsync_domain::canonical::{canonical, same, set_elements};
+use keapsync_domain::failure::Failure;
+use keapsync_domain::ids::AccountId;
 use keapsync_domain::record::Record;
 use keapsync_domain::schema::{FieldKind, fields};
 use keapsync_domain::settings::BlastGuard;
+use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::Approval;
 use serde_json::{Map, Value};
 use std::cell::Cell;
+use std::collections::{BTreeMap, HashSet};
 
-/// How much a pass may still destroy.
+/// How long what was destroyed counts, in milliseconds.
+const WINDOW_MS: i64 = 3_600_000;
+
+/// What a pass may destroy.
 #[derive(Debug)]
 pub struct Allowance {
-    left: Cell<Option<u64>>,
+    guard: Option<BlastGuard>,
+    approval: Option<Approval>,
     used: Cell<u64>,
 }
 
 impl Allowance {
-    /// Anything: a person approved it, or it is one record at a time.
+    /// Anything: a person approved it, or it was counted already.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self { left: Cell::new(None), used: Cell::new(0) }
+        Self { guard: None, approval: None, used: Cell::new(0) }
     }
 
-    /// So many records.
+    /// What the settings let through within an hour, and what somebody approved.
     #[must_use]
-    pub fn up_to(records: u64) -> Self {
-        Self { left: Cell::new(Some(records)), used: Cell::new(0) }
+    pub fn of(guard: BlastGuard, approval: Option<Approval>) -> Self {
+        Self { guard: Some(guard), approval, used: Cell::new(0) }
     }
 
-    /// What the guard leaves of `live` records, of which the run destroyed `destroyed` before.
-    #[must_use]
-    pub fn of(guard: BlastGuard, live: u64, destroyed: u64) -> Self {
-        Self::up_to(guard.limit(live).saturating_sub(destroyed))
-    }
-
-    /// How much was taken.
+    /// How many records were taken.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.get()
     }
 
-    /// Gives back what was taken for a write that did not take place.
+    /// Counts as not taken what was not destroyed in the end. What was noted of it stays noted.
     pub fn give_back(&self, records: u64) {
         self.used.set(self.used.get().saturating_sub(records));
-        self.left.set(self.left.get().map(|left| left.saturating_add(records)));
     }
 
-    /// Takes the right to destroy `records` of them; all or nothing.
-    #[must_use]
-    pub fn take(&self, records: u64) -> bool {
-        let left = self.left.get();
-        if left.is_some_and(|left| records > left) {
+    /// Takes the right to destroy these rows; all or nothing.
+    pub async fn take<S: GuardLedger>(
+        &self,
+        store: &S,
+        account: &AccountId,
+        class: Held,
+        row_ids: &[String],
+    ) -> Result<bool, Failure> {
+        let is_taken = self.ask(store, account, class, row_ids, false).await?;
+        if is_taken {
+            self.used.set(self.used.get() + row_ids.len() as u64);
+        }
+        Ok(is_taken)
+    }
+
+    /// Whether these rows could be taken now.
+    pub async fn would_take<S: GuardLedger>(
+        &self,
+        store: &S,
+        account: &AccountId,
+        class: Held,
+        row_ids: &[String],
+    ) -> Result<bool, Failure> {
+        self.ask(store, account, class, row_ids, true).await
+    }
+
+    async fn ask<S: GuardLedger>(
+        &self,
+        store: &S,
+        account: &AccountId,
+        class: Held,
+        row_ids: &[String],
+        only_looks: bool,
+    ) -> Result<bool, Failure> {
+        let Some(guard) = self.guard.filter(|_| !row_ids.is_empty()) else { return Ok(true) };
+        let approval = self.approval.as_ref();
+        store.take(account, &Taking { class, row_ids, guard, approval, only_looks }).await
+    }
+}
+
+/// What was destroyed lately, in memory: the rule that `keapsync_guard_take` has in SQL.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    destroyed: BTreeMap<(Held, String), (Timestamp, Option<String>)>,
+}
+
+impl Ledger {
+    /// See [`GuardLedger::take`]. `live` is how many rows of the kind there are.
+    pub fn take(&mut self, taking: &Taking<'_>, live: u64, now: Timestamp) -> bool {
+        let rows: HashSet<&String> = taking.row_ids.iter().collect();
+        let others = self.destroyed.iter().filter(|((_, row), _)| !rows.contains(row));
+        let (mut recent, mut approved) = (0_u64, 0_u64);
+        for ((class, _), (at, approval)) in others {
+            match (approval, taking.approval) {
+                (Some(id), Some(approval)) if *id == approval.id => approved += 1,
+                (None, _) if *class == taking.class && now.since_ms(*at) < WINDOW_MS => recent += 1,
+                _ => {}
+            }
+        }
+        let left = taking.approval.map_or(0, |approval| approval.records.saturating_sub(approved));
+        let by_approval = left.min(rows.len() as u64);
+        let by_limit = rows.len() as u64 - by_approval;
+        if by_limit > 0 && recent + by_limit > taking.guard.limit(live) {
             return false;
         }
-        self.left.set(left.map(|left| left - records));
-        self.used.set(self.used.get() + records);
+        if !taking.only_looks {
+            for (number, row) in (0_u64..).zip(taking.row_ids) {
+                let approval = taking.approval.filter(|_| number < by_approval);
+                let noted = (now, approval.map(|approval| approval.id.clone()));
+                self.destroyed.insert((taking.class, row.clone()), noted);
+            }
+        }
         true
     }
 }
@@ -70,25 +136,45 @@ impl Allowance {
 pub struct HeldBack {
     /// Which.
     pub held: Held,
-    /// How many records they would overwrite or delete.
-    pub records: u64,
-    /// How many may be without a word.
-    pub limit: u64,
+    /// How many records they would overwrite or delete in Keap.
+    pub edits: u64,
+    /// How many rows Keap's deletions would delete here.
+    pub hooks: u64,
+    /// When the last of the edits was held, by the database's clock.
+    pub edits_until: Timestamp,
 }
 
-/// What of the waiting edits is not to be carried: every class that would destroy more in Keap than the guard lets through.
-#[must_use]
-pub fn held_back(waiting: &[Waiting], guard: BlastGuard) -> Vec<HeldBack> {
-    let classes = waiting.iter().flat_map(|waiting| {
-        let limit = guard.limit(u64::try_from(waiting.live).unwrap_or(0));
-        [(false, waiting.edited), (true, waiting.deleted)].map(|(deletes, records)| HeldBack {
-            held: Held { entity: waiting.entity, deletes },
-            records: u64::try_from(records).unwrap_or(0),
-            limit,
-        })
-    });
-    classes.filter(|class| class.records > class.limit).collect()
+impl HeldBack {
+    /// How many records in all.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.edits + self.hooks
+    }
+
+    /// What waits, and what to do.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let (records, plural) = (self.records(), self.held.entity.plural());
+        let what = match (self.held.deletes, self.edits, self.hooks) {
+            (false, ..) => format!("changes of {records} {plural} in Keap"),
+            (true, edits, 0) => format!("deletes of {edits} {plural} in Keap"),
+            (true, 0, hooks) => format!("deletes of {hooks} {plural} here, whose records are gone from Keap"),
+            (true, edits, hooks) => format!("deletes of {edits} {plural} in Keap and of {hooks} here"),
+        };
+        format!(
+            "the blast guard holds back {what}: more within an hour than the settings let through. See the rows that are paused, and take back what is not meant; then approve this run with {{\"number\": {records}}}. Everything else goes on"
+        )
+    }
 }
+
+/// What a row says while Keap's deletion of its record waits.
+pub const HELD_HOOK_WORD: &str = "blast_guard: the record was deleted in Keap, and so were many others within an hour: the row stays until somebody approves that (GET /sync/status says how), or cancels it, and then Keap is asked again";
+
+/// What a row says while its delete waits for its way to Keap.
+pub const HELD_DELETE_WORD: &str = "blast_guard: this delete is not carried to Keap yet, because more were made within an hour than the settings let through: an admin approves it (GET /sync/status says how), or set deleted_at to null to take it back";
+
+/// What a row says while its changes wait for their way to Keap.
+pub const HELD_CHANGE_WORD: &str = "blast_guard: this change is not carried to Keap yet, because more were made within an hour than the settings let through: an admin approves it (GET /sync/status says how), or change it back here first";
 
 /// Whether something that `before` holds is not in `after` any more.
 #[must_use]
@@ -123,27 +209,52 @@ mod tests {
     use keapsync_domain::ids::EntityType;
     use serde_json::json;
 
-    #[test]
-    fn an_allowance_is_taken_whole_and_never_exceeded() {
-        let allowance = Allowance::of(BlastGuard { records_max: 10, percent_max: 0 }, 1_000, 3);
-        assert!(allowance.take(5) && !allowance.take(3) && allowance.take(2) && !allowance.take(1));
-        assert_eq!(allowance.used(), 7);
-        allowance.give_back(2);
-        assert!(allowance.take(2) && !allowance.take(1) && allowance.used() == 7);
-        assert!(allowance.take(0) && Allowance::unlimited().take(u64::MAX));
-        assert!(!Allowance::of(BlastGuard { records_max: 1, percent_max: 0 }, 9, 4).take(1));
+    const DELETES: Held = Held { entity: EntityType::Contact, deletes: true };
+
+    fn rows(numbers: std::ops::Range<u32>) -> Vec<String> {
+        numbers.map(|number| number.to_string()).collect()
+    }
+
+    fn taken(ledger: &mut Ledger, class: Held, rows: &[String], now: i64) -> bool {
+        let guard = BlastGuard { records_max: 10, percent_max: 5 };
+        let taking = Taking { class, row_ids: rows, guard, approval: None, only_looks: false };
+        ledger.take(&taking, 100, Timestamp(now))
     }
 
     #[test]
-    fn classes_of_edits_are_held_each_by_its_own_number() {
-        let waiting = |edited, deleted, live| Waiting { entity: EntityType::Contact, edited, deleted, live };
-        let guard = BlastGuard::default();
-        assert_eq!(held_back(&[waiting(50, 50, 100)], guard), []);
-        assert_eq!(held_back(&[waiting(400, 51, 10_000)], guard), []);
-        let held = held_back(&[waiting(10, 60, 100)], guard);
-        let expected =
-            HeldBack { held: Held { entity: EntityType::Contact, deletes: true }, records: 60, limit: 50 };
-        assert_eq!(held, [expected]);
+    fn an_hour_lets_the_limit_through_in_whatever_steps() {
+        let mut ledger = Ledger::default();
+        let mut let_through = 0;
+        for number in 0..60_u32 {
+            let one = rows(number..number + 1);
+            let_through += u32::from(taken(&mut ledger, DELETES, &one, i64::from(number) * 1_000));
+        }
+        assert_eq!(let_through, 10, "a slow loop");
+        assert!(taken(&mut ledger, DELETES, &rows(0..10), 60_000), "what is noted counts once");
+        assert!(!taken(&mut ledger, DELETES, &rows(5..11), 60_000));
+        let changes = Held { deletes: false, ..DELETES };
+        let orders = Held { entity: EntityType::Order, ..DELETES };
+        for other in [changes, orders] {
+            assert!(!taken(&mut ledger, other, &rows(100..111), 60_000), "whole or not at all");
+            assert!(taken(&mut ledger, other, &rows(100..110), 60_000), "each class by its own number");
+        }
+        assert!(!taken(&mut ledger, DELETES, &rows(50..51), 60_000 + WINDOW_MS - 1));
+        assert!(taken(&mut ledger, DELETES, &rows(50..60), 60_000 + WINDOW_MS));
+    }
+
+    #[test]
+    fn a_lost_unit_uses_the_approval_up_all_the_same() {
+        let mut ledger = Ledger::default();
+        let approval = Approval { id: "a".to_owned(), records: 100 };
+        let guard = BlastGuard { records_max: 5, percent_max: 0 };
+        let mut take = |rows: &[String]| {
+            let taking =
+                Taking { class: DELETES, row_ids: rows, guard, approval: Some(&approval), only_looks: false };
+            ledger.take(&taking, 1_000, Timestamp(0))
+        };
+        assert!(take(&rows(0..90)) && take(&rows(0..90)), "repeated after it was lost");
+        assert!(!take(&rows(90..106)), "ten are left, and five by the limit");
+        assert!(take(&rows(90..105)) && !take(&rows(200..201)));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use crate::guard::{Allowance, destroys};
 use crate::ports::history::UNDONE_HERE;
+use crate::ports::proof::Held;
 use crate::ports::{
     Clock, ConflictRecord, KnownRow, LocalRow, MirrorStore, RejectedRecord, RemoteKey, RowState, RowWrite,
     WriteBatch, WriteSource,
@@ -59,6 +60,8 @@ pub struct Refetched {
     pub settled: Vec<String>,
     /// Ids that are not, and why.
     pub failed: Vec<(String, Failure)>,
+    /// Ids that Keap does not know any more, and whose rows the blast guard keeps until somebody approves.
+    pub held: Vec<String>,
 }
 
 /// Where a batch comes from.
@@ -167,7 +170,9 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
             open.clear();
             break;
         }
-        if !allowance.take(plan.destroyed.len() as u64) {
+        let overwritten = rows_of(&plan.rows, &plan.destroyed);
+        let class = Held { entity, deletes: false };
+        if !allowance.take(world.store, world.account, class, &overwritten).await? {
             applied.held = true;
             return Ok(applied);
         }
@@ -196,11 +201,38 @@ pub async fn apply_within<T, S: MirrorStore, C: Clock>(
     Ok(applied)
 }
 
-/// Fetches records again by id and applies them; an id that Keap does not know any more is a delete.
+/// The rows that the writes of these Keap ids are of.
+fn rows_of(writes: &[RowWrite], keap_ids: &HashSet<String>) -> Vec<String> {
+    let chosen = writes.iter().filter(|write| keap_ids.contains(&write.keap_id));
+    chosen.filter_map(|write| write.id.clone()).collect()
+}
+
+/// What lets the deletes pass that a fetch comes upon.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteGate<'a> {
+    /// Records whose deletion somebody approved.
+    pub approved: &'a HashSet<String>,
+    /// Whether deletes of the kind wait for approval already: then no further one passes before that.
+    pub is_stopped: bool,
+}
+
+/// [`refetch_guarded`] with every delete approved.
 pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
     world: &World<'_, T, S, C>,
     entity: EntityType,
     ids: &[String],
+) -> Result<Refetched, Failure> {
+    let approved = ids.iter().cloned().collect();
+    refetch_guarded(world, entity, ids, DeleteGate { approved: &approved, is_stopped: false }).await
+}
+
+/// Fetches records again by id and applies them; an id that Keap does not know any more is a delete. Deletes that were fetched
+/// together pass the blast guard together, or are all held.
+pub async fn refetch_guarded<T: Transport, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    entity: EntityType,
+    ids: &[String],
+    gate: DeleteGate<'_>,
 ) -> Result<Refetched, Failure> {
     let origin = Origin { source: WriteSource::Hook, run_id: None, told: Told::default() };
     let mut refetched = Refetched::default();
@@ -215,22 +247,31 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
             missing.remove(id);
         }
         let mut failed: BTreeMap<String, Failure> = BTreeMap::new();
-        let mut found = page.records;
+        let doomed = doomed_rows(world, entity, &missing, gate).await?;
+        // Before any is asked for: that would take a call each, and a person has to look anyway. What was read is not kept waiting.
+        let mut held = stopped(world, entity, &doomed, gate, true).await?;
+        missing.retain(|id| !held.contains(*id));
+        let mut found = Vec::new();
+        let mut gone: Vec<(&str, Timestamp)> = Vec::new();
         for id in missing {
             // A list without the id may be a filter's doing; only a 404 for the record itself is a delete.
             let observed_at = world.clock.now();
             match world.keap.get(entity, id, observed_at).await {
                 Ok(Some(record)) => found.push(record),
-                Ok(None) => {
-                    let outcome = apply_delete(world, entity, &origin, id, observed_at).await;
-                    match outcome {
-                        Ok(deleted) => refetched.counts.deleted += u64::from(deleted),
-                        Err(failure) => drop(failed.insert(id.to_owned(), failure)),
-                    }
-                }
+                Ok(None) => gone.push((id, observed_at)),
                 Err(failure) => drop(failed.insert(id.to_owned(), failure)),
             }
         }
+        let is_gone = |id: &String| gone.iter().any(|(gone, _)| gone == id);
+        let doomed = doomed.into_iter().filter(|(id, _)| is_gone(id)).collect();
+        held.extend(stopped(world, entity, &doomed, gate, false).await?);
+        for (id, observed_at) in gone.into_iter().filter(|(id, _)| !held.contains(*id)) {
+            match apply_delete(world, entity, &origin, id, observed_at).await {
+                Ok(deleted) => refetched.counts.deleted += u64::from(deleted),
+                Err(failure) => drop(failed.insert(id.to_owned(), failure)),
+            }
+        }
+        found.extend(page.records);
         let applied = apply(world, entity, &origin, found, page.rejected).await?;
         refetched.counts.add(&applied.counts);
         for id in applied.unsettled {
@@ -238,10 +279,59 @@ pub async fn refetch<T: Transport, S: MirrorStore, C: Clock>(
                 Failure::new(FailureClass::Conflict, "the row keeps changing; it is merged again later");
             failed.insert(id, failure);
         }
-        refetched.settled.extend(chunk.iter().filter(|id| !failed.contains_key(*id)).cloned());
+        let is_settled = |id: &&String| !failed.contains_key(*id) && !held.contains(*id);
+        refetched.settled.extend(chunk.iter().filter(is_settled).cloned());
+        refetched.held.extend(held);
         refetched.failed.extend(failed);
     }
     Ok(refetched)
+}
+
+/// The rows, by Keap's ids, that would be deleted with these records, and that nobody has approved. A record without a row, or one that
+/// a person is asked about, is settled without a word.
+async fn doomed_rows<T, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    entity: EntityType,
+    missing: &BTreeSet<&str>,
+    gate: DeleteGate<'_>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let keys: Vec<RemoteKey> = missing
+        .iter()
+        .filter(|id| !gate.approved.contains(**id))
+        .map(|id| RemoteKey { keap_id: (*id).to_owned(), keap_hash: String::new(), row_id: None })
+        .collect();
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let known = world.store.read_known(world.account, entity, &keys).await?;
+    let doomed = known.into_iter().filter_map(|known| {
+        let row = known.row?;
+        let write = plan_delete(&row, &known.keap_id, world.clock.now())?;
+        (write.audit_operation == Some("delete")).then_some((known.keap_id, row.id))
+    });
+    Ok(doomed.collect())
+}
+
+/// Which of the doomed rows the blast guard keeps: none, or all. What may pass is noted as destroyed, unless the caller `only_looks`.
+async fn stopped<T, S: MirrorStore, C>(
+    world: &World<'_, T, S, C>,
+    entity: EntityType,
+    doomed: &BTreeMap<String, String>,
+    gate: DeleteGate<'_>,
+    only_looks: bool,
+) -> Result<HashSet<String>, Failure> {
+    let rows: Vec<String> = doomed.values().cloned().collect();
+    let allowance = Allowance::of(world.settings.blast_guard, None);
+    let class = Held { entity, deletes: true };
+    let passes = match (rows.is_empty(), gate.is_stopped) {
+        (true, _) => true,
+        (false, true) => false,
+        (false, false) if only_looks => {
+            allowance.would_take(world.store, world.account, class, &rows).await?
+        }
+        (false, false) => allowance.take(world.store, world.account, class, &rows).await?,
+    };
+    Ok(if passes { HashSet::new() } else { doomed.keys().cloned().collect() })
 }
 
 /// Applies that Keap deleted a record. Says whether a row was deleted.

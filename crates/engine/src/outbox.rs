@@ -10,7 +10,7 @@
 use crate::inbound::{
     Applied, DELETED_AT, MadeLine, Origin, Told, apply, apply_delete, is_edited_in_keap, meet,
 };
-use crate::ports::proof::{GuardStore, Held};
+use crate::ports::proof::GuardStore;
 use crate::ports::{Clock, LocalRow, MirrorStore, OutboxItem, OutboxStore, WriteSource};
 use crate::world::World;
 use futures_util::StreamExt as _;
@@ -88,19 +88,13 @@ pub async fn drain<T: Transport, S: MirrorStore + OutboxStore, C: Clock>(
     carry_items(world, items, OUTBOX_CLAIM_MAX).await
 }
 
-/// [`drain`] of at most `limit` records, without the classes of edits that the blast guard holds back.
+/// [`drain`] of at most `limit` records, without those that the blast guard has not let pass.
 pub async fn drain_unheld<T: Transport, S: MirrorStore + OutboxStore + GuardStore, C: Clock>(
     world: &World<'_, T, S, C>,
     owner: &str,
     limit: usize,
-    held: &[Held],
 ) -> Result<DrainReport, Failure> {
-    let lease_ms = OUTBOX_LEASE_MS;
-    let items = if held.is_empty() {
-        world.store.claim(world.account, limit, lease_ms, owner).await?
-    } else {
-        world.store.claim_unheld(world.account, limit, lease_ms, owner, held).await?
-    };
+    let items = world.store.claim_unheld(world.account, limit, OUTBOX_LEASE_MS, owner).await?;
     carry_items(world, items, limit).await
 }
 

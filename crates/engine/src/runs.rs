@@ -9,13 +9,14 @@
 //! waits, and goes on from where it was stopped only by a person's word.
 
 use crate::guard::HeldBack;
+use crate::ports::proof::Held;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::UNIT_LEASE_MS;
 use keapsync_domain::retry::{Earlier, Next, Work, after};
 use keapsync_domain::run::{Counts, Cursor, Direction, Phase, Progress, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::{UnitMode, UnitReport};
+use keapsync_domain::wire::{Approval, UnitMode, UnitReport};
 use serde::{Deserialize, Serialize};
 
 /// How far an incremental run reads back before the watermark, in milliseconds: Keap's clock and ours differ, and a change
@@ -41,9 +42,21 @@ pub struct TrackedRun {
     /// Where the blast guard stopped the run.
     #[serde(default)]
     pub held_at: Option<Box<Cursor>>,
-    /// How many records the run may destroy in all, where somebody approved that.
+    /// What somebody approved that the run destroys.
     #[serde(default)]
-    pub approved: Option<u64>,
+    pub approved: Option<Approval>,
+    /// The class of edits and deletes that wait with the run for approval; `None` for a run that was started.
+    #[serde(default)]
+    pub holds: Option<Holding>,
+}
+
+/// What a run holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// Of which class.
+    pub class: Held,
+    /// Edits that were held until then, by the database's clock, are among what it shows.
+    pub edits_until: Timestamp,
 }
 
 /// What a run is asked to do.
@@ -131,41 +144,26 @@ pub fn start(
         lease_id: None,
         held_at: None,
         approved: None,
+        holds: None,
     }))
 }
 
-/// The run by which a person approves edits of `entity` that the blast guard holds back, with what it holds now; `None` when
-/// `known` says that already.
+/// The run by which a person approves what the blast guard holds back of a class, with what it holds now; `None` when `known` says that
+/// already.
 #[must_use]
 pub fn hold(
     known: Option<&TrackedRun>,
-    entity: EntityType,
-    held: &[HeldBack],
+    class: &HeldBack,
     run_id: &str,
     now: Timestamp,
 ) -> Option<TrackedRun> {
-    let said: Vec<String> = held
-        .iter()
-        .map(|class| {
-            let what = if class.held.deletes { "deletes" } else { "changes" };
-            format!(
-                "{what} of {} {} in Keap, where the settings let {} through",
-                class.records,
-                entity.plural(),
-                class.limit
-            )
-        })
-        .collect();
-    let message = format!(
-        "the blast guard holds back {}. See what they are by a dry run, and undo what is not meant; then approve this run: what was undone changes nothing in Keap",
-        said.join(" and ")
-    );
+    let message = class.message();
     if known.and_then(|known| known.run.error.as_ref()).is_some_and(|error| error.message == message) {
         return None;
     }
     let request = RunRequest {
         kind: RunKind::Full,
-        entity,
+        entity: class.held.entity,
         direction: Direction::SupabaseToKeap,
         batch_id: None,
         dry_run: false,
@@ -176,7 +174,11 @@ pub fn hold(
         (None, Start::Started(tracked)) => *tracked,
         (None, Start::Joined(_)) => return None,
     };
+    let records = class.records();
+    let (deleted, updated) = if class.held.deletes { (records, 0) } else { (0, records) };
+    tracked.holds = Some(Holding { class: class.held, edits_until: class.edits_until });
     tracked.run.state = RunState::AwaitingApproval;
+    tracked.run.planned = Some(Counts { destroyed: records, deleted, updated, ..Counts::default() });
     // What is approved is what was waiting when this was said.
     tracked.run.started_at = Some(now);
     tracked.run.error = Some(Failure::new(FailureClass::Invalid, message));
@@ -207,22 +209,30 @@ impl TrackedRun {
     pub fn unit_mode(&self) -> UnitMode {
         if self.run.dry_run || self.held_at.is_some() {
             UnitMode::Plan
-        } else if let Some(approved) = self.approved {
-            UnitMode::Approved { left: approved.saturating_sub(self.run.counts.destroyed) }
+        } else if let Some(approved) = &self.approved {
+            UnitMode::Approved(approved.clone())
         } else {
-            UnitMode::Guarded { destroyed: self.run.counts.destroyed }
+            UnitMode::Guarded
         }
     }
 
-    /// The run after a person approved what it would still do; `None` when it does not wait for that.
+    /// How many records a person approves who approves the run as it is shown; 0 while it waits for nobody.
     #[must_use]
-    pub fn approved(&self) -> Option<Self> {
+    pub fn number_to_approve(&self) -> u64 {
+        let planned = self.run.planned.filter(|_| self.awaits_approval());
+        planned.map_or(0, |planned| planned.destroyed)
+    }
+
+    /// The run after a person approved what it would still do, by the name `approval_id` (a UUID); `None` when it does not wait for
+    /// that.
+    #[must_use]
+    pub fn approved(&self, approval_id: &str) -> Option<Self> {
         if !self.awaits_approval() {
             return None;
         }
         let mut next = self.clone();
         next.run.state = RunState::Running;
-        next.approved = Some(self.run.counts.destroyed + self.run.planned.unwrap_or_default().destroyed);
+        next.approved = Some(Approval { id: approval_id.to_owned(), records: self.number_to_approve() });
         next.run.planned = None;
         next.run.error = None;
         Some(next)
@@ -410,8 +420,8 @@ impl TrackedRun {
             FailureClass::Invalid,
             format!(
                 "the blast guard stopped the run: it would overwrite or delete {} more records here, which is more than the \
-                 settings let through. Look at what it would do (GET /sync/runs/{{id}}/plan), then approve or cancel it",
-                planned.destroyed
+                 settings let through within an hour. Look at what it would do (GET /sync/runs/{{id}}/plan), then approve it with {{\"number\": {}}}, or cancel it",
+                planned.destroyed, planned.destroyed
             ),
         ));
     }
@@ -656,7 +666,7 @@ mod tests {
     #[test]
     fn what_the_guard_stops_is_planned_to_its_end_and_goes_on_by_a_persons_word() {
         let run = started(RunKind::Full).ordered(Timestamp(0), None).unwrap();
-        assert_eq!(run.unit_mode(), UnitMode::Guarded { destroyed: 0 });
+        assert_eq!(run.unit_mode(), UnitMode::Guarded);
         let held = UnitReport { held: true, ..report(1, "50") };
         let run = run.reported(&held, Timestamp(1), 0).unwrap().ordered(Timestamp(2), None).unwrap();
         assert_eq!(run.unit_mode(), UnitMode::Plan);
@@ -666,8 +676,11 @@ mod tests {
         assert!(run.awaits_approval() && run.next_order_at().is_none() && run.watermark().is_none());
         assert_eq!((run.run.planned.unwrap().destroyed, run.run.counts.destroyed), (60, 0));
         assert_eq!(run.run.cursor.after_id.as_deref(), Some("50"), "goes on from where it was stopped");
-        let run = run.approved().unwrap();
-        assert_eq!((run.unit_mode(), run.approved()), (UnitMode::Approved { left: 60 }, None));
+        assert_eq!(run.number_to_approve(), 60);
+        let run = run.approved("a1").unwrap();
+        let approval = Approval { id: "a1".to_owned(), records: 60 };
+        assert_eq!((run.unit_mode(), run.approved("a2")), (UnitMode::Approved(approval), None));
+        assert_eq!(run.number_to_approve(), 0);
         let run = run.ordered(Timestamp(4), None).unwrap();
         let run = run.reported(&UnitReport { finished: true, ..report(3, "90") }, Timestamp(5), 0).unwrap();
         assert_eq!((run.run.state, run.watermark()), (RunState::Completed, Some(Timestamp(0))));
@@ -676,17 +689,20 @@ mod tests {
 
     #[test]
     fn held_edits_are_told_once_and_again_when_their_number_changes() {
-        let class = |records| HeldBack {
-            held: crate::ports::proof::Held { entity: EntityType::Order, deletes: true },
-            records,
-            limit: 50,
+        let class = |edits, hooks| HeldBack {
+            held: Held { entity: EntityType::Order, deletes: true },
+            edits,
+            hooks,
+            edits_until: Timestamp(4),
         };
-        let run = hold(None, EntityType::Order, &[class(60)], "r1", Timestamp(5)).unwrap();
+        let run = hold(None, &class(50, 10), "r1", Timestamp(5)).unwrap();
         assert!(run.awaits_approval() && !run.has_units() && run.next_order_at().is_none());
-        assert!(run.run.error.as_ref().unwrap().message.contains("deletes of 60 orders"));
-        assert_eq!(hold(Some(&run), EntityType::Order, &[class(60)], "r2", Timestamp(6)), None);
-        let more = hold(Some(&run), EntityType::Order, &[class(61)], "r2", Timestamp(7)).unwrap();
+        assert!(run.run.error.as_ref().unwrap().message.contains("50 orders in Keap and of 10 here"));
+        assert_eq!((run.number_to_approve(), run.holds.map(|holds| holds.class.deletes)), (60, Some(true)));
+        assert_eq!(hold(Some(&run), &class(50, 10), "r2", Timestamp(6)), None);
+        let more = hold(Some(&run), &class(51, 10), "r2", Timestamp(7)).unwrap();
         assert_eq!((more.run.id.as_str(), more.run.started_at), ("r1", Some(Timestamp(7))));
+        assert_eq!(more.number_to_approve(), 61);
     }
 
     #[test]

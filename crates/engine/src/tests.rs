@@ -3,6 +3,7 @@
 mod access_cases;
 mod accounting_cases;
 mod conflict_cases;
+mod guard_cases;
 mod watched_cases;
 
 use crate::fakes::FakeClock;
@@ -22,7 +23,7 @@ use keapsync_domain::run::{Cursor, Direction, RunKind};
 use keapsync_domain::secret::Secret;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::{KeapGrant, LinkField, LinkFields, UnitMode, UnitOrder, UnitReport};
+use keapsync_domain::wire::{Approval, KeapGrant, LinkField, LinkFields, UnitMode, UnitOrder, UnitReport};
 use keapsync_keap::caller::Caller;
 use keapsync_keap::records::{Links, RecordsApi};
 use proptest::prelude::*;
@@ -498,7 +499,7 @@ fn a_unit_that_meets_an_outage_reports_what_stands() {
 }
 
 /// Whatever comes of it.
-pub(crate) const APPROVED: UnitMode = UnitMode::Approved { left: u64::MAX };
+pub(crate) const APPROVED: UnitMode = UnitMode::Approved(Approval { id: String::new(), records: u64::MAX });
 
 fn run_full(stage: &Stage<'_>, calls_max: u32) -> UnitReport {
     run_of(stage, RunKind::Full, APPROVED, Cursor::default(), calls_max)

@@ -3,7 +3,7 @@
 //! What is noted is what the store said it did, so nothing is told that was not written.
 
 use crate::inbound::DELETED_AT;
-use crate::ports::proof::{GuardStore, Held, LinkedRow, Waiting};
+use crate::ports::proof::{GuardLedger, GuardStore, Held, LinkedRow, Taking, Waiting};
 use crate::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
     RowLists, RowWrite, WriteBatch, WriteOutcome, WriteSource,
@@ -14,6 +14,7 @@ use keapsync_domain::feed::{
 };
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::Direction;
+use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -343,7 +344,22 @@ impl<S: OutboxStore> OutboxStore for Watched<'_, S> {
     }
 }
 
+impl<S: GuardLedger> GuardLedger for Watched<'_, S> {
+    async fn take(&self, account: &AccountId, taking: &Taking<'_>) -> Result<bool, Failure> {
+        self.store.take(account, taking).await
+    }
+}
+
 impl<S: GuardStore> GuardStore for Watched<'_, S> {
+    async fn pass_edits(
+        &self,
+        account: &AccountId,
+        settings: &AccountSettings,
+        stopped: &[EntityType],
+    ) -> Result<u64, Failure> {
+        self.store.pass_edits(account, settings, stopped).await
+    }
+
     async fn waiting(&self, account: &AccountId) -> Result<Vec<Waiting>, Failure> {
         self.store.waiting(account).await
     }
@@ -351,10 +367,10 @@ impl<S: GuardStore> GuardStore for Watched<'_, S> {
     async fn approve_waiting(
         &self,
         account: &AccountId,
-        entity: EntityType,
+        class: Held,
         until: Timestamp,
     ) -> Result<u64, Failure> {
-        self.store.approve_waiting(account, entity, until).await
+        self.store.approve_waiting(account, class, until).await
     }
 
     async fn claim_unheld(
@@ -363,11 +379,20 @@ impl<S: GuardStore> GuardStore for Watched<'_, S> {
         limit: usize,
         lease_ms: i64,
         owner: &str,
-        held: &[Held],
     ) -> Result<Vec<OutboxItem>, Failure> {
-        let items = self.store.claim_unheld(account, limit, lease_ms, owner, held).await?;
+        let items = self.store.claim_unheld(account, limit, lease_ms, owner).await?;
         self.note_claimed(&items);
         Ok(items)
+    }
+
+    async fn show_held_deletes(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        keap_ids: &[String],
+        are_held: bool,
+    ) -> Result<(), Failure> {
+        self.store.show_held_deletes(account, entity, keap_ids, are_held).await
     }
 
     async fn requeue(

@@ -120,7 +120,7 @@ impl OutboxStore for Store<'_> {
         lease_ms: i64,
         owner: &str,
     ) -> Result<Vec<OutboxItem>, Failure> {
-        queue::claim(self, account, limit, lease_ms, owner, &[]).await
+        queue::claim(self, account, limit, lease_ms, owner, queue::Claims::Any).await
     }
 
     async fn complete(&self, account: &AccountId, ids: &[String]) -> Result<(), Failure> {

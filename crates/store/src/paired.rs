@@ -6,11 +6,12 @@ use crate::Store;
 use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::history::{AuditEntry, HistoryStore, PersonEdit};
 use keapsync_engine::ports::proof::{
-    GuardStore, Held, LatestCertificate, LinkedRow, ListedChange, PlannedChange, PlannedCount, ProofStore,
-    Unsynced, Waiting,
+    GuardLedger, GuardStore, Held, LatestCertificate, LinkedRow, ListedChange, PlannedChange, PlannedCount,
+    ProofStore, Taking, Unsynced, Waiting,
 };
 use keapsync_engine::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxItem, RejectedRecord, RemoteKey, WriteBatch, WriteOutcome,
@@ -170,7 +171,23 @@ impl ProofStore for PairedStore<'_> {
     }
 }
 
+impl GuardLedger for PairedStore<'_> {
+    async fn take(&self, account: &AccountId, taking: &Taking<'_>) -> Result<bool, Failure> {
+        let (store, _under_way) = self.next_write();
+        store.take(account, taking).await
+    }
+}
+
 impl GuardStore for PairedStore<'_> {
+    async fn pass_edits(
+        &self,
+        account: &AccountId,
+        settings: &AccountSettings,
+        stopped: &[EntityType],
+    ) -> Result<u64, Failure> {
+        self.writes.pass_edits(account, settings, stopped).await
+    }
+
     async fn waiting(&self, account: &AccountId) -> Result<Vec<Waiting>, Failure> {
         self.reads.waiting(account).await
     }
@@ -178,10 +195,10 @@ impl GuardStore for PairedStore<'_> {
     async fn approve_waiting(
         &self,
         account: &AccountId,
-        entity: EntityType,
+        class: Held,
         until: Timestamp,
     ) -> Result<u64, Failure> {
-        self.writes.approve_waiting(account, entity, until).await
+        self.writes.approve_waiting(account, class, until).await
     }
 
     async fn claim_unheld(
@@ -190,9 +207,18 @@ impl GuardStore for PairedStore<'_> {
         limit: usize,
         lease_ms: i64,
         owner: &str,
-        held: &[Held],
     ) -> Result<Vec<OutboxItem>, Failure> {
-        self.writes.claim_unheld(account, limit, lease_ms, owner, held).await
+        self.writes.claim_unheld(account, limit, lease_ms, owner).await
+    }
+
+    async fn show_held_deletes(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        keap_ids: &[String],
+        are_held: bool,
+    ) -> Result<(), Failure> {
+        self.writes.show_held_deletes(account, entity, keap_ids, are_held).await
     }
 
     async fn requeue(

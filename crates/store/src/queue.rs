@@ -10,7 +10,6 @@ use crate::{Parameter, Store};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType, is_uuid};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_engine::ports::proof::Held;
 use keapsync_engine::ports::{OutboxDepth, OutboxItem, RejectedRecord};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -63,25 +62,30 @@ const CLAIM: &str = "
     from claimed
     order by priority, sequence";
 
-/// The claim when `$5` and `$6` name the kinds of record of which edits and deletes are held. A record of which something is held is
-/// left out whole, because its items are carried together.
-static CLAIM_UNHELD: LazyLock<String> = LazyLock::new(|| {
+/// The claim of what the blast guard let pass. A record of which something has not passed is left out whole, because its items are
+/// carried together. What makes a record in Keap destroys nothing.
+static CLAIM_PASSED: LazyLock<String> = LazyLock::new(|| {
     CLAIM.replace(
         "{held}",
-        "and not (
-                item.approved_at is null and item.keap_id is not null
-                and item.entity_type = any(case item.operation when 'delete' then $6::text[] else $5::text[] end)
-            )
-            and not exists (
+        "and not exists (
                 select from public.sync_queue held
                 where held.entity_type = item.entity_type and held.entity_id = item.entity_id
-                    and held.status in ('pending', 'processing') and held.approved_at is null and held.keap_id is not null
-                    and held.entity_type = any(case held.operation when 'delete' then $6::text[] else $5::text[] end)
+                    and held.status in ('pending', 'processing') and held.operation in ('update', 'delete')
+                    and held.keap_id is not null and held.passed_at is null and held.approved_at is null
             )",
     )
 });
 
-/// The claim when nothing is held, which costs less.
+/// Which items are claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claims {
+    /// Those that the blast guard let pass, or somebody approved.
+    Passed,
+    /// All.
+    Any,
+}
+
+/// The claim without the guard.
 static CLAIM_ANY: LazyLock<String> = LazyLock::new(|| CLAIM.replace("{held}", ""));
 
 /// A batch counts as activity in the same statement: its records, and how long the oldest edit of each waited.
@@ -216,7 +220,8 @@ fn locked_rows() -> String {
 
 const DEPTH: &str = "
     select count(*), (extract(epoch from min(created_at)) * 1000)::bigint,
-        (extract(epoch from min(case status when 'pending' then scheduled_at else leased_until end)) * 1000)::bigint,
+        (extract(epoch from min(case status when 'pending' then scheduled_at else leased_until end)
+            filter (where held_at is null or passed_at is not null or approved_at is not null)) * 1000)::bigint,
         (select count(*) from public.sync_queue failed where failed.account_id = $1 and failed.status = 'failed')
     from public.sync_queue
     where account_id = $1 and status in ('pending', 'processing')";
@@ -230,30 +235,22 @@ const RECORD_REJECTIONS: &str = "
     set attempts = known.attempts + 1, completed_at = now(), error_message = excluded.error_message, updated_at = now()";
 
 /// Claims the records of up to `limit` due items, each with all its open items: a record that backs off is taken up early when
-/// a new edit of it falls due, because that edit may be what it waits for. Records of which something is `held` and not approved are
-/// left out.
+/// a new edit of it falls due, because that edit may be what it waits for.
 pub(crate) async fn claim(
     store: &Store<'_>,
     account: &AccountId,
     limit: usize,
     lease_ms: i64,
     owner: &str,
-    held: &[Held],
+    claims: Claims,
 ) -> Result<Vec<OutboxItem>, Failure> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let account = account.as_str();
-    let held_kinds = |deletes: bool| -> Vec<&str> {
-        held.iter().filter(|class| class.deletes == deletes).map(|class| class.entity.as_str()).collect()
-    };
-    let (held_edits, held_deletes) = (held_kinds(false), held_kinds(true));
-    let mut parameters: Vec<Parameter<'_>> =
-        vec![(&account, Type::TEXT), (&limit, Type::INT8), (&lease_ms, Type::INT8), (&owner, Type::TEXT)];
-    let statement = if held.is_empty() {
-        &CLAIM_ANY
-    } else {
-        parameters.push((&held_edits, Type::TEXT_ARRAY));
-        parameters.push((&held_deletes, Type::TEXT_ARRAY));
-        &CLAIM_UNHELD
+    let parameters: [Parameter<'_>; 4] =
+        [(&account, Type::TEXT), (&limit, Type::INT8), (&lease_ms, Type::INT8), (&owner, Type::TEXT)];
+    let statement = match claims {
+        Claims::Passed => &CLAIM_PASSED,
+        Claims::Any => &CLAIM_ANY,
     };
     let rows = store.query(statement, &parameters).await?;
     let mut items = Vec::with_capacity(rows.len());

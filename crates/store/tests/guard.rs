@@ -8,8 +8,11 @@ mod support;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
+use keapsync_domain::settings::{AccountSettings, BlastGuard};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_engine::ports::proof::{GuardStore, Held, Waiting};
+use keapsync_domain::wire::Approval;
+use keapsync_engine::guard::Ledger;
+use keapsync_engine::ports::proof::{GuardLedger, GuardStore, Held, Taking};
 use keapsync_engine::ports::{
     ConflictRecord, LocalRow, MirrorStore, OutboxItem, OutboxStore, RemoteKey, RowState, RowWrite,
     WriteBatch, WriteSource,
@@ -92,13 +95,13 @@ async fn open_items(engine: &Client, row: &str) -> Vec<(String, Option<String>, 
         .collect()
 }
 
-async fn claimed(store: &Store<'_>, held: &[Held]) -> Vec<OutboxItem> {
-    store.claim_unheld(&account(), ALL, LEASE_MS, "test", held).await.expect("items are claimed")
+async fn claimed(store: &Store<'_>) -> Vec<OutboxItem> {
+    store.claim(&account(), ALL, LEASE_MS, "test").await.expect("items are claimed")
 }
 
 /// The rows of what is claimed, each once, in order.
-async fn claimed_rows(store: &Store<'_>, held: &[Held]) -> Vec<String> {
-    let mut rows: Vec<String> = claimed(store, held).await.into_iter().map(|item| item.entity_id).collect();
+async fn claimed_rows(store: &Store<'_>) -> Vec<String> {
+    let mut rows: Vec<String> = claimed(store).await.into_iter().map(|item| item.entity_id).collect();
     rows.sort();
     rows.dedup();
     rows
@@ -183,7 +186,7 @@ async fn a_row_that_is_on_its_way_is_not_queued_twice_unless_its_item_was_claime
         assert_eq!(open_items(&engine, &row.id).await.len(), expected);
         if expected == 1 {
             // Whoever claimed the item may have read the row before this page was written.
-            assert_eq!(claimed(&store, &[]).await.len(), 1);
+            assert_eq!(claimed(&store).await.len(), 1);
         }
     }
 }
@@ -281,7 +284,7 @@ async fn what_is_owed_and_not_on_its_way_is_queued_again() {
             open_items(&engine, &unlinked).await.try_into().expect("there is one");
         assert_eq!((operation.as_str(), keap_id), ("create", None));
         // A forgotten attempt may have made the record: the claimer looks for it first.
-        let items = claimed(&store, &[]).await;
+        let items = claimed(&store).await;
         let create = items.iter().find(|item| item.entity_id == unlinked).expect("the create is claimed");
         assert_eq!(create.claims, 2);
         assert!(items.iter().all(|item| item.entity_id == unlinked || item.claims == 1));
@@ -333,18 +336,50 @@ async fn a_field_of_which_one_part_waits_for_a_person_is_owed_only_for_its_other
     )
     .await;
     assert_eq!(store.requeue(&account(), entity, false, ALL).await.expect("it is queued"), 2);
-    assert_eq!(claimed_rows(&store, &[]).await, keys([both, addresses]));
+    assert_eq!(claimed_rows(&store).await, keys([both, addresses]));
+}
+
+/// The settings with these limits, deletes let through.
+fn settings(records_max: u64, percent_max: u32) -> AccountSettings {
+    let blast_guard = BlastGuard { records_max, percent_max };
+    AccountSettings { delete_in_keap: true, blast_guard, ..AccountSettings::default() }
+}
+
+async fn pass(store: &Store<'_>, records_max: u64) -> u64 {
+    store.pass_edits(&account(), &settings(records_max, 0), &[]).await.expect("edits are looked at")
+}
+
+/// What waits, by class.
+async fn waiting(store: &Store<'_>) -> Vec<(Held, u64)> {
+    let waiting = store.waiting(&account()).await.expect("it is counted");
+    waiting.into_iter().map(|waiting| (waiting.held, waiting.records)).collect()
+}
+
+async fn passed_rows(store: &Store<'_>) -> Vec<String> {
+    let items = store.claim_unheld(&account(), ALL, LEASE_MS, "test").await.expect("items are claimed");
+    let mut rows: Vec<String> = items.into_iter().map(|item| item.entity_id).collect();
+    rows.sort();
+    rows.dedup();
+    rows
+}
+
+/// `sync_status` and `sync_error` of a row.
+async fn shown(engine: &Client, row: &LocalRow) -> (String, Option<String>) {
+    let shown = engine
+        .query_one("select sync_status, sync_error from sync_contacts where id = $1::text::uuid", &[&row.id])
+        .await
+        .expect("the row is read");
+    (shown.get(0), shown.get(1))
 }
 
 #[tokio::test]
-async fn waiting_counts_linked_records_without_approval() {
+async fn a_flood_waits_as_a_whole_and_another_persons_edit_does_not() {
     let database = TestDatabase::migrated().await;
     let engine = database.pooled().await;
     let (store, person) = (Store::new(&engine), database.person().await);
     with_account(&engine).await;
-    assert_eq!(store.waiting(&account()).await.expect("it is counted"), []);
     for entity in EntityType::ALL {
-        made(&store, entity, 1..=8).await;
+        let rows = made(&store, entity, 1..=8).await;
         let table = format!("sync_{}", entity.plural());
         let column = match entity {
             EntityType::Contact => "job_title",
@@ -352,124 +387,215 @@ async fn waiting_counts_linked_records_without_approval() {
             EntityType::Tag => "description",
             EntityType::Subscription => "cancel_reason",
         };
-        person
-            .batch_execute(&format!(
-                "update {table} set {column} = 'a' where keap_id in ('1', '2', '3');
-                 update {table} set {column} = 'b' where keap_id in ('2', '3');
-                 delete from {table} where keap_id in ('3', '4');
-                 insert into {table} (account_id) values ('demo');
-                 insert into sync_queue (account_id, operation, entity_type, keap_id, status)
-                     values ('demo', 'sync', '{}', '77', 'failed')",
-                entity.as_str()
-            ))
-            .await
-            .expect("people edit");
-        let waiting = store.waiting(&account()).await.expect("it is counted");
-        let found = waiting.iter().find(|waiting| waiting.entity == entity);
-        assert_eq!(found, Some(&Waiting { entity, edited: 3, deleted: 2, live: 7 }));
+        for statement in [
+            format!("delete from {table} where keap_id in ('1', '2', '3', '4')"),
+            format!("update {table} set {column} = 'colleague' where keap_id = '5'"),
+            format!("insert into {table} (account_id) values ('demo')"),
+        ] {
+            person.batch_execute(&statement).await.expect("people edit");
+        }
+        assert_eq!(passed_rows(&store).await.len(), 1, "{entity:?}: what nobody looked at is not claimed");
+        assert_eq!(pass(&store, 3).await, 4, "{entity:?}");
+        assert_eq!(passed_rows(&store).await, [rows[4].id.clone()], "{entity:?}");
+        assert!(waiting(&store).await.contains(&(Held { entity, deletes: true }, 4)));
+        assert_eq!(store.depth(&account()).await.expect("it is counted").failed, 0);
     }
-    assert_eq!(store.waiting(&account()).await.expect("it is counted").len(), 4);
-
-    // Claimed items wait still; what is done or failed does not.
-    claimed(&store, &[]).await;
-    assert_eq!(store.waiting(&account()).await.expect("it is counted").len(), 4);
-    let until: i64 = engine
-        .query_one("select (extract(epoch from max(created_at)) * 1000)::bigint from sync_queue", &[])
-        .await
-        .expect("the queue is read")
-        .get(0);
-    let approved = store.approve_waiting(&account(), EntityType::Tag, Timestamp(until)).await;
-    assert_eq!(approved.expect("it is approved"), 8);
-    let again = store.approve_waiting(&account(), EntityType::Tag, Timestamp(until)).await;
-    assert_eq!(again.expect("nothing is left to approve"), 0);
-    let waiting = store.waiting(&account()).await.expect("it is counted");
-    assert!(waiting.len() == 3 && waiting.iter().all(|waiting| waiting.entity != EntityType::Tag));
-    engine
-        .execute(
-            "update sync_queue set status = 'completed', leased_until = null where entity_type = 'contact'",
-            &[],
-        )
-        .await
-        .expect("items end");
-    assert_eq!(store.waiting(&account()).await.expect("it is counted").len(), 2);
+    assert_eq!(waiting(&store).await.len(), 4);
     let other = AccountId::parse("other").expect("the name is valid");
     assert_eq!(store.waiting(&other).await.expect("it is counted"), []);
 }
 
 #[tokio::test]
-async fn held_records_are_left_out_whole_until_they_are_approved() {
+async fn a_slow_loop_of_single_deletes_stops_at_the_limit_and_says_so_on_its_rows() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let (store, person, entity) = (Store::new(&engine), database.person().await, EntityType::Contact);
+    with_account(&engine).await;
+    let rows = made(&store, entity, 1..=12).await;
+    let mut carried = 0;
+    for number in 1..=10 {
+        let delete = format!("delete from sync_contacts where keap_id = '{number}'");
+        person.batch_execute(&delete).await.expect("a person deletes");
+        pass(&store, 3).await;
+        let claimed = store.claim_unheld(&account(), ALL, LEASE_MS, "test").await.expect("it is claimed");
+        carried += claimed.len();
+        let ids: Vec<String> = claimed.into_iter().map(|item| item.id).collect();
+        store.complete(&account(), &ids).await.expect("they are carried");
+    }
+    assert_eq!((carried, waiting(&store).await), (3, vec![(DELETES, 7)]));
+    let (state, word) = shown(&engine, &rows[9]).await;
+    assert_eq!(state, "paused");
+    assert!(word.is_some_and(|word| word.starts_with("blast_guard: ") && word.contains("approve")));
+    let depth = store.depth(&account()).await.expect("it is counted");
+    assert_eq!((depth.open, depth.next_due_at), (7, None), "what is held is not due");
+
+    // An hour later as well: nothing goes on before somebody has looked.
+    engine
+        .execute("update sync_destroyed set updated_at = updated_at - interval '61 minutes'", &[])
+        .await
+        .expect("an hour passes");
+    person.execute("delete from sync_contacts where keap_id = '11'", &[]).await.expect("a person deletes");
+    assert_eq!(pass(&store, 3).await, 1);
+
+    // Taken back, it destroys nothing.
+    person
+        .execute("update sync_contacts set deleted_at = null where keap_id = '10'", &[])
+        .await
+        .expect("a person takes it back");
+    assert_eq!(pass(&store, 3).await, 0);
+    assert_eq!(passed_rows(&store).await, keys([&rows[9]]));
+    give_back(&store, &engine).await;
+    assert_eq!(waiting(&store).await, [(DELETES, 7)]);
+
+    // Approved is what was held until the moment that was shown.
+    let held = store.waiting(&account()).await.expect("it is counted");
+    engine.batch_execute("select pg_sleep(0.01)").await.expect("time passes");
+    person.execute("delete from sync_contacts where keap_id = '12'", &[]).await.expect("a person deletes");
+    assert_eq!(pass(&store, 3).await, 1);
+    let until = held[0].newest_at;
+    assert_eq!(store.approve_waiting(&account(), DELETES, until).await.expect("it is approved"), 7);
+    assert_eq!(store.approve_waiting(&account(), DELETES, until).await.expect("nothing is left"), 0);
+    assert_eq!(shown(&engine, &rows[4]).await, ("pending".to_owned(), None));
+    assert_eq!(passed_rows(&store).await, keys(rows[3..11].iter()));
+    assert_eq!(waiting(&store).await, [(DELETES, 1)]);
+}
+
+#[tokio::test]
+async fn changes_are_counted_where_they_replace_something() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let (store, person, entity) = (Store::new(&engine), database.person().await, EntityType::Contact);
+    with_account(&engine).await;
+    let rows = made(&store, entity, 1..=6).await;
+    for statement in [
+        "update sync_contacts set middle_name = 'added' where middle_name is null",
+        "update sync_contacts set custom_fields = custom_fields || '{\"99\": \"added\"}'",
+    ] {
+        person.batch_execute(statement).await.expect("a person adds");
+    }
+    assert_eq!(pass(&store, 2).await, 0, "what is only added destroys nothing");
+    assert_eq!(passed_rows(&store).await, keys(&rows));
+    give_back(&store, &engine).await;
+    person.batch_execute("update sync_contacts set email = keap_id || '@x.io'").await.expect("a flood");
+    person
+        .batch_execute("update sync_contacts set job_title = 'mine' where keap_id = '1'")
+        .await
+        .expect("a colleague's edit of a row of the flood");
+    assert_eq!(pass(&store, 2).await, 6);
+    assert_eq!(passed_rows(&store).await, keys([]), "a record is carried whole or not at all");
+    assert_eq!(waiting(&store).await, [(EDITS, 6)]);
+    let until = store.waiting(&account()).await.expect("it is counted")[0].newest_at;
+    store.approve_waiting(&account(), EDITS, until).await.expect("it is approved");
+    assert_eq!(passed_rows(&store).await, keys(&rows));
+}
+
+#[tokio::test]
+async fn deletes_that_stay_here_destroy_nothing_in_keap() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let (store, person, entity) = (Store::new(&engine), database.person().await, EntityType::Contact);
+    with_account(&engine).await;
+    let rows = made(&store, entity, 1..=5).await;
+    person.batch_execute("delete from sync_contacts").await.expect("a person deletes");
+    let kept = AccountSettings { delete_in_keap: false, ..settings(1, 0) };
+    assert_eq!(store.pass_edits(&account(), &kept, &[]).await.expect("edits are looked at"), 0);
+    assert_eq!(passed_rows(&store).await, keys(&rows));
+}
+
+#[tokio::test]
+async fn hooks_that_wait_stop_deletes_here_as_well_and_are_shown_on_their_rows() {
     let database = TestDatabase::migrated().await;
     let engine = database.pooled().await;
     let (store, person, entity) = (Store::new(&engine), database.person().await, EntityType::Contact);
     with_account(&engine).await;
     let rows = made(&store, entity, 1..=3).await;
-    let orders = made(&store, EntityType::Order, 1..=1).await;
-    let [edited, edited_and_deleted, deleted] = rows.as_slice() else { panic!("there are three") };
-    person
-        .batch_execute(
-            "update sync_contacts set job_title = 'a' where keap_id in ('1', '2');
-             delete from sync_contacts where keap_id in ('2', '3');
-             update sync_orders set title = 'a'",
-        )
-        .await
-        .expect("people edit");
-    let unlinked: String = person
-        .query_one(
-            "insert into sync_contacts (account_id, email) values ('demo', 'n@example.com') returning id::text",
-            &[],
-        )
-        .await
-        .expect("a person inserts a row")
-        .get(0);
-    person
-        .execute("update sync_contacts set job_title = 'b' where id = $1::text::uuid", &[&unlinked])
-        .await
-        .expect("and edits it");
-    let free = |linked: &[&LocalRow]| {
-        let mut expected = keys(linked.iter().copied().chain(&orders));
-        expected.push(unlinked.clone());
-        expected.sort();
-        expected
-    };
-
-    for (held, expected) in [
-        (vec![EDITS, DELETES], free(&[])),
-        (vec![EDITS], free(&[deleted])),
-        (vec![DELETES], free(&[edited])),
-        (vec![], free(&[edited, edited_and_deleted, deleted])),
-    ] {
-        assert_eq!(claimed_rows(&store, &held).await, expected, "{held:?}");
-        give_back(&store, &engine).await;
+    person.batch_execute("delete from sync_contacts where keap_id = '1'").await.expect("a person deletes");
+    let held = store.pass_edits(&account(), &settings(50, 5), &[entity]).await;
+    assert_eq!(held.expect("edits are looked at"), 1);
+    let ids = ["2".to_owned(), "3".to_owned()];
+    store.show_held_deletes(&account(), entity, &ids, true).await.expect("it is shown");
+    for row in &rows[1..] {
+        let (state, word) = shown(&engine, row).await;
+        assert!(state == "paused" && word.is_some_and(|word| word.starts_with("blast_guard: ")), "{state}");
     }
-    // Not even by the items of theirs that are of another class.
-    let items = claimed(&store, &[DELETES]).await;
-    assert!(items.iter().all(|item| item.entity_id != edited_and_deleted.id));
-    give_back(&store, &engine).await;
+    store.show_held_deletes(&account(), entity, &ids, false).await.expect("it is shown");
+    assert_eq!(shown(&engine, &rows[1]).await, ("completed".to_owned(), None));
+}
 
-    // What is approved goes; a later edit of it waits anew, and holds the record's earlier items back with it.
-    let until: i64 = engine
-        .query_one("select (extract(epoch from clock_timestamp()) * 1000)::bigint", &[])
-        .await
-        .expect("the clock is read")
-        .get(0);
-    store.approve_waiting(&account(), entity, Timestamp(until)).await.expect("it is approved");
-    let everything = free(&[edited, edited_and_deleted, deleted]);
-    assert_eq!(claimed_rows(&store, &[EDITS, DELETES]).await, everything);
-    give_back(&store, &engine).await;
-    engine
-        .execute("update sync_queue set created_at = created_at - interval '1 hour'", &[])
-        .await
-        .expect("time passes");
-    person
-        .execute("update sync_contacts set job_title = 'c' where keap_id = '1'", &[])
-        .await
-        .expect("a person edits");
-    assert_eq!(
-        claimed_rows(&store, &[EDITS, DELETES]).await,
-        free(&[edited_and_deleted, deleted]),
-        "a new edit is not approved"
-    );
-    give_back(&store, &engine).await;
-    let early = store.approve_waiting(&account(), entity, Timestamp(until - 1_800_000)).await;
-    assert_eq!(early.expect("nothing of that time waits"), 0);
+/// The rule in SQL and the rule in memory, asked the same at random.
+#[tokio::test]
+async fn both_ledgers_count_alike() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    let store = Store::new(&engine);
+    with_account(&engine).await;
+    let (mut ledger, mut now, mut state) = (Ledger::default(), 0_i64, 7_u64);
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    made(&store, EntityType::Contact, 1..=100).await;
+    let (mut granted, mut refused) = (0, 0);
+    for _ in 0..400 {
+        if random(6) == 0 {
+            let minutes = i64::try_from(random(50)).expect("it is small");
+            now += minutes * 60_000;
+            let passes =
+                format!("update sync_destroyed set updated_at = updated_at - interval '{minutes} minutes'");
+            engine.batch_execute(&passes).await.expect("time passes");
+        }
+        let mut rows: Vec<String> =
+            (0..=random(6)).map(|_| format!("018f3f6e-0000-4000-8000-{:012}", random(60))).collect();
+        rows.sort();
+        rows.dedup();
+        let approval =
+            Approval { id: format!("018f3f6e-0000-4000-9000-{:012}", random(3)), records: random(12) };
+        let taking = Taking {
+            class: Held {
+                entity: if random(2) == 0 { EntityType::Contact } else { EntityType::Order },
+                deletes: random(2) == 0,
+            },
+            row_ids: &rows,
+            guard: BlastGuard {
+                records_max: random(8),
+                percent_max: u32::try_from(random(10)).expect("it is small"),
+            },
+            approval: (random(4) == 0).then_some(&approval),
+            only_looks: random(5) == 0,
+        };
+        let live = if taking.class.entity == EntityType::Contact { 100 } else { 0 };
+        let expected = ledger.take(&taking, live, Timestamp(now));
+        let taken = store.take(&account(), &taking).await.expect("it is asked");
+        assert_eq!(taken, expected, "{taking:?}");
+        if taken { granted += 1 } else { refused += 1 }
+    }
+    assert!(granted > 40 && refused > 40, "{granted} granted, {refused} refused");
+}
+
+#[tokio::test]
+async fn many_at_once_take_no_more_than_the_limit() {
+    let database = TestDatabase::migrated().await;
+    let engine = database.pooled().await;
+    with_account(&engine).await;
+    let (workers, mut takers) = (tokio::task::LocalSet::new(), Vec::new());
+    for taker in 0..8 {
+        let client = database.pooled().await;
+        takers.push(workers.spawn_local(async move {
+            let (store, mut taken) = (Store::new(&client), 0);
+            for number in 0..20 {
+                let rows = [format!("018f3f6e-0000-4000-8000-{taker:06}{number:06}")];
+                let guard = BlastGuard { records_max: 50, percent_max: 0 };
+                let taking =
+                    Taking { class: DELETES, row_ids: &rows, guard, approval: None, only_looks: false };
+                taken += u32::from(store.take(&account(), &taking).await.expect("it is asked"));
+            }
+            taken
+        }));
+    }
+    workers.await;
+    let mut taken = 0;
+    for taker in takers {
+        taken += taker.await.expect("it ends");
+    }
+    assert_eq!(taken, 50);
 }

@@ -10,10 +10,11 @@ mod support;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::policy::Policy;
+use keapsync_domain::settings::BlastGuard;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::ports::history::HistoryStore;
 use keapsync_engine::ports::proof::{
-    GuardStore, Held, PlannedAction, PlannedChange, PlannedSide, ProofStore,
+    GuardLedger, GuardStore, Held, PlannedAction, PlannedChange, PlannedSide, ProofStore, Taking,
 };
 use keapsync_engine::ports::{
     ConflictRecord, LocalRow, MirrorStore, OutboxStore, RejectedRecord, RemoteKey, RowLists, RowState,
@@ -328,23 +329,40 @@ async fn proof_statements(engine: &Client, entity: EntityType, run: &str) {
 /// Sends what the blast guard sends.
 async fn guard_statements(engine: &Client) {
     let (store, account) = (Store::new(engine), account());
-    let held: Vec<Held> = EntityType::ALL
-        .into_iter()
-        .flat_map(|entity| [true, false].map(|deletes| Held { entity, deletes }))
-        .collect();
-    let waiting = watched(engine, "waiting", store.waiting(&account)).await.expect("it is counted");
-    assert_eq!(waiting.len(), EntityType::ALL.len());
-    let claimed = watched(engine, "claim", store.claim_unheld(&account, 50, 60_000, "test", &held)).await;
+    // Nobody has looked at what people edited yet.
+    let claimed = watched(engine, "claim", store.claim_unheld(&account, 50, 60_000, "test")).await;
     assert!(claimed.expect("nothing is claimed").iter().all(|item| item.operation == "create"));
+    engine
+        .batch_execute(
+            "update sync_queue set held_at = now()
+             where status in ('pending', 'processing') and operation in ('update', 'delete') and keap_id is not null",
+        )
+        .await
+        .expect("they are held");
+    let waiting = watched(engine, "waiting", store.waiting(&account)).await.expect("it is counted");
+    assert!(
+        EntityType::ALL.iter().all(|entity| waiting.iter().any(|waiting| waiting.held.entity == *entity))
+    );
     let until = Timestamp(4_000_000_000_000);
-    for entity in EntityType::ALL {
-        let approved = watched(engine, "approval", store.approve_waiting(&account, entity, until)).await;
+    for waiting in waiting {
+        let approved =
+            watched(engine, "approval", store.approve_waiting(&account, waiting.held, until)).await;
         assert!(approved.expect("it is approved") > 0);
     }
     let waiting = watched(engine, "waiting", store.waiting(&account)).await.expect("it is counted");
     assert_eq!(waiting, []);
+    let taking = Taking {
+        class: Held { entity: EntityType::Contact, deletes: true },
+        row_ids: &["018f3f6e-0000-4000-8000-000000000001".to_owned()],
+        guard: BlastGuard::default(),
+        approval: None,
+        only_looks: false,
+    };
+    assert!(watched(engine, "take", store.take(&account, &taking)).await.expect("it is noted"));
     engine
-        .batch_execute("update sync_queue set approved_at = null where approved_at is not null")
+        .batch_execute(
+            "update sync_queue set approved_at = null, held_at = null where approved_at is not null",
+        )
         .await
         .expect("they wait");
 }

@@ -31,6 +31,9 @@ const ORDER_BYTES_MAX: usize = 64 * 1024;
 /// Longest decision about a conflict, in bytes: a field's value, and a note.
 const DECISION_BYTES_MAX: usize = 256 * 1024;
 
+/// Longest approval, in bytes: a number.
+const APPROVAL_BYTES_MAX: usize = 1024;
+
 /// This worker, in the record of access.
 const WORKER: &str = "sync";
 
@@ -200,8 +203,16 @@ async fn decide(
     };
     match path {
         Path::Plan(id) => runs::plan(env, coordinator, &account, id, query).await,
-        Path::Approve(id) => runs::decide(coordinator, &account, id, "approve").await,
-        Path::Cancel(id) => runs::decide(coordinator, &account, id, "cancel").await,
+        Path::Approve(id) => {
+            let body = match read_body(request, APPROVAL_BYTES_MAX).await {
+                Ok(body) => body,
+                Err(error) => return Ok(error.answer()),
+            };
+            // What is no JSON is told by the account's object, with what to send.
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            runs::decide(coordinator, &account, id, "approve", &body).await
+        }
+        Path::Cancel(id) => runs::decide(coordinator, &account, id, "cancel", &json!({})).await,
         Path::RevertRun(id) => runs::revert(env, coordinator, &account, id).await,
         Path::Verify => runs::certificates(env, &account).await,
         Path::Audit => audit::list(env, &account, query).await,

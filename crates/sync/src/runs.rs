@@ -62,7 +62,18 @@ pub(crate) async fn plan(
             })
         })
         .collect();
-    Ok(Answer::json(200, &json!({"counts": counts, "changes": shown, "next_after": next})))
+    let number = number_to_approve(coordinator, account, id).await;
+    Ok(Answer::json(200, &json!({"counts": counts, "changes": shown, "next_after": next, "number": number})))
+}
+
+/// How many records a person approves with the run, or with all of those started together; `None` where it waits for nobody.
+async fn number_to_approve(coordinator: &CoordinatorClient, account: &AccountId, id: &str) -> Option<u64> {
+    let run: Value = coordinator.get_account_json(account, &format!("runs/{id}")).await.ok()?;
+    let runs = run.get("runs").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![run]);
+    let waiting =
+        runs.iter().filter(|run| run.get("state").and_then(Value::as_str) == Some("awaiting_approval"));
+    let numbers: Vec<u64> = waiting.filter_map(|run| run.pointer("/planned/destroyed")?.as_u64()).collect();
+    (!numbers.is_empty()).then(|| numbers.iter().sum())
 }
 
 /// `POST /sync/runs/{id}/approve` and `…/cancel`.
@@ -71,9 +82,10 @@ pub(crate) async fn decide(
     account: &AccountId,
     id: &str,
     decision: &str,
+    body: &Value,
 ) -> Result<Answer, Failure> {
     let path = account_path(account, &format!("runs/{id}/{decision}"));
-    let answer: Value = coordinator.post_json(&path, &json!({})).await?;
+    let answer: Value = coordinator.post_json(&path, body).await?;
     Ok(Answer::json(200, &answer))
 }
 

@@ -15,7 +15,8 @@ use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{EventsRequest, EventsResponse, LinkFields};
 use keapsync_engine::event_queue::{ClaimedEvent, Failed, failed, turns};
-use keapsync_engine::inbound::{Refetched, refetch};
+use keapsync_engine::inbound::{DeleteGate, Refetched, refetch_guarded};
+use keapsync_engine::ports::proof::GuardStore as _;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::watched::{Watched, dead_letter};
 use keapsync_engine::world::World;
@@ -172,7 +173,10 @@ impl Drain<'_> {
         let mut open = vec![claimed];
         while let Some(mut events) = open.pop() {
             match self.refetch(paced, entity, &events).await {
-                Ok(refetched) => settled += self.settle(entity, &events, refetched)?,
+                Ok(refetched) => {
+                    self.hold(entity, &events, &refetched.held).await?;
+                    settled += self.settle(entity, &events, refetched)?;
+                }
                 Err(failure) if failure.class.is_outage() => {
                     return self.account.heed(self.credential, Err(failure));
                 }
@@ -208,9 +212,29 @@ impl Drain<'_> {
             entropy: random_u32()?,
         };
         let ids: Vec<String> = events.iter().map(|event| event.keap_id.clone()).collect();
-        let refetched = refetch(&world, entity, &ids).await;
+        let approved = self.account.sql().approved_events(entity)?;
+        let is_stopped = self.account.stopped_deletes()?.contains(&entity);
+        let gate = DeleteGate { approved: &approved, is_stopped };
+        let refetched = refetch_guarded(&world, entity, &ids, gate).await;
         self.account.tell_all(store.take_events());
         refetched
+    }
+
+    /// Keeps deletions that the blast guard stopped until somebody approves them, and says so.
+    async fn hold(
+        &self,
+        entity: EntityType,
+        events: &[ClaimedEvent],
+        held: &[String],
+    ) -> Result<(), Failure> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        let kept: Vec<&ClaimedEvent> = events.iter().filter(|event| held.contains(&event.keap_id)).collect();
+        self.account.sql().hold_events(entity, &kept, time_now())?;
+        let store = Store::new(self.client);
+        store.show_held_deletes(self.account.id, entity, held, true).await?;
+        self.account.tell_of_holds(&store).await
     }
 
     /// Ends what is done and notes what is not, in one step.

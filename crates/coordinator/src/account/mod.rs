@@ -12,6 +12,7 @@ mod calls;
 pub mod connect;
 mod credential;
 mod dead_letters;
+mod guard;
 mod hooks;
 mod inbound;
 mod lease;

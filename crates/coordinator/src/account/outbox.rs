@@ -4,23 +4,19 @@ use super::lease::Want;
 use super::{Account, OutboxSeen, time_now};
 use crate::database::Database;
 use keapsync_domain::failure::Failure;
-use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::OUTBOX_CLAIM_MAX;
 use keapsync_domain::run::RunState;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_engine::guard::{HeldBack, held_back};
 use keapsync_engine::outbox::drain_unheld;
-use keapsync_engine::ports::proof::{GuardStore as _, Held};
+use keapsync_engine::ports::proof::GuardStore as _;
 use keapsync_engine::ports::{OutboxDepth, OutboxStore as _};
 use keapsync_engine::quota::Priority;
-use keapsync_engine::runs::hold;
 use keapsync_engine::watched::Watched;
 use keapsync_engine::world::World;
 use keapsync_platform::clock::WorkerClock;
-use keapsync_platform::entropy::{random_u32, random_uuid};
+use keapsync_platform::entropy::random_u32;
 use keapsync_store::Store;
-use std::cell::Cell;
 
 /// Calls that one lease of the drain holds: an edit costs two or three.
 const WANT: Want = Want { priority: Priority::Outbox, calls_max: 160, calls_per_second_max: 8 };
@@ -67,6 +63,10 @@ impl Account<'_> {
             // What is queued already does not wait for it.
             self.log().warn("edits_not_queued").account(self.id).failure(&failure).emit();
         }
+        if self.tells_of_holds()? {
+            // People may have taken back what is held.
+            self.tell_of_holds(&store).await?;
+        }
         let depth = store.depth(self.id).await?;
         let is_due = |depth: &OutboxDepth, now| depth.next_due_at.is_some_and(|due_at| due_at <= now);
         if !is_due(&depth, time_now()) {
@@ -76,10 +76,6 @@ impl Account<'_> {
         let credential = self.credential().await?;
         let link_fields = self.link_fields()?;
         let watched = Watched::new(&store);
-        let is_held = Cell::new(false);
-        // Between a look at what waits and a claim, more may come: never more than the guard would let through.
-        let guard_max = usize::try_from(settings.blast_guard.records_max).unwrap_or(usize::MAX);
-        let claim_max = OUTBOX_CLAIM_MAX.min(guard_max.max(1));
         let owner = super::credential::short_hash(self.id.as_str());
         let outcome = self
             .leased(&credential, WANT, async |paced| {
@@ -96,11 +92,13 @@ impl Account<'_> {
                 };
                 let mut completed = 0;
                 loop {
-                    let held = self.held_edits(&store, &settings).await?;
-                    let report = drain_unheld(&world, &owner, claim_max, &held).await;
+                    let held = store.pass_edits(self.id, &settings, &self.stopped_deletes()?).await?;
+                    if held > 0 {
+                        self.tell_of_holds(&store).await?;
+                    }
+                    let report = drain_unheld(&world, &owner, OUTBOX_CLAIM_MAX).await;
                     self.tell_all(watched.take_events());
                     let report = report?;
-                    is_held.set(!held.is_empty() && report.claimed == 0);
                     completed += report.completed;
                     if report.retried + report.failed > 0 {
                         let line = self.log().warn("outbox_items_not_carried").account(self.id);
@@ -122,12 +120,7 @@ impl Account<'_> {
             })
             .await?;
         let completed = self.heed(&credential, outcome)?;
-        let mut depth = store.depth(self.id).await?;
-        if is_held.get() {
-            // What is due waits for a person: looking again at once would find the same.
-            depth.next_due_at = None;
-        }
-        self.outbox_seen(depth, !is_held.get(), completed);
+        self.outbox_seen(store.depth(self.id).await?, true, completed);
         Ok(completed)
     }
 
@@ -143,37 +136,6 @@ impl Account<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The classes of edits that wait for a person's word, each told by a run that can be approved.
-    async fn held_edits(&self, store: &Store<'_>, settings: &AccountSettings) -> Result<Vec<Held>, Failure> {
-        let mut waiting = store.waiting(self.id).await?;
-        if !settings.delete_in_keap {
-            // Such deletes stay here and destroy nothing there.
-            for waiting in &mut waiting {
-                waiting.deleted = 0;
-            }
-        }
-        let classes = held_back(&waiting, settings.blast_guard);
-        for entity in EntityType::ALL {
-            let of_entity: Vec<HeldBack> =
-                classes.iter().filter(|class| class.held.entity == entity).copied().collect();
-            let active = self.sql().active_runs()?;
-            let known = active.iter().find(|tracked| {
-                tracked.run.entity == entity && tracked.awaits_approval() && !tracked.has_units()
-            });
-            let next = match known {
-                Some(known) if of_entity.is_empty() => Some(known.drained(0, time_now())),
-                None if of_entity.is_empty() => None,
-                known => hold(known, entity, &of_entity, &random_uuid()?, time_now()),
-            };
-            if let Some(next) = next {
-                self.write_run(&next)?;
-                let line = self.log().warn("edits_held").account(self.id).run_id(&next.run.id);
-                line.count("classes", of_entity.len() as u64).emit();
-            }
-        }
-        Ok(classes.into_iter().map(|class| class.held).collect())
     }
 
     fn outbox_seen(&self, depth: OutboxDepth, was_active: bool, carried: usize) {

@@ -52,6 +52,7 @@ impl Account<'_> {
                 "token": self.token_status(),
                 "events": {
                     "open": events.open,
+                    "held": events.held,
                     "dead": events.dead,
                     "oldest_at": events.oldest_at,
                     "not_synced": self.sql().not_synced_counts()?,
@@ -61,6 +62,7 @@ impl Account<'_> {
                 "watermarks": watermarks,
                 "paused": self.pause_status()?,
                 "stalled": self.stalls()?,
+                "guard": self.guard_status()?,
                 "hooks": self.hooks_status()?,
                 "hook_watch": self.hook_watch_status()?,
                 "link_fields": self.link_fields()?,
@@ -76,6 +78,19 @@ impl Account<'_> {
 
     /// What is amiss with the account as a whole.
     async fn warnings(&self) -> Vec<Value> {
+        let mut warnings = self.twins().await;
+        for held in self.guard_status().unwrap_or_default() {
+            let mut warning = json!({"code": "blast_guard"});
+            if let (Some(warning), Value::Object(held)) = (warning.as_object_mut(), held) {
+                warning.extend(held);
+            }
+            warnings.push(warning);
+        }
+        warnings
+    }
+
+    /// Other accounts of the same Keap application.
+    async fn twins(&self) -> Vec<Value> {
         let Ok(Some(application)) = self.application_name() else { return Vec::new() };
         let Ok(accounts) = registry::list(&self.object.env).await else { return Vec::new() };
         let twins = registry::twins(&accounts, self.id, &application);

@@ -14,7 +14,6 @@ use keapsync_domain::run::{Batch, Direction, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{KeapGrant, StartRunsRequest, StartRunsResponse, UnitOrder, UnitReport};
 use keapsync_engine::feed::run_event;
-use keapsync_engine::ports::proof::GuardStore as _;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
 use keapsync_platform::entropy::{random_u32, random_uuid};
@@ -118,37 +117,8 @@ impl Account<'_> {
         ))
     }
 
-    /// Lets a run go on that the blast guard stopped, or all of those started together under that id.
-    pub(super) async fn approve_run(&self, id: &str, database: &Database) -> Result<Answer, Failure> {
-        let runs = self.runs_called(id)?;
-        if runs.is_empty() {
-            return Ok(Answer::not_found("there is no such run"));
-        }
-        let mut approved = 0_u32;
-        for tracked in &runs {
-            let Some(next) = tracked.approved() else { continue };
-            if !tracked.has_units() {
-                let client = database.client().await?;
-                let until = tracked.run.started_at.unwrap_or(tracked.run.requested_at);
-                Store::new(&client).approve_waiting(self.id, tracked.run.entity, until).await?;
-            }
-            if !self.move_run(tracked, &next)? {
-                continue;
-            }
-            self.log().info("run_approved").account(self.id).run_id(&next.run.id).emit();
-            approved += 1;
-        }
-        if approved == 0 {
-            let message = "the run does not wait for approval: see its state";
-            return Ok(Answer::error(409, "not_awaiting_approval", message));
-        }
-        self.wake_outbox();
-        self.object.arm(time_now()).await;
-        Ok(Answer::json(200, &json!({"approved": approved})))
-    }
-
     /// Ends a run, or all of those started together under that id. What they wrote stands.
-    pub(super) async fn cancel_run(&self, id: &str) -> Result<Answer, Failure> {
+    pub(super) async fn cancel_run(&self, id: &str, database: &Database) -> Result<Answer, Failure> {
         let runs = self.runs_called(id)?;
         if runs.is_empty() {
             return Ok(Answer::not_found("there is no such run"));
@@ -157,13 +127,14 @@ impl Account<'_> {
         for next in runs.iter().filter_map(|tracked| tracked.cancelled(time_now())) {
             self.write_run(&next)?;
             self.log_run(&next, None);
+            self.give_up_hold(&next, database).await?;
             cancelled += 1;
         }
         self.object.arm(time_now()).await;
         Ok(Answer::json(200, &json!({"cancelled": cancelled})))
     }
 
-    fn runs_called(&self, id: &str) -> Result<Vec<TrackedRun>, Failure> {
+    pub(super) fn runs_called(&self, id: &str) -> Result<Vec<TrackedRun>, Failure> {
         match self.sql().read_run(id)? {
             Some(tracked) => Ok(vec![tracked]),
             None => self.sql().batch_runs(id),

@@ -10,10 +10,13 @@ use keapsync_domain::ids::EntityType;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::event_queue::{ClaimedEvent, Failed};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Dead events shown at once.
 const DEAD_SHOWN_MAX: i64 = 500;
+
+/// When a held event is due: a moment that never comes, and that a JavaScript number holds exactly.
+const HELD_UNTIL: i64 = 9_000_000_000_000_000;
 
 /// Kinds of events that are counted by name; further ones are counted together.
 const NOT_SYNCED_KEYS_MAX: i64 = 200;
@@ -26,6 +29,8 @@ const OTHER_KEYS: &str = "other";
 pub struct EventDepth {
     /// Events that wait for an attempt.
     pub open: i64,
+    /// Of these, deletes that wait for somebody's approval.
+    pub held: i64,
     /// Events that were given up.
     pub dead: i64,
     /// When the oldest open one arrived.
@@ -82,6 +87,17 @@ struct ClaimedRow {
 }
 
 #[derive(Deserialize)]
+struct HeldRow {
+    entity: String,
+    count: i64,
+}
+
+#[derive(Deserialize)]
+struct IdRow {
+    keap_id: String,
+}
+
+#[derive(Deserialize)]
 struct NotedRow {
     event_key: String,
     is_dead: i64,
@@ -134,7 +150,7 @@ impl Sql {
              ON CONFLICT (entity, keap_id) DO UPDATE SET
                  event_key = excluded.event_key, sequence = excluded.sequence, next_attempt_at = excluded.next_attempt_at,
                  received_at = CASE WHEN is_dead THEN excluded.received_at ELSE received_at END,
-                 is_dead = 0, attempts = 0, failures = 0, error_class = NULL, error_message = NULL",
+                 is_dead = 0, held_at = NULL, attempts = 0, failures = 0, error_class = NULL, error_message = NULL",
             vec![
                 entity.as_str().into(),
                 event_key.into(),
@@ -240,14 +256,74 @@ impl Sql {
              FROM json_each(?) ids)",
             vec![to_json(&EntityType::ALL)?.into()],
         )?;
-        Ok(rows.first().and_then(|row| row.due_at).map(Timestamp))
+        Ok(rows.first().and_then(|row| row.due_at).filter(|due_at| *due_at < HELD_UNTIL).map(Timestamp))
+    }
+
+    /// Holds events that no newer arrival has touched since they were claimed: they wait until they are released.
+    pub fn hold_events(
+        &self,
+        entity: EntityType,
+        held: &[&ClaimedEvent],
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let pairs: Vec<(&str, i64)> =
+            held.iter().map(|event| (event.keap_id.as_str(), event.sequence)).collect();
+        self.exec(
+            "UPDATE events SET held_at = ?, next_attempt_at = ? WHERE entity = ? AND (keap_id, sequence) IN
+                 (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))",
+            vec![now.0.into(), HELD_UNTIL.into(), entity.as_str().into(), to_json(&pairs)?.into()],
+        )
+    }
+
+    /// How many events of each kind of record are held; kinds without any are absent.
+    pub fn held_events(&self) -> Result<Vec<(EntityType, u64)>, Failure> {
+        let rows: Vec<HeldRow> = self.rows(
+            "SELECT entity, count(*) AS count FROM events WHERE held_at IS NOT NULL GROUP BY entity",
+            vec![],
+        )?;
+        let known = rows.iter().filter_map(|row| {
+            Some((EntityType::from_name(&row.entity)?, u64::try_from(row.count).unwrap_or(0)))
+        });
+        Ok(known.collect())
+    }
+
+    /// Makes held events of a kind due: those held until a moment, or all. Says which records they are about. What is approved stays so
+    /// until the event is settled.
+    pub fn release_held_events(
+        &self,
+        entity: EntityType,
+        until: Option<Timestamp>,
+        is_approved: bool,
+        now: Timestamp,
+    ) -> Result<Vec<String>, Failure> {
+        let rows: Vec<IdRow> = self.rows(
+            "UPDATE events SET held_at = NULL, is_approved = ?, next_attempt_at = ?
+             WHERE entity = ? AND held_at IS NOT NULL AND held_at <= ? RETURNING keap_id",
+            vec![
+                i64::from(is_approved).into(),
+                now.0.into(),
+                entity.as_str().into(),
+                until.map_or(HELD_UNTIL, |until| until.0).into(),
+            ],
+        )?;
+        Ok(rows.into_iter().map(|row| row.keap_id).collect())
+    }
+
+    /// Records of a kind whose deletion somebody approved and that are not settled yet.
+    pub fn approved_events(&self, entity: EntityType) -> Result<HashSet<String>, Failure> {
+        let rows: Vec<IdRow> = self.rows(
+            "SELECT keap_id FROM events WHERE entity = ? AND is_approved = 1",
+            vec![entity.as_str().into()],
+        )?;
+        Ok(rows.into_iter().map(|row| row.keap_id).collect())
     }
 
     /// How much waits. Reads the whole queue: for status, not for deliveries.
     pub fn event_depth(&self) -> Result<EventDepth, Failure> {
         let rows: Vec<EventDepth> = self.rows(
             "SELECT count(*) FILTER (WHERE is_dead = 0) AS open, count(*) FILTER (WHERE is_dead = 1) AS dead,
-                 min(received_at) FILTER (WHERE is_dead = 0) AS oldest_at FROM events",
+                 count(*) FILTER (WHERE held_at IS NOT NULL) AS held,
+                 min(received_at) FILTER (WHERE is_dead = 0 AND held_at IS NULL) AS oldest_at FROM events",
             vec![],
         )?;
         Ok(rows.first().copied().unwrap_or_default())

@@ -18,7 +18,7 @@ use worker::{SqlStorage, SqlStorageValue};
 
 /// Changes of the schema, in order; one that was shipped is never edited. Integers cross as JavaScript numbers (exact to
 /// 2^53), so ids are text.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE account_values (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE events (
@@ -75,6 +75,12 @@ const MIGRATIONS: [&str; 3] = [
     ) WITHOUT ROWID;
     DROP INDEX events_due;
     CREATE INDEX events_due ON events (is_dead, entity, next_attempt_at, received_at);
+",
+    "
+    ALTER TABLE events ADD COLUMN held_at INTEGER;
+    ALTER TABLE events ADD COLUMN is_approved INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX events_held ON events (entity, held_at) WHERE held_at IS NOT NULL;
+    CREATE INDEX events_approved ON events (entity) WHERE is_approved = 1;
 ",
 ];
 

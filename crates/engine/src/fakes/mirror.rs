@@ -1,8 +1,9 @@
 //! A mirror with its outbox, in memory: the same rules as the SQL, in the plainest form.
 
 use super::FakeClock;
+use crate::guard::Ledger;
 use crate::inbound::DELETED_AT;
-use crate::ports::proof::PlannedChange;
+use crate::ports::proof::{GuardLedger, PlannedChange, Taking};
 use crate::ports::{
     KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
     RowState, WriteBatch, WriteOutcome,
@@ -65,6 +66,8 @@ pub struct FakeMirror<'a> {
     pub planned: RefCell<Vec<PlannedChange>>,
     /// Certificates, oldest first.
     pub certificates: RefCell<Vec<EntityCertificate>>,
+    /// What was destroyed.
+    pub ledger: RefCell<Ledger>,
     next_id: Cell<u32>,
 }
 
@@ -83,6 +86,7 @@ impl<'a> FakeMirror<'a> {
             outages: Cell::new(0),
             planned: RefCell::default(),
             certificates: RefCell::default(),
+            ledger: RefCell::default(),
             next_id: Cell::new(1),
         }
     }
@@ -270,6 +274,13 @@ impl MirrorStore for FakeMirror<'_> {
     ) -> Result<(), Failure> {
         self.rejected.borrow_mut().extend(rejected.iter().cloned());
         Ok(())
+    }
+}
+
+impl GuardLedger for FakeMirror<'_> {
+    async fn take(&self, _: &AccountId, taking: &Taking<'_>) -> Result<bool, Failure> {
+        let live = self.rows.borrow().values().filter(|entry| entry.row.deleted_at.is_none()).count() as u64;
+        Ok(self.ledger.borrow_mut().take(taking, live, self.clock.tick()))
     }
 }
 

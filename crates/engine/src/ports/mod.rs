@@ -226,7 +226,7 @@ pub struct WriteOutcome {
 }
 
 /// The mirrored tables and their status rows.
-pub trait MirrorStore: RowLists {
+pub trait MirrorStore: RowLists + proof::GuardLedger {
     /// Finds the rows of remote records, by Keap id or by the row id they carry. Records without a row are absent from the answer.
     async fn read_known(
         &self,

@@ -6,7 +6,9 @@
 use keapsync_domain::certificate::EntityCertificate;
 use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::settings::{AccountSettings, BlastGuard};
 use keapsync_domain::timestamp::Timestamp;
+use keapsync_domain::wire::Approval;
 use serde::{Deserialize, Serialize};
 
 use super::OutboxItem;
@@ -199,53 +201,89 @@ pub trait ProofStore {
     async fn count_planned(&self, account: &AccountId, run_id: &str) -> Result<Vec<PlannedCount>, Failure>;
 }
 
-/// Edits of one kind of record that wait for Keap and that nobody has approved. Rows that never met a record of Keap are not counted: a
-/// create overwrites nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Kind of record.
-    pub entity: EntityType,
-    /// Linked rows with an edit on its way.
-    pub edited: i64,
-    /// Linked rows with a delete on its way.
-    pub deleted: i64,
-    /// Live rows there are.
-    pub live: i64,
-}
-
-/// A class of edits that the blast guard holds back until they are approved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A class of destruction, which the blast guard counts and stops by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Held {
     /// Kind of record.
     pub entity: EntityType,
-    /// Whether deletes are held, or whatever is no delete.
+    /// Whether records are deleted, or values of them are replaced or cleared.
     pub deletes: bool,
+}
+
+/// Edits of one class that wait for somebody's approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub held: Held,
+    /// How many records they would destroy in Keap.
+    pub records: u64,
+    /// When the last of them was held, by the database's clock.
+    pub newest_at: Timestamp,
+}
+
+/// What is about to be destroyed.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking<'a> {
+    /// Of which class.
+    pub class: Held,
+    /// The rows, each once: UUIDs.
+    pub row_ids: &'a [String],
+    /// The account's limits.
+    pub guard: BlastGuard,
+    /// What somebody approved; used up before the limit is.
+    pub approval: Option<&'a Approval>,
+    /// Whether to note nothing, only to ask.
+    pub only_looks: bool,
+}
+
+/// The account of what was destroyed within the last hour.
+pub trait GuardLedger {
+    /// Notes what is about to be destroyed, all or nothing, durably before anything is written; false when it would be more within an
+    /// hour than may be. A row that is noted already counts once.
+    async fn take(&self, account: &AccountId, taking: &Taking<'_>) -> Result<bool, Failure>;
 }
 
 /// The outbox as the blast guard sees it, and its repair.
 pub trait GuardStore {
-    /// How many records wait for Keap without approval, one entry per kind of record that waits. Kinds of which nothing waits are absent.
+    /// Lets edits that were captured since pass, or holds them with a word on their rows; says how many records were held. `stopped` are
+    /// the kinds of record of which deletes wait already. Deletes destroy nothing in Keap where the settings keep them here.
+    async fn pass_edits(
+        &self,
+        account: &AccountId,
+        settings: &AccountSettings,
+        stopped: &[EntityType],
+    ) -> Result<u64, Failure>;
+
+    /// What waits for approval, by class; classes of which nothing waits are absent.
     async fn waiting(&self, account: &AccountId) -> Result<Vec<Waiting>, Failure>;
 
-    /// Approves what of a kind of record waits since `until` or longer, and says how many items that are. `until` is when the
-    /// numbers were read that a person approves: what came later is counted anew.
+    /// Approves what of a class waits since `until` or longer, and says how many items that are. `until` is when the number was
+    /// read that a person approves: what came later waits on.
     async fn approve_waiting(
         &self,
         account: &AccountId,
-        entity: EntityType,
+        class: Held,
         until: Timestamp,
     ) -> Result<u64, Failure>;
 
-    /// As [`OutboxStore::claim`](super::OutboxStore::claim), and leaves out every record of which an open item is `held` and not approved:
-    /// its other items wait with it, because edits of one record are carried together.
+    /// As [`OutboxStore::claim`](super::OutboxStore::claim), and leaves out every record of which an open item has neither passed nor been
+    /// approved: its other items wait with it, because edits of one record are carried together.
     async fn claim_unheld(
         &self,
         account: &AccountId,
         limit: usize,
         lease_ms: i64,
         owner: &str,
-        held: &[Held],
     ) -> Result<Vec<OutboxItem>, Failure>;
+
+    /// Shows on rows, by Keap's ids, that their deletion in Keap waits for approval; or no longer does.
+    async fn show_held_deletes(
+        &self,
+        account: &AccountId,
+        entity: EntityType,
+        keap_ids: &[String],
+        are_held: bool,
+    ) -> Result<(), Failure>;
 
     /// Queues what is owed to Keap and not on its way: live rows without a record in Keap, and rows that differ from what both sides
     /// agreed on, at most `limit`; says how many it queued. Left out are rows with an open item, rows with a failed one (a person replays

@@ -7,6 +7,7 @@ use super::schedule::Wait;
 use super::stage::{Event, Flight, Reply, Stage};
 use super::verdict::{Invariant, Violation};
 use crate::ports::history::{AuditEntry, HistoryStore, PersonEdit};
+use crate::ports::proof::{GuardLedger, Taking};
 use crate::ports::{
     Clock, KnownRow, LocalRow, MirrorStore, OutboxDepth, OutboxItem, OutboxStore, RejectedRecord, RemoteKey,
     RowWrite, WriteBatch, WriteOutcome, WriteSource,
@@ -72,6 +73,12 @@ impl Transport for SimulatedTransport {
 /// The database, as the engine sees it.
 pub(super) struct SimulatedStore {
     pub stage: Rc<Stage>,
+}
+
+impl GuardLedger for SimulatedStore {
+    async fn take(&self, _: &AccountId, taking: &Taking<'_>) -> Result<bool, Failure> {
+        self.stage.statement(9, |mirror, now| mirror.take(taking, now)).await
+    }
 }
 
 impl MirrorStore for SimulatedStore {

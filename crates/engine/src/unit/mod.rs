@@ -73,7 +73,7 @@ pub async fn run_unit<T: Transport, S: UnitStore, C: Clock>(
                 report.failure = Some(failure);
             }
             report.newest_id = unit.newest_id.get();
-            // Also what was destroyed before a failure: the next unit has that much less to destroy.
+            // Also what was destroyed before a failure.
             report.counts.destroyed += unit.allowance.used();
             report.counts.deleted += unit.deleted.get();
         }
@@ -88,21 +88,17 @@ async fn begin<'a, 'w, T: Transport, S: UnitStore, C: Clock>(
     order: &'a UnitOrder,
 ) -> Result<Unit<'a, 'w, T, S, C>, Failure> {
     let source = if order.kind == RunKind::Incremental { WriteSource::Poll } else { WriteSource::FullSync };
-    let live = async || {
-        let live = world.store.unsynced(world.account, order.entity).await?.live;
-        Ok::<u64, Failure>(u64::try_from(live).unwrap_or(0))
-    };
     let guard = world.settings.blast_guard;
-    let (allowance, is_empty) = match order.mode {
-        UnitMode::Guarded { destroyed } => {
-            let live = live().await?;
-            (Allowance::of(guard, live, destroyed), live == 0)
-        }
-        UnitMode::Approved { left } => {
-            let live = live().await?;
-            (Allowance::up_to(left.saturating_add(guard.limit(live))), live == 0)
-        }
+    let (allowance, is_empty) = match &order.mode {
         UnitMode::Plan => (Allowance::unlimited(), false),
+        mode => {
+            let approval = match mode {
+                UnitMode::Approved(approval) => Some(approval.clone()),
+                UnitMode::Guarded | UnitMode::Plan => None,
+            };
+            let live = world.store.unsynced(world.account, order.entity).await?.live;
+            (Allowance::of(guard, approval), live == 0)
+        }
     };
     Ok(Unit {
         world,

@@ -5,7 +5,7 @@ use super::{Step, Unit, UnitStore};
 use crate::foresight::foresee_lost;
 use crate::inbound::{DELETED_AT, Expected, apply_delete, apply_within};
 use crate::ports::Clock;
-use crate::ports::proof::LinkedRow;
+use crate::ports::proof::{Held, LinkedRow};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::limits::PAGE_RECORDS_MAX;
 use keapsync_domain::run::Cursor;
@@ -63,13 +63,13 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             return Ok(step);
         }
         // Before any is asked for: a thousand of them would cost a thousand calls, and a person has to look anyway.
-        let count = missing.len() as u64;
-        if !self.allowance.take(count) {
+        let class = Held { entity, deletes: true };
+        let ids: Vec<String> = missing.iter().map(|row| row.id.clone()).collect();
+        // Each takes its own when its turn comes.
+        if !self.allowance.would_take(world.store, world.account, class, &ids).await? {
             step.held = true;
             return Ok(step);
         }
-        // Each takes its own when its turn comes.
-        self.allowance.give_back(count);
         let (mut lost, mut found) = (Vec::new(), Vec::new());
         for row in missing {
             let asks = self.has_budget() && lost.len() + found.len() < PLAN_ASKED_MAX;
@@ -85,11 +85,12 @@ impl<T: Transport, S: UnitStore, C: Clock> Unit<'_, '_, T, S, C> {
             match world.keap.get(entity, &row.keap_id, observed_at).await? {
                 Some(remote) => found.push(remote),
                 None if self.plans() => lost.push(row),
-                None if !self.allowance.take(1) => {
-                    step.held = true;
-                    break;
-                }
                 None => {
+                    let own = std::slice::from_ref(&row.id);
+                    if !self.allowance.take(world.store, world.account, class, own).await? {
+                        step.held = true;
+                        break;
+                    }
                     let deleted = apply_delete(world, entity, &self.origin, &row.keap_id, observed_at).await;
                     if matches!(deleted, Ok(true)) {
                         self.deleted.set(self.deleted.get() + 1);

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 
-const GUARDED: UnitMode = UnitMode::Guarded { destroyed: 0 };
+const GUARDED: UnitMode = UnitMode::Guarded;
 
 fn contact(name: &str) -> Value {
     json!({"given_name": name, "email_addresses": emails("a@x.io")})

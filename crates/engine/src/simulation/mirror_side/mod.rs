@@ -14,7 +14,9 @@ pub(super) use outbox::QueueItem;
 pub(super) use write::Written;
 
 use super::cells::{Cells, entity_position};
+use crate::guard::Ledger;
 use crate::inbound::DELETED_AT;
+use crate::ports::proof::Taking;
 use crate::ports::{KnownRow, LocalRow, RemoteKey, RowState};
 use keapsync_domain::extra::Extra;
 use keapsync_domain::ids::EntityType;
@@ -60,6 +62,8 @@ pub(super) struct MirrorSide {
     pub open_conflicts: BTreeSet<(String, String)>,
     /// The audit log, oldest first.
     pub audit: Vec<Entry>,
+    /// What was destroyed lately.
+    destroyed: Ledger,
     /// Rows that the engine wrote.
     pub writes: u64,
     /// Records that could not be applied.
@@ -68,6 +72,13 @@ pub(super) struct MirrorSide {
 }
 
 impl MirrorSide {
+    /// Notes what is about to be destroyed, as far as the blast guard lets it.
+    pub(super) fn take(&mut self, taking: &Taking<'_>, now: Timestamp) -> bool {
+        let rows = self.table(taking.class.entity).rows.values();
+        let live = rows.filter(|row| row.row.deleted_at.is_none()).count() as u64;
+        self.destroyed.take(taking, live, now)
+    }
+
     fn fresh_id(&mut self) -> String {
         self.ids += 1;
         format!("00000000-0000-4000-8000-{:012}", self.ids)
