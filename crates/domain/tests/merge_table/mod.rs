@@ -3,7 +3,11 @@
 //! The table stands in docs/merge.md, for people. The program's merge runs it here, the SQL merge in the store's tests, and
 //! the engine runs the lines about deletions.
 
-#![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 #![allow(clippy::panic, reason = "a test ends at the first line that is not understood")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
