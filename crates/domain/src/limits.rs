@@ -37,5 +37,9 @@ pub const EVENT_QUEUE_MAX: i64 = 500_000;
 /// Times an item whose own fault it may be is tried before it becomes a dead letter.
 pub const ATTEMPTS_MAX: i32 = 3;
 
+/// How old a reading of a record, here or in Keap, may be when Keap is written by it, in milliseconds. Keap takes no write under a
+/// condition, so this and the call itself are all the time in which somebody's change there can be overwritten unseen.
+pub const READING_AGE_MAX_MS: i64 = 500;
+
 /// Times an apply merges again after losing to concurrent edits before the record waits for the next pass.
 pub const REMERGE_MAX: usize = 5;

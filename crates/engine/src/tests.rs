@@ -4,6 +4,7 @@ mod access_cases;
 mod accounting_cases;
 mod conflict_cases;
 mod guard_cases;
+mod stale_reading_cases;
 mod watched_cases;
 
 use crate::fakes::FakeClock;

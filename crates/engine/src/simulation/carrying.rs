@@ -2,7 +2,7 @@
 
 use super::connection::{Refreshing, credential, heed, release, take_lease};
 use super::object::{LOOK_MS, Part, WORK_BUDGET_MS, may_work, note, object_clock, world_of};
-use super::ports::{SimulatedStore, SimulatedTransport};
+use super::ports::{AskedTransport, SimulatedStore, SimulatedTransport};
 use super::stage::Stage;
 use crate::outbox::drain;
 use crate::paced::PacedTransport;
@@ -29,11 +29,12 @@ async fn drain_outbox(stage: &Rc<Stage>, refreshing: &Refreshing) -> Result<(), 
     let deadline = stage.object_now().plus_ms(WORK_BUDGET_MS);
     let live = credential(stage, refreshing).await?;
     let lease = take_lease(stage, Priority::Outbox, 160, 8, None).await?;
-    let (transport, clock) = (SimulatedTransport::new(stage), object_clock(stage));
+    let (transport, clock) = (SimulatedTransport::carrying(stage), object_clock(stage));
     let paced = PacedTransport::new(&transport, &clock, lease.permits, lease.calls_per_second_max)
         .until(lease.expires_at);
     let store = SimulatedStore { stage: Rc::clone(stage) };
-    let caller = Caller { transport: &paced, base_url: "http://keap", access_token: &live.token };
+    let asked = AskedTransport { stage, inner: &paced };
+    let caller = Caller { transport: &asked, base_url: "http://keap", access_token: &live.token };
     let api = RecordsApi::new(caller, Links::of(&stage.link_fields));
     let world = world_of(stage, &api, &store, &clock);
     let outcome = loop {

@@ -2,8 +2,9 @@
 //!
 //! Values have numbers of their own (see [`cells`](super::cells)), so each can be followed through both sides:
 //! - *No lost update*: what a person wrote is overwritten by the engine only after the other side has shown it, or when the same
-//!   statement records it in a conflict or as refused. The one exception is a person's write in Keap between the drain's read and its
-//!   write: Keap has no conditional writes, so nobody could have seen it. These are counted, not excused silently.
+//!   statement records it in a conflict or as refused. The one exception is a person's write in Keap between the pass's last read of
+//!   that record and its write, while that reading was fresh and the row, when it was last read, had not shown it: Keap has no
+//!   conditional writes, so nobody could have seen it. These are counted, not excused silently.
 //! - *No flip-flop*: the engine never brings back a value that a side has shown and left, unless a conflict is recorded with it.
 //! - *No resurrection*: a row that was deleted because its record was never comes back, nor does a second row for it.
 //! - *Audit completeness*: the row after a write, overlaid with the old values in the write's audit entry, is the row before it.
@@ -29,6 +30,8 @@ struct Fate {
     removed_at_step: u64,
     shown_in_keap: bool,
     shown_in_mirror: bool,
+    /// When the mirror first showed it.
+    shown_in_mirror_at_step: u64,
     left_in_keap: bool,
     left_in_mirror: bool,
     is_recorded: bool,
@@ -38,6 +41,15 @@ struct Fate {
 
 /// A record, by its entity and Keap's id.
 type RecordKey = (EntityType, u64);
+
+/// What a write to Keap goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrittenBy {
+    /// When the same pass last read the record.
+    pub read_at_step: u64,
+    /// Whether that was no longer ago than the engine may let it be.
+    pub is_fresh: bool,
+}
 
 /// Follows values.
 #[derive(Debug, Default)]
@@ -49,6 +61,8 @@ pub(super) struct Ledger {
     cleared_at_step: BTreeMap<(RecordKey, usize), u64>,
     /// Rows that a person made, or deleted.
     persons_rows: BTreeSet<String>,
+    /// When the row of a record was last read to be carried.
+    row_read_at_step: BTreeMap<RecordKey, u64>,
     /// Values that our own create had written, gone again in Keap before the mirror knew the record or the line, and written again:
     /// what carries no id of ours is told by its content alone.
     pub written_again: u64,
@@ -102,7 +116,15 @@ impl Ledger {
         &mut self.fates[position]
     }
 
-    fn show(&mut self, side: Side, before: &Cells, after: &Cells) {
+    /// Rows were read to be carried.
+    pub(super) fn rows_were_read(&mut self, rows: &[LocalRow], step: u64) {
+        let keys = rows
+            .iter()
+            .filter_map(|row| Some((row.record.entity(), row.keap_id.as_ref()?.parse::<u64>().ok()?)));
+        self.row_read_at_step.extend(keys.map(|key| (key, step)));
+    }
+
+    fn show(&mut self, side: Side, before: &Cells, after: &Cells, step: u64) {
         for Step { old, new, .. } in steps(before, after) {
             if old != 0 {
                 match side {
@@ -113,7 +135,13 @@ impl Ledger {
             if new != 0 {
                 match side {
                     Side::Keap => self.fate(new).shown_in_keap = true,
-                    Side::Supabase => self.fate(new).shown_in_mirror = true,
+                    Side::Supabase => {
+                        let fate = self.fate(new);
+                        if !fate.shown_in_mirror {
+                            fate.shown_in_mirror_at_step = step;
+                        }
+                        fate.shown_in_mirror = true;
+                    }
                 }
             }
         }
@@ -128,7 +156,7 @@ impl Ledger {
             fate.author = Some(side);
             fate.authored_at_step = step;
         }
-        self.show(side, before, after);
+        self.show(side, before, after, step);
     }
 
     /// A person wrote in Keap.
@@ -213,6 +241,7 @@ impl Ledger {
         change: &RowChange,
         write: &RowWrite,
         there: Option<&Cells>,
+        step: u64,
     ) -> Result<(), Violation> {
         self.record(write);
         let entity = change.after.record.entity();
@@ -251,7 +280,7 @@ impl Ledger {
         if change.after.base_delta.is_empty() {
             (0..CELLS).for_each(|cell| self.fate(after.get(cell)).is_linked = true);
         }
-        self.show(Side::Supabase, &before.unwrap_or(nothing), &after);
+        self.show(Side::Supabase, &before.unwrap_or(nothing), &after, step);
         Ok(())
     }
 
@@ -310,21 +339,22 @@ impl Ledger {
         ))
     }
 
-    /// The engine wrote to Keap. `read_at_step`: when the same pass last read the record.
+    /// The engine wrote to Keap, by that reading; `None` where it had never read the record.
     pub(super) fn engine_wrote_keap(
         &mut self,
         change: &KeapChange,
-        read_at_step: Option<u64>,
+        by: Option<WrittenBy>,
     ) -> Result<(), Violation> {
         let nothing = Cells::empty(change.entity);
         let after = change.after.unwrap_or(nothing);
         check_lines(change, &after)?;
         let Some(before) = change.before else {
-            self.show(Side::Keap, &nothing, &after);
+            self.show(Side::Keap, &nothing, &after, 0);
             return Ok(());
         };
         let of = || format!("{} {}", change.entity.as_str(), change.id);
-        let unread_since = |step: u64| read_at_step.is_none_or(|read| read < step);
+        let row_read_at = self.row_read_at_step.get(&(change.entity, change.id)).copied().unwrap_or(0);
+        let unread_since = |step: u64| by.is_some_and(|by| by.is_fresh && by.read_at_step < step);
         for Step { cell, name, old, new } in steps(&before, &after) {
             let removed_at = match cell {
                 Some(cell) => self.cleared_at_step.get(&((change.entity, change.id), cell)).copied(),
@@ -335,7 +365,8 @@ impl Ledger {
             if old != 0 {
                 let fate = *self.fate(old);
                 let is_safe = fate.author != Some(Side::Keap) || fate.shown_in_mirror || fate.is_recorded;
-                nobody_saw_it = unread_since(fate.authored_at_step);
+                let has_met_row = fate.shown_in_mirror && fate.shown_in_mirror_at_step <= row_read_at;
+                nobody_saw_it = unread_since(fate.authored_at_step) && !has_met_row;
                 if !is_safe && !nobody_saw_it {
                     return Err(Violation::new(
                         Invariant::NoLostUpdate,
@@ -361,7 +392,7 @@ impl Ledger {
                 ));
             }
         }
-        self.show(Side::Keap, &before, &after);
+        self.show(Side::Keap, &before, &after, 0);
         Ok(())
     }
 }

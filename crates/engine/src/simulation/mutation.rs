@@ -26,11 +26,13 @@ pub enum Mutation {
     RememberGone,
     /// The undo of what Keap made is carried to Keap.
     UndoInKeap,
+    /// Keap is written by what a list told of a record before, however long ago that was.
+    StaleReading,
 }
 
 impl Mutation {
     /// All mistakes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SkipBaseCheck,
         Self::DropTombstone,
         Self::LastWriterWins,
@@ -38,6 +40,7 @@ impl Mutation {
         Self::ForgetIntent,
         Self::RememberGone,
         Self::UndoInKeap,
+        Self::StaleReading,
     ];
 
     /// The name on the command line.
@@ -52,6 +55,7 @@ impl Mutation {
             Self::ForgetIntent => "forget-intent",
             Self::RememberGone => "remember-gone",
             Self::UndoInKeap => "undo-in-keap",
+            Self::StaleReading => "stale-reading",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The ports through which the engine sees the stage: a worker's clock, the network to Keap, the database.
 
 use super::cells::Cells;
+use super::keap_side::answer;
 use super::mirror_side::{MirrorSide, RowChange, Written};
 use super::mutation::Mutation;
 use super::schedule::Wait;
@@ -15,8 +16,10 @@ use crate::ports::{
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_keap::transport::{Request, Response, Transport};
-use std::cell::Cell;
+use keapsync_keap::transport::{Method, Request, Response, Transport};
+use serde_json::Value;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The clock of one worker.
@@ -39,13 +42,21 @@ impl Clock for SimulatedClock {
 pub(super) struct SimulatedTransport {
     stage: Rc<Stage>,
     pass: Cell<u64>,
+    /// What lists told of records in this pass, for an engine that does not look again; `None` for one that does.
+    listed: Option<RefCell<HashMap<String, Value>>>,
 }
 
 impl SimulatedTransport {
     pub(super) fn new(stage: &Rc<Stage>) -> Self {
-        let transport = Self { stage: Rc::clone(stage), pass: Cell::new(0) };
+        let transport = Self { stage: Rc::clone(stage), pass: Cell::new(0), listed: None };
         transport.begin_pass();
         transport
+    }
+
+    /// What carries edits: this is where a stale reading would be written by.
+    pub(super) fn carrying(stage: &Rc<Stage>) -> Self {
+        let listed = (stage.mutation == Mutation::StaleReading).then(RefCell::default);
+        Self { listed, ..Self::new(stage) }
     }
 
     /// What is read from now on belongs together.
@@ -53,15 +64,90 @@ impl SimulatedTransport {
         let pass = self.stage.passes.get() + 1;
         self.stage.passes.set(pass);
         self.pass.set(pass);
+        if let Some(listed) = &self.listed {
+            listed.borrow_mut().clear();
+        }
     }
+}
+
+/// What a list told of the record that is asked for.
+fn listed_before(listed: &RefCell<HashMap<String, Value>>, request: &Request) -> Option<Response> {
+    let path = path_of(request)?;
+    if request.method != Method::Get {
+        // What is written is another record after that.
+        listed.borrow_mut().retain(|told, _| !path.starts_with(told.as_str()));
+        if path.starts_with("tags/") {
+            listed.borrow_mut().retain(|told, _| !told.starts_with("contacts/"));
+        }
+        return None;
+    }
+    listed.borrow().get(path).map(|record| answer(200, record.to_string()))
+}
+
+fn note_listed(listed: &RefCell<HashMap<String, Value>>, request: &Request, response: &Response) {
+    let Some(plural) = path_of(request).filter(|path| !path.contains('/')) else { return };
+    let Ok(Value::Object(body)) = serde_json::from_slice(&response.body) else { return };
+    for record in body.get(plural).and_then(Value::as_array).into_iter().flatten() {
+        if let Some(id) = record["id"].as_str() {
+            listed.borrow_mut().insert(format!("{plural}/{id}"), record.clone());
+        }
+    }
+}
+
+/// Notes when the engine asks for a request, whose turn may come later.
+pub(super) struct AskedTransport<'a, T> {
+    pub stage: &'a Stage,
+    pub inner: &'a T,
+}
+
+impl<T: Transport> Transport for AskedTransport<'_, T> {
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let name = name_of(&request);
+        self.stage.asked.borrow_mut().push((name.clone(), self.stage.schedule.now_ms()));
+        let outcome = self.inner.send(request).await;
+        // One that never had its turn is not asked for any more.
+        self.stage.asked.borrow_mut().retain(|(asked, _)| *asked != name);
+        outcome
+    }
+}
+
+fn name_of(request: &Request) -> String {
+    format!("{} {}", request.method.as_str(), request.url)
+}
+
+fn asked_ms(stage: &Stage, request: &Request) -> i64 {
+    let name = name_of(request);
+    let asked = stage.asked.borrow();
+    asked.iter().find(|(asked, _)| *asked == name).map_or_else(|| stage.schedule.now_ms(), |(_, at)| *at)
+}
+
+/// What a request is about.
+fn path_of(request: &Request) -> Option<&str> {
+    request.url.split('?').next()?.strip_prefix("http://keap/rest/v2/")
 }
 
 impl Transport for SimulatedTransport {
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         let stage = &self.stage;
         stage.count_call();
+        let Some(listed) = &self.listed else { return self.deliver(request).await };
+        if let Some(response) = listed_before(listed, &request) {
+            stage.pause().await;
+            return Ok(response);
+        }
+        let response = self.deliver(request.clone()).await?;
+        note_listed(listed, &request, &response);
+        Ok(response)
+    }
+}
+
+impl SimulatedTransport {
+    /// Carries a request to Keap, and its answer back.
+    async fn deliver(&self, request: Request) -> Result<Response, Failure> {
+        let stage = &self.stage;
         let reply = Rc::new(Reply::default());
-        let flight = Flight { request, pass: self.pass.get(), reply: Rc::clone(&reply) };
+        let asked_ms = asked_ms(stage, &request);
+        let flight = Flight { request, pass: self.pass.get(), asked_ms, reply: Rc::clone(&reply) };
         stage.in_flight.set(stage.in_flight.get() + 1);
         stage.schedule.after(stage.latency_ms(), Event::Request(Box::new(flight)));
         Wait(Rc::clone(&reply.waiter)).await;
@@ -98,7 +184,14 @@ impl MirrorStore for SimulatedStore {
         entity: EntityType,
         ids: &[String],
     ) -> Result<Vec<LocalRow>, Failure> {
-        let rows = self.stage.statement(3, |mirror, _| mirror.read_rows(entity, ids)).await?;
+        let stage = &self.stage;
+        let rows = stage
+            .statement(3, |mirror, _| {
+                let rows = mirror.read_rows(entity, ids);
+                stage.ledger.borrow_mut().rows_were_read(&rows, stage.steps.get());
+                rows
+            })
+            .await?;
         Ok(rows.into_iter().map(|row| self.stage.mutation.of_row(row)).collect())
     }
 
@@ -154,7 +247,8 @@ fn look_at(stage: &Stage, mirror: &MirrorSide, source: WriteSource, write: &RowW
     });
     let id: u64 = write.keap_id.parse().unwrap_or(0);
     let there = stage.keap.borrow().cells(entity, id);
-    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write, there.as_ref()));
+    let step = stage.steps.get();
+    stage.judge(stage.ledger.borrow_mut().engine_wrote_row(change, write, there.as_ref(), step));
     if change.before.is_none() {
         stage.judge(check_new_row(stage, mirror, entity, id));
     }

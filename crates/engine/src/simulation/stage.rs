@@ -6,7 +6,7 @@
 use super::cells::Cells;
 use super::coverage::Coverage;
 use super::keap_side::{KeapSide, answer, link_field};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, WrittenBy};
 use super::mirror_side::MirrorSide;
 use super::mutation::Mutation;
 use super::object::Storage;
@@ -19,6 +19,7 @@ use crate::inbound::base_of;
 use crate::quota::{QuotaLimits, QuotaState};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{AccountId, EntityType};
+use keapsync_domain::limits::READING_AGE_MAX_MS;
 use keapsync_domain::merge::Side;
 use keapsync_domain::settings::AccountSettings;
 use keapsync_domain::timestamp::Timestamp;
@@ -33,6 +34,15 @@ pub(super) const BEGINNING_MS: i64 = 1_767_225_600_000;
 
 /// Wait of a client that gets no answer, in milliseconds.
 const TIMEOUT_MS: i64 = 25_000;
+
+/// When a record was last read.
+#[derive(Clone, Copy, Debug)]
+struct LastRead {
+    /// The step at which Keap answered.
+    step: u64,
+    /// When the answer arrives.
+    answered_ms: i64,
+}
 
 /// What happens besides the ends of waits.
 pub(super) enum Event {
@@ -56,6 +66,8 @@ pub(super) struct Flight {
     pub request: Request,
     /// The pass that sent it.
     pub pass: u64,
+    /// When the engine asked for it: before it waited for its turn within the quota.
+    pub asked_ms: i64,
     /// Where the answer goes.
     pub reply: Rc<Reply>,
 }
@@ -124,10 +136,12 @@ pub(super) struct Stage {
     pub hooks_in_flight: Cell<u32>,
     /// Who waits for hooks to arrive.
     pub arrivals: RefCell<Vec<Rc<Waiter>>>,
-    /// When a pass last read a record, by steps.
-    reads: RefCell<HashMap<(u64, EntityType, u64), u64>>,
+    /// When a pass last read a record.
+    reads: RefCell<HashMap<(u64, EntityType, u64), LastRead>>,
     /// Passes begun.
     pub passes: Cell<u64>,
+    /// When requests were asked for that have not had their turn yet.
+    pub asked: RefCell<Vec<(String, i64)>>,
     second: RefCell<VecDeque<i64>>,
     minute: RefCell<VecDeque<i64>>,
     day: RefCell<VecDeque<i64>>,
@@ -171,6 +185,7 @@ impl Stage {
             arrivals: RefCell::default(),
             reads: RefCell::default(),
             passes: Cell::new(0),
+            asked: RefCell::default(),
             second: RefCell::default(),
             minute: RefCell::default(),
             day: RefCell::default(),
@@ -297,12 +312,16 @@ impl Stage {
         let served = self.keap.borrow_mut().serve(&flight.request, self.keap_now());
         self.tell(|| format!("Keap: {} -> {}", described(), served.response.status));
         if let Some(change) = &served.change {
-            let read_at = self.reads.borrow().get(&(flight.pass, change.entity, change.id)).copied();
+            let read = self.reads.borrow().get(&(flight.pass, change.entity, change.id)).copied();
+            let written_by = read.map(|read| WrittenBy {
+                read_at_step: read.step,
+                is_fresh: flight.asked_ms - read.answered_ms <= READING_AGE_MAX_MS,
+            });
             self.tell(|| {
                 let after = change.after.map_or_else(|| "gone".to_owned(), |after| after.to_string());
                 format!("  {} {} now {after}", change.entity.as_str(), change.id)
             });
-            let verdict = self.ledger.borrow_mut().engine_wrote_keap(change, read_at);
+            let verdict = self.ledger.borrow_mut().engine_wrote_keap(change, written_by);
             self.judge(verdict);
             if change.after.is_none() {
                 let mirror = self.mirror.borrow();
@@ -317,11 +336,6 @@ impl Stage {
             }
             self.send_hook(change.entity, change.id);
         }
-        let mut reads = self.reads.borrow_mut();
-        for (entity, id) in served.shown {
-            reads.insert((flight.pass, entity, id), step);
-        }
-        drop(reads);
         if fault == Some(RequestFault::AnswerLost) {
             self.coverage.borrow_mut().count("answer lost");
             self.tell(|| "  its answer is lost".to_owned());
@@ -336,7 +350,11 @@ impl Stage {
             }
             _ => 0,
         };
-        self.reply(flight, Ok(served.response), self.latency_ms() + slow_ms);
+        let delay_ms = self.latency_ms() + slow_ms;
+        let read = LastRead { step, answered_ms: now_ms + delay_ms };
+        let shown = served.shown.iter().map(|(entity, id)| ((flight.pass, *entity, *id), read));
+        self.reads.borrow_mut().extend(shown);
+        self.reply(flight, Ok(served.response), delay_ms);
     }
 
     fn reply(&self, flight: &Flight, response: Result<Response, Failure>, delay_ms: i64) {

@@ -1,6 +1,6 @@
 //! What a create whose answer was lost may have made: looked for before it is sent again.
 
-use super::RecordsApi;
+use super::{RecordsApi, no_such_call};
 use crate::capability::{CreateKey, capability};
 use crate::transport::Transport;
 use crate::wire::plain_text;
@@ -46,7 +46,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         }
     }
 
-    async fn find_linked(
+    pub(super) async fn find_linked(
         &self,
         entity: EntityType,
         row_id: &str,
@@ -54,7 +54,10 @@ impl<T: Transport> RecordsApi<'_, T> {
     ) -> Result<Vec<RemoteRecord>, Failure> {
         let mut found = match entity {
             EntityType::Contact => self.contacts().list_by_row_id(row_id, observed_at).await?.contacts,
-            _ => self.orders().list_by_row_id(row_id, observed_at).await?.records,
+            EntityType::Order => self.orders().list_by_row_id(row_id, observed_at).await?.records,
+            EntityType::Tag | EntityType::Subscription => {
+                return Err(no_such_call(&format!("finds no {} by their rows' ids", entity.plural())));
+            }
         };
         // A filter compares as it likes; the row's id is compared here.
         found.retain(|remote| remote.row_id.as_deref() == Some(row_id));

@@ -195,7 +195,8 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
         match entity {
             EntityType::Contact => self.contacts().delete(id).await,
             EntityType::Order => self.orders().delete(id).await,
-            EntityType::Tag | EntityType::Subscription => self.tags().delete(id).await,
+            EntityType::Tag => self.tags().delete(id).await,
+            EntityType::Subscription => Err(no_such_call("deletes no subscription")),
         }
     }
 
@@ -203,6 +204,11 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
     pub async fn ensure_link_field(&self, entity: EntityType) -> Result<LinkField, Failure> {
         ensure_link_field(&self.caller, entity).await
     }
+}
+
+/// What asking for a call that the API has not got for the kind of record ends in: never in another kind's call.
+fn no_such_call(what: &str) -> Failure {
+    Failure::new(FailureClass::Invalid, format!("Keap's API {what}"))
 }
 
 fn behind_last_id(entity: EntityType, page: &RecordPage) -> Result<Option<Cursor>, Failure> {

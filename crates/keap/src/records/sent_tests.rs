@@ -244,7 +244,7 @@ proptest! {
         let schema = fields(EntityType::Contact);
         let changed: Vec<&'static str> = merge.to_keap.iter().map(|change| schema[change.position].name).collect();
         let wanted = merge.keap_after(&remote.record);
-        let change = Change { row_id: "row", base: &base, wanted: &wanted, remote: &remote, changed: &changed };
+        let change = Change { row_id: "row", base: &base, wanted: &wanted, remote: &remote, read_at: NOW, changed: &changed };
         let transport = Taking::default();
         let token = Secret::new("t");
         let caller = Caller { transport: &transport, base_url: "http://k/crm", access_token: &token };

@@ -277,7 +277,8 @@ fn update<const N: usize>(
 ) -> (Result<Written, Failure>, Vec<String>) {
     let (held, wanted) = (remote(entity, held), record(entity, wanted));
     with_answers(answers, async |api| {
-        let change = Change { row_id: ROW, base: &held.record, wanted: &wanted, remote: &held, changed };
+        let change =
+            Change { row_id: ROW, base: &held.record, wanted: &wanted, remote: &held, read_at: NOW, changed };
         api.update(&change, &now).await
     })
 }
@@ -295,7 +296,10 @@ fn updates_send_what_changed_and_read_again_what_they_cannot_know() {
         ),
         &["title", "line_items"],
         [
-            (200, json!({"id": "5"})),
+            (
+                200,
+                json!({"id": "5", "order_items": [{"id": "1", "product": {"id": "3"}, "quantity": 2}, {"id": "2"}]}),
+            ),
             (200, json!({"id": "1"})),
             (201, json!({"id": "9"})),
             (204, json!(null)),
@@ -332,6 +336,66 @@ fn updates_send_what_changed_and_read_again_what_they_cannot_know() {
     assert!(written.unwrap().made_lines.is_empty());
     asked.extend(more);
     insta::assert_json_snapshot!("updates", asked);
+}
+
+/// A clock that each look moves on by that much.
+fn slow(step_ms: i64) -> impl Fn() -> Timestamp {
+    let time = std::cell::Cell::new(NOW);
+    move || {
+        time.set(time.get().plus_ms(step_ms));
+        time.get()
+    }
+}
+
+#[test]
+fn what_takes_several_calls_is_cut_short_when_its_reading_is_old() {
+    let line = |id: &str, quantity: i32| json!({"id": id, "product_id": "3", "quantity": quantity});
+    let lines = |quantity: i32| json!({"line_items": [line("1", quantity), line("2", quantity), line("3", quantity)]});
+    let (held, wanted) = (remote(EntityType::Order, &lines(1)), record(EntityType::Order, &lines(2)));
+    let changed = &["line_items"];
+    let change =
+        Change { row_id: ROW, base: &held.record, wanted: &wanted, remote: &held, read_at: NOW, changed };
+    let answers = [(200, json!({})), (200, json!({})), (200, json!({"id": "5"}))];
+    let (written, asked) = with_answers(answers, async |api| api.update(&change, &slow(150)).await);
+    assert!(written.unwrap().is_cut_short, "two lines were written within the moment, and the third was not");
+    assert_eq!(asked.len(), 3, "two lines, and the record read again: {asked:?}");
+
+    let answers = [
+        (201, json!({"id": "5"})),
+        (200, json!({})),
+        (200, json!({})),
+        (200, json!({"id": "5", "tag_ids": ["1", "2"]})),
+    ];
+    let contact = record(EntityType::Contact, &json!({"email": "a@x.io", "tags": ["1", "2", "3"]}));
+    let (made, asked) = with_answers(answers, async |api| api.create(ROW, &contact, &slow(200)).await);
+    assert!(made.unwrap().is_cut_short);
+    assert_eq!(asked.len(), 4, "the contact, two of three tags, and the record read again: {asked:?}");
+}
+
+#[test]
+fn lines_that_somebody_changed_before_the_properties_were_written_are_planned_again() {
+    let held =
+        remote(EntityType::Order, &json!({"title": "old", "line_items": [{"id": "1", "quantity": 1}]}));
+    let wanted =
+        record(EntityType::Order, &json!({"title": "new", "line_items": [{"id": "1", "quantity": 2}]}));
+    let changed = &["title", "line_items"];
+    let change =
+        Change { row_id: ROW, base: &held.record, wanted: &wanted, remote: &held, read_at: NOW, changed };
+    // The answer tells of somebody's 9, which the step would overwrite.
+    let answers = [(200, json!({"id": "5", "title": "new", "order_items": [{"id": "1", "quantity": 9}]}))];
+    let (written, asked) = with_answers(answers, async |api| api.update(&change, &now).await);
+    assert!(written.unwrap().is_cut_short);
+    assert_eq!(asked.len(), 1, "no line was written: {asked:?}");
+}
+
+#[test]
+fn nothing_is_asked_of_one_kind_that_is_meant_for_another() {
+    for entity in [EntityType::Tag, EntityType::Subscription] {
+        let (found, asked) = with_answers([], async |api| api.find_linked(entity, ROW, NOW).await);
+        assert!(found.is_err() && asked.is_empty(), "{asked:?}");
+    }
+    let (deleted, asked) = with_answers([], async |api| api.delete(EntityType::Subscription, "5").await);
+    assert!(deleted.is_err() && asked.is_empty(), "{asked:?}");
 }
 
 #[test]
@@ -381,8 +445,14 @@ fn what_keap_would_refuse_makes_no_call_and_keeps_nothing_back() {
         let field = link_field();
         let api = RecordsApi::new(transport.caller(), Links { contact: Some(&field), order: Some(&field) });
         let (held, wanted) = (remote(entity, &json!({})), record(entity, &wanted));
-        let change =
-            Change { row_id: ROW, base: &held.record, wanted: &wanted, remote: &held, changed: &changed };
+        let change = Change {
+            row_id: ROW,
+            base: &held.record,
+            wanted: &wanted,
+            remote: &held,
+            read_at: NOW,
+            changed: &changed,
+        };
         let written = at_once(api.update(&change, &now)).unwrap();
         let paths: Vec<String> = written.refused.iter().map(Refusal::path).collect();
         assert_eq!(paths, refused, "{wanted:?}");
@@ -536,7 +606,7 @@ proptest! {
         prop_assert!(matches!(failure.class, FailureClass::Invalid | FailureClass::Unavailable));
         let held = remote(entity, &json!({}));
         let changed: Vec<&'static str> = fields.iter().map(|field| field.name).collect();
-        let change = Change { row_id: ROW, base: &row, wanted: &row, remote: &held, changed: &changed };
+        let change = Change { row_id: ROW, base: &row, wanted: &row, remote: &held, read_at: NOW, changed: &changed };
         let transport = Recorded::answering([(503, json!({}))]);
         let api = RecordsApi::new(transport.caller(), Links { contact: Some(&field), order: Some(&field) });
         if let Err(failure) = at_once(api.update(&change, &now)) {

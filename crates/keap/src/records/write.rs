@@ -16,12 +16,13 @@ use crate::subscriptions::{self, convert::INACTIVE};
 use crate::tags::{self, TagChange, change_tag};
 use crate::transport::Transport;
 use crate::wire::{is_blank, plain_text};
-use keapsync_domain::canonical::{set_elements, slot_entries};
+use keapsync_domain::canonical::{same, set_elements, slot_entries};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::{EntityType, is_keap_id};
+use keapsync_domain::limits::READING_AGE_MAX_MS;
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
-use keapsync_domain::schema::SlotKind;
+use keapsync_domain::schema::{SlotKind, fields, position};
 use keapsync_domain::timestamp::Timestamp;
 use serde_json::Value;
 
@@ -36,6 +37,8 @@ pub struct Change<'a> {
     pub wanted: &'a Record,
     /// What Keap holds now.
     pub remote: &'a RemoteRecord,
+    /// When that answer had arrived.
+    pub read_at: Timestamp,
     /// Names of the fields in which they differ and that Keap is to take.
     pub changed: &'a [&'static str],
 }
@@ -52,11 +55,20 @@ pub struct Written {
     pub gone_tags: Vec<String>,
     /// What Keap does not take, each with the reason. All else was carried.
     pub refused: Vec<Refusal>,
+    /// Whether calls are left, because what was read of the record had become too old for them. They are planned again from
+    /// `remote`.
+    pub is_cut_short: bool,
 }
 
 impl From<RemoteRecord> for Written {
     fn from(remote: RemoteRecord) -> Self {
-        Self { remote, made_lines: Vec::new(), gone_tags: Vec::new(), refused: Vec::new() }
+        Self {
+            remote,
+            made_lines: Vec::new(),
+            gone_tags: Vec::new(),
+            refused: Vec::new(),
+            is_cut_short: false,
+        }
     }
 }
 
@@ -100,7 +112,7 @@ impl<T: Transport> RecordsApi<'_, T> {
                 let body = contacts::convert::create_body(record, link);
                 let made = self.contacts().create(body, now()).await?;
                 let none = Record::empty(EntityType::Contact);
-                return self.carry_tags(record, &none, made, now).await;
+                return self.carry_tags(record, &none, made, &mut Window::opened(now()), now).await;
             }
             EntityType::Order => {
                 self.orders().create(orders::convert::create_body(record, link)?, now()).await
@@ -141,9 +153,10 @@ impl<T: Transport> RecordsApi<'_, T> {
                     && change.changed.contains(&"status")
                     && wanted == Some(INACTIVE))
         });
-        self.carry_units(change, units, &mut written, now).await?;
+        let mut window = Window::opened(change.read_at);
+        self.carry_units(change, units, &mut written, &mut window, now).await?;
         let mut is_stale = false;
-        if !ending.is_empty() {
+        if !ending.is_empty() && window.takes_call(now()) {
             let reason = plain_text(change.wanted.get_by_name("cancel_reason"));
             let ended = self.subscriptions().deactivate(&written.remote.keap_id, reason.as_deref()).await;
             match ended {
@@ -158,11 +171,11 @@ impl<T: Transport> RecordsApi<'_, T> {
         }
         let calls = capability(change.wanted.entity()).update_calls(change.changed.iter().copied());
         if calls.sub_resources.contains(&SubResource::OrderItems) {
-            is_stale |= self.carry_lines(change, &mut written).await?;
+            is_stale |= self.carry_lines(change, &mut written, &mut window, now).await?;
         }
         if calls.sub_resources.contains(&SubResource::TagApplications) {
-            let carried =
-                self.carry_tags(change.wanted, &change.remote.record, written.remote.clone(), now).await?;
+            let (merged, remote) = (&change.remote.record, written.remote.clone());
+            let carried = self.carry_tags(change.wanted, merged, remote, &mut window, now).await?;
             written.remote = carried.remote;
             written.gone_tags = carried.gone_tags;
             written.refused.extend(carried.refused);
@@ -170,6 +183,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         if is_stale {
             written.remote = self.read_again(&written.remote, change.wanted.entity(), now()).await?;
         }
+        written.is_cut_short = window.is_over;
         Ok(written)
     }
 
@@ -179,6 +193,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         change: &Change<'_>,
         units: Vec<Unit>,
         written: &mut Written,
+        window: &mut Window,
         now: &impl Fn() -> Timestamp,
     ) -> Result<(), Failure> {
         let mut open = vec![units];
@@ -187,9 +202,15 @@ impl<T: Transport> RecordsApi<'_, T> {
             if properties.is_empty() {
                 continue;
             }
+            if !window.takes_call(now()) {
+                return Ok(());
+            }
             let wanted = with_units(&written.remote.record, &units);
             match self.patch(change, &wanted, &written.remote, &properties, now()).await {
-                Ok(remote) => written.remote = remote,
+                Ok(remote) => {
+                    written.remote = remote;
+                    *window = Window { read_at: now(), ..*window };
+                }
                 Err(failure) if failure.class == FailureClass::Invalid => {
                     if units.len() > 1 {
                         let rest = units.split_off(units.len() / 2);
@@ -205,14 +226,27 @@ impl<T: Transport> RecordsApi<'_, T> {
     }
 
     /// Carries the lines of an order, one by one. Whether a call was made.
-    async fn carry_lines(&self, change: &Change<'_>, written: &mut Written) -> Result<bool, Failure> {
+    async fn carry_lines(
+        &self,
+        change: &Change<'_>,
+        written: &mut Written,
+        window: &mut Window,
+        now: &impl Fn() -> Timestamp,
+    ) -> Result<bool, Failure> {
         let held = &change.remote.record;
         let [base, wanted, held_lines] =
             [change.base, change.wanted, held].map(|record| record.get_by_name("line_items"));
         let plan = line_steps::plan(base, wanted, held_lines, held.get_by_name("currency").as_str());
         written.refused.extend(plan.refused);
-        let is_called = !plan.steps.is_empty();
+        // What somebody changed meanwhile shows in the answer to what was written before, and the steps are planned without it.
+        window.is_over |=
+            !plan.steps.is_empty() && !has_same_lines(&written.remote.record, &change.remote.record);
+        let mut is_called = false;
         for step in plan.steps {
+            if !window.takes_call(now()) {
+                break;
+            }
+            is_called = true;
             let (key, is_gone) = match &step {
                 LineStep::Create { key, .. } => (key.clone(), false),
                 LineStep::Update { id, .. } => (id.clone(), false),
@@ -271,6 +305,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         wanted: &Record,
         merged: &Record,
         remote: RemoteRecord,
+        window: &mut Window,
         now: &impl Fn() -> Timestamp,
     ) -> Result<Written, Failure> {
         let tags_of = |record: &Record| set_elements(record.get_by_name("tags"));
@@ -286,6 +321,9 @@ impl<T: Transport> RecordsApi<'_, T> {
         }
         let (mut gone_tags, mut refused): (Vec<String>, Vec<Refusal>) = (Vec::new(), Vec::new());
         for (tag_id, change) in changes {
+            if !window.takes_call(now()) {
+                break;
+            }
             let Caller { transport, base_url, access_token } = self.caller;
             match change_tag(transport, base_url, access_token, tag_id, &remote.keap_id, change).await {
                 Err(failure) if failure.class == FailureClass::NotFound => {
@@ -311,7 +349,7 @@ impl<T: Transport> RecordsApi<'_, T> {
             }
         }
         let remote = self.read_again(&remote, EntityType::Contact, now()).await?;
-        Ok(Written { gone_tags, refused, ..remote.into() })
+        Ok(Written { gone_tags, refused, is_cut_short: window.is_over, ..remote.into() })
     }
 
     async fn read_again(
@@ -336,6 +374,39 @@ impl<T: Transport> RecordsApi<'_, T> {
         };
         field.map(|field| Link { field_id: &field.id, row_id })
     }
+}
+
+/// The time in which a record may be written by what was read of it. The first call may always go: whoever planned it has just
+/// looked.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    read_at: Timestamp,
+    calls: u32,
+    is_over: bool,
+}
+
+impl Window {
+    /// A window after an answer that arrived at `read_at`.
+    fn opened(read_at: Timestamp) -> Self {
+        Self { read_at, calls: 0, is_over: false }
+    }
+
+    /// Whether another call may go at `now`; counts it. Once one may not, none may.
+    fn takes_call(&mut self, now: Timestamp) -> bool {
+        self.is_over |= self.calls > 0 && now.since_ms(self.read_at) > READING_AGE_MAX_MS;
+        if !self.is_over {
+            self.calls += 1;
+        }
+        !self.is_over
+    }
+}
+
+fn has_same_lines(left: &Record, right: &Record) -> bool {
+    let field = position(EntityType::Order, "line_items")
+        .and_then(|position| fields(EntityType::Order).get(position))
+        .map(|field| field.kind);
+    let [left, right] = [left, right].map(|record| record.get_by_name("line_items"));
+    field.is_some_and(|kind| same(kind, left, right))
 }
 
 /// The properties of what the record has and a create does not take.

@@ -9,8 +9,10 @@ mod fault;
 pub(super) use deed::{Deed, Doing, NEWEST};
 pub(super) use fault::{Fault, HookFault, RequestFault, StatementFault};
 
-use super::cells::ValueNumber;
+use super::cells::{ValueNumber, shape};
 use super::random::Random;
+use keapsync_domain::ids::EntityType;
+use keapsync_domain::merge::Side;
 use keapsync_domain::policy::{Policies, Policy};
 use std::fmt;
 
@@ -99,6 +101,10 @@ impl Story {
                 _ => random.between(0, 60_000),
             };
             value += 20;
+            if random.chance(RUSH_PERCENT) {
+                value = rush(&mut random, &mut lines, at_ms, value);
+                continue;
+            }
             let action = if has_faults && random.chance(35) {
                 Action::Fault(Fault::draw(&mut random))
             } else {
@@ -108,6 +114,31 @@ impl Story {
         }
         Self { setting, lines }
     }
+}
+
+/// How often a rush comes in place of one line, in percent.
+const RUSH_PERCENT: u64 = 2;
+
+/// Many rows are edited at once, which takes a while to carry, and meanwhile people write in Keap to the very records whose turn is
+/// yet to come. Returns the last value given.
+fn rush(random: &mut Random, lines: &mut Vec<Line>, at_ms: i64, mut value: ValueNumber) -> ValueNumber {
+    let entity = if random.chance(80) { EntityType::Contact } else { EntityType::Order };
+    let edited = shape(entity).edited;
+    let mut deed = |random: &mut Random, side: Side, record: u32, delay_ms: i64| {
+        value += 20;
+        let doing = Doing::Edit { cell: random.pick(edited).unwrap_or(0), value };
+        let action = Action::Person(Deed { side, entity, record, doing });
+        lines.push(Line { at_ms: at_ms + delay_ms, action });
+    };
+    for record in 0..u32::try_from(random.between(4, 12)).unwrap_or(4) {
+        let delay_ms = random.between(0, 60);
+        deed(random, Side::Supabase, record, delay_ms);
+    }
+    for _ in 0..random.between(2, 8) {
+        let (record, delay_ms) = (u32::try_from(random.below(12)).unwrap_or(0), random.between(200, 4_000));
+        deed(random, Side::Keap, record, delay_ms);
+    }
+    value
 }
 
 /// With fewer calls than these, a day's quota is used up by a story.
@@ -139,7 +170,12 @@ impl Setting {
         Self {
             policies,
             delete_in_keap: random.chance(50),
-            contacts: u32::try_from(random.between(1, 6)).unwrap_or(1),
+            contacts: u32::try_from(if random.chance(80) {
+                random.between(1, 6)
+            } else {
+                random.between(7, 12)
+            })
+            .unwrap_or(1),
             orders: u32::try_from(random.between(0, 3)).unwrap_or(0),
             subscriptions: u32::try_from(random.between(0, 2)).unwrap_or(0),
             time_grain_ms: if random.chance(70) { 1_000 } else { 1 },
