@@ -2,17 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The first second of year 1, since 1970.
+const FIRST_SECOND: i64 = -62_135_596_800;
+
 /// A moment in UTC, milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Reads an RFC 3339 time with any offset and any precision; finer than a millisecond is cut off.
+    /// Reads an RFC 3339 time with any offset and any precision, of the years from 1 on; finer than a millisecond is
+    /// cut off.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        let moment: jiff::Timestamp = text.trim().parse().ok()?;
-        Some(Self(moment.as_millisecond()))
+        let text = text.trim();
+        // The clock's library counts years before the first, which no column holds.
+        if text.starts_with("0000") || text.starts_with("+000000") {
+            return None;
+        }
+        let moment: jiff::Timestamp = text.parse().ok()?;
+        (moment.as_second() >= FIRST_SECOND).then(|| Self(moment.as_millisecond()))
     }
 
     /// Writes the form Keap's filters want: `2026-01-01T00:00:00.000Z`.
@@ -49,6 +58,10 @@ mod tests {
             Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap().to_rfc3339(),
             "2026-01-01T00:00:00.000Z"
         );
-        assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
+        for none in
+            ["yesterday", "0000-06-28T18:55:36Z", "+000000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00"]
+        {
+            assert_eq!(Timestamp::parse_rfc3339(none), None, "{none}");
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! The merge in SQL against the program's own: the schema, canonical forms, the shared table of cases, and random merges.
 
-#![allow(clippy::expect_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
 
 #[path = "../../domain/tests/merge_table/mod.rs"]
 mod merge_table;
@@ -22,8 +26,11 @@ const ENTITIES: [EntityType; 4] =
 
 const SLOT_KINDS: [SlotKind; 4] = [SlotKind::Email, SlotKind::Phone, SlotKind::Address, SlotKind::Item];
 
-/// Random merges per run; each in a few statements.
-const RANDOM_MERGES: usize = 4_000;
+/// Random states per run: three values of a field of which the two sides differ, with their policy and times. A merge has several.
+const RANDOM_STATES: usize = 1_000_000;
+
+/// Sessions that share them, each with a seed of its own.
+const SESSIONS: u64 = 2;
 
 /// Merges per statement.
 const PAGE: usize = 1_000;
@@ -222,28 +229,47 @@ async fn the_table_comes_out_as_it_says_in_one_statement() {
     }
 }
 
-#[tokio::test]
-async fn random_merges_come_out_alike() {
-    let database = TestDatabase::migrated().await;
-    let engine = database.engine().await;
-    let mut random = Random::new(20);
-    let cases: Vec<MergeCase> = (0..RANDOM_MERGES).map(|number| random.case(number)).collect();
-    let mut met = [0_usize; 5];
-    for page in cases.chunks(PAGE) {
-        let merged = merged_in_sql(&engine, page).await;
+/// Merges from a seed until so many states were met; answers how many merges they took.
+async fn compared(engine: &Client, seed: u64, states: usize) -> usize {
+    let mut random = Random::new(seed);
+    let (mut met, mut taken, mut outcomes) = (0, 0, [0_usize; 5]);
+    while met < states {
+        let page: Vec<MergeCase> = (0..PAGE).map(|number| random.case(taken + number)).collect();
+        let merged = merged_in_sql(engine, &page).await;
         assert_eq!(merged.len(), page.len());
         for (case, merged) in page.iter().zip(&merged) {
             let expected = case.outcome();
-            assert_eq!(plain(merged), plain(&expected), "{case:#?}");
+            if *merged != expected {
+                assert_eq!(plain(merged), plain(&expected), "{case:#?}");
+            }
             for (count, key) in
-                met.iter_mut().zip(["to_supabase", "to_keap", "base_kept", "conflicts", "refused"])
+                outcomes.iter_mut().zip(["to_supabase", "to_keap", "base_kept", "conflicts", "refused"])
             {
                 *count += usize::from(expected[key] != json!({}) && expected[key] != json!([]));
             }
+            let differing =
+                fields(case.entity).iter().filter(|field| case.keap[field.name] != case.supabase[field.name]);
+            met += differing.count();
         }
+        taken += page.len();
     }
     // A generator that never meets an outcome would prove nothing of it.
-    assert!(met.iter().all(|count| *count > RANDOM_MERGES / 10), "{met:?}");
+    assert!(outcomes.iter().all(|count| *count > taken / 10), "{outcomes:?}");
+    taken
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_random_states_come_out_alike() {
+    let database = TestDatabase::migrated().await;
+    let share = RANDOM_STATES.div_ceil(usize::try_from(SESSIONS).expect("few"));
+    let mut sessions = Vec::new();
+    for seed in 0..SESSIONS {
+        let engine = database.engine().await;
+        sessions.push(tokio::spawn(async move { compared(&engine, 20 + seed, share).await }));
+    }
+    for session in sessions {
+        assert!(session.await.expect("both merges agree") > 0);
+    }
 }
 
 #[tokio::test]

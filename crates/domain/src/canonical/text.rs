@@ -34,8 +34,28 @@ pub(super) fn trimmed(text: &str) -> &str {
 pub fn number_text(number: &Number) -> String {
     match number.as_f64() {
         Some(0.0) => "0".to_owned(),
-        Some(fraction) if number.is_f64() => fraction.to_string(),
+        // As JSON spells it: of two shortest spellings that lie half-way, Rust's own `Display` may take the other one.
+        Some(_) if number.is_f64() => plain_decimal(&number.to_string()),
         _ => number.to_string(),
+    }
+}
+
+/// A number of JSON without an exponent and without needless zeros.
+fn plain_decimal(text: &str) -> String {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let point = i64::try_from(whole.len()).unwrap_or_default() + exponent.parse::<i64>().unwrap_or_default();
+    let digits: String = [whole, fraction].concat();
+    let length = i64::try_from(digits.len()).unwrap_or_default();
+    let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or_default());
+    let padded = format!("{}{digits}{}", zeros(1 - point), zeros(point - length));
+    let (whole, fraction) =
+        padded.split_at(usize::try_from(point.max(1)).unwrap_or(padded.len()).min(padded.len()));
+    let whole = Some(whole.trim_start_matches('0')).filter(|whole| !whole.is_empty()).unwrap_or("0");
+    match fraction.trim_end_matches('0') {
+        "" => format!("{sign}{whole}"),
+        fraction => format!("{sign}{whole}.{fraction}"),
     }
 }
 
@@ -104,4 +124,27 @@ fn decimal(text: &str) -> Cow<'_, str> {
     } else {
         format!("{sign}{whole}.{fraction}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_plain_decimals_as_json_spells_them() {
+        for (json, plain) in [
+            ("2133955896878748.25", "2133955896878748.2"),
+            ("5.5852e21", "5585200000000000000000"),
+            ("1.50", "1.5"),
+            ("-0.0", "0"),
+            ("1e2", "100"),
+            ("12.5e-3", "0.0125"),
+            ("-1.5e-7", "-0.00000015"),
+            ("1.25e1", "12.5"),
+            ("7", "7"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
+            assert_eq!(number_text(&serde_json::from_str(json).unwrap()), plain, "{json}");
+        }
+    }
 }

@@ -234,12 +234,20 @@ impl Random {
             _ => {}
         }
         match kind {
-            FieldKind::Text => json!(self.of(&TEXTS)),
+            FieldKind::Text => json!(self.text()),
+            FieldKind::Email if self.one_in(4) => {
+                let (mailbox, domain) = (self.odd_text(), self.odd_text());
+                json!(format!("{mailbox}@{domain}"))
+            }
+            FieldKind::Phone if self.one_in(4) => json!(self.odd_phone()),
+            FieldKind::Date if self.one_in(4) => json!(self.odd_day()),
+            FieldKind::Instant if self.one_in(3) => json!(self.odd_instant()),
             FieldKind::Email => json!(self.of(&EMAILS)),
             FieldKind::Phone => json!(self.of(&PHONES)),
             FieldKind::Date => json!(self.of(&DATES)),
             FieldKind::Instant => json!(self.of(&INSTANTS)),
             FieldKind::Integer | FieldKind::Money if self.one_in(3) => self.number(),
+            FieldKind::Integer | FieldKind::Money if self.one_in(3) => json!(self.odd_decimal()),
             FieldKind::Integer | FieldKind::Money => json!(self.of(&DECIMALS)),
             FieldKind::Boolean => self
                 .of(&[json!(true), json!(false), json!("TRUE"), json!("false"), json!("FALSE ")].each_ref())
@@ -260,12 +268,122 @@ impl Random {
             FieldKind::Map => {
                 let length = self.below(5);
                 let keys = ["7", "8", "10", "9", "ä", "Z", "a.b", ""];
-                Value::Object((0..length).map(|_| (self.of(&keys).to_owned(), self.json(2))).collect())
+                Value::Object((0..length).map(|_| (self.of(&keys).to_owned(), self.json(3))).collect())
             }
         }
     }
 
+    fn text(&mut self) -> String {
+        if self.one_in(4) { self.odd_text() } else { self.of(&TEXTS).to_owned() }
+    }
+
+    /// A few characters of any script, case, kind of blank and width.
+    fn odd_text(&mut self) -> String {
+        let length = self.below(6);
+        (0..length)
+            .map(|_| {
+                let (first, count): (u32, usize) = self.of(&[
+                    (0x20, 95),
+                    (0x09, 5),
+                    (0x80, 0x100),
+                    (0x370, 0x90),
+                    (0x400, 0x100),
+                    (0x5d0, 27),
+                    (0x660, 10),
+                    (0x2000, 0x10),
+                    (0x2028, 8),
+                    (0x2150, 0x40),
+                    (0x24b6, 0x34),
+                    (0x3000, 0x40),
+                    (0xac00, 0x40),
+                    (0xff10, 0x30),
+                    (0x10400, 0x50),
+                    (0x1f600, 0x40),
+                ]);
+                let offset = u32::try_from(self.below(count)).unwrap_or_default();
+                char::from_u32(first + offset).unwrap_or('x')
+            })
+            .collect()
+    }
+
+    fn digits(&mut self, length: usize) -> String {
+        (0..length).map(|_| self.of(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"])).collect()
+    }
+
+    /// Groups of digits with what people put between, before and after them.
+    fn odd_phone(&mut self) -> String {
+        let mut phone = self.of(&["", "", "+", " +", "++", "(", "tel:"]).to_owned();
+        for _ in 0..=self.below(3) {
+            let length = self.below(5);
+            phone += &self.digits(length);
+            phone += self.of(&["", " ", "-", ".", ") ", "/", "\u{a0}", "\u{2011}", "x", " ext. ", "٣", "Ⅷ"]);
+        }
+        phone
+    }
+
+    /// A day of any year and month, most of them in the calendar.
+    fn odd_day(&mut self) -> String {
+        let year = self.of(&[0, 1, 1600, 1899, 1900, 1969, 1970, 2000, 2023, 2024, 2026, 9999]);
+        let (month, day) = (self.below(14), self.below(33));
+        match self.below(6) {
+            0 => format!("{year:04}{month:02}{day:02}"),
+            1 => format!("{year:04}-{month}-{day}"),
+            2 => format!("{year:04}-{month:02}-{day:02}T00:00:00.000Z"),
+            _ => format!("{year:04}-{:02}-{:02}", month.clamp(1, 12), day.clamp(1, 31)),
+        }
+    }
+
+    /// A time in one of the spellings that there are, and in some that there are not.
+    fn odd_instant(&mut self) -> String {
+        let day = self.odd_day();
+        let day = day.split('T').next().unwrap_or_default().to_owned();
+        let (hour, minute, second) = (self.below(25), self.below(61), self.below(62));
+        let between = self.of(&["T", "T", "T", " ", "t", ""]);
+        let clock = match self.below(6) {
+            0 => format!("{hour:02}"),
+            1 => format!("{hour:02}:{minute:02}"),
+            2 => format!("{hour:02}{minute:02}{second:02}"),
+            3 => format!("{hour}:{minute}:{second}"),
+            _ => format!("{:02}:{:02}:{:02}", hour.min(23), minute.min(59), second.min(59)),
+        };
+        let fraction = if self.one_in(2) {
+            let length = self.below(11);
+            self.of(&[".", ".", ","]).to_owned() + &self.digits(length)
+        } else {
+            String::new()
+        };
+        let (zone_hour, zone_minute) = (self.below(27), self.below(61));
+        let sign = self.of(&["+", "-"]);
+        let zone = match self.below(7) {
+            0 => String::new(),
+            1 => "z".to_owned(),
+            2 => format!("{sign}{zone_hour:02}"),
+            3 => format!("{sign}{zone_hour:02}{zone_minute:02}"),
+            4 => format!("{sign}{zone_hour:02}:{zone_minute:02}"),
+            _ => "Z".to_owned(),
+        };
+        format!("{day}{between}{clock}{fraction}{zone}")
+    }
+
+    /// A decimal of up to sixty digits, with signs and zeros where they may and may not be.
+    fn odd_decimal(&mut self) -> String {
+        let (whole, fraction) = (self.below(31), self.below(31));
+        let sign = self.of(&["", "", "-", "+", "--", " "]);
+        let zeros = self.of(&["", "", "0", "000"]);
+        let (whole, fraction) = (self.digits(whole), self.digits(fraction));
+        match self.below(5) {
+            0 => format!("{sign}{zeros}{whole}"),
+            1 => format!("{sign}{zeros}{whole}.{fraction}{zeros}"),
+            2 => format!("{sign}{zeros}{whole}e{}", fraction.len()),
+            3 => format!("{sign}{zeros}"),
+            _ => format!("{sign}{whole}.{fraction}"),
+        }
+    }
+
     fn number(&mut self) -> Value {
+        if self.one_in(4) {
+            return self.odd_number();
+        }
         let numbers = [
             json!(0),
             json!(-0.0),
@@ -282,6 +400,23 @@ impl Random {
             json!(0.300_000_000_000_000_04),
         ];
         self.of(&numbers.each_ref()).clone()
+    }
+
+    /// A number of any size and sign that JSON has a spelling for.
+    fn odd_number(&mut self) -> Value {
+        let (whole, fraction) = (self.below(24), self.below(12));
+        let (whole, fraction) = (self.digits(whole), self.digits(fraction));
+        let sign = self.of(&["", "-"]);
+        let whole = format!("{}{whole}", self.of(&[1, 2, 7, 9]));
+        let text = match self.below(4) {
+            0 => format!("{sign}{whole}"),
+            1 => format!("{sign}{whole}.{fraction}0"),
+            2 => format!("{sign}0.{fraction}5"),
+            _ => {
+                format!("{sign}{}.{fraction}0e{}", self.below(10), self.of(&["-30", "-7", "+3", "15", "21"]))
+            }
+        };
+        serde_json::from_str(&text).expect("a number of JSON")
     }
 
     fn element(&mut self) -> Value {
@@ -347,7 +482,8 @@ impl Random {
                 "country_code" => json!(self.of(&COUNTRIES)),
                 "quantity" | "price_per_unit" | "cost_per_unit" | "discount" => self.value(FieldKind::Money),
                 "product_id" | "subscription_plan_id" => self.element(),
-                _ => json!(self.of(&TEXTS)),
+                _ if self.one_in(30) => self.json(3),
+                _ => json!(self.text()),
             };
             slot.insert((*key).to_owned(), value);
         }
