@@ -234,6 +234,12 @@ impl Debt {
     }
 }
 
+/// Notes that a run which began at `started` has read an entity. Runs end in any order: one that ends late takes nothing back.
+pub fn note_read(read: &mut BTreeMap<EntityType, Timestamp>, entity: EntityType, started: Timestamp) {
+    let known = read.entry(entity).or_insert(started);
+    *known = started.max(*known);
+}
+
 /// Since when the account's alarm did not run, when that is longer than `silence_max_ms`: what Keap could not deliver meanwhile it
 /// tries again for about half an hour only.
 #[must_use]
@@ -381,6 +387,15 @@ mod tests {
             debts = left;
             now = now.plus_ms(RETRY_MS);
         }
+    }
+
+    #[test]
+    fn a_run_that_ends_late_takes_nothing_back() {
+        let mut read = at(500);
+        note_read(&mut read, CONTACT, Timestamp(400));
+        assert_eq!(read, at(500));
+        note_read(&mut read, CONTACT, Timestamp(600));
+        assert_eq!(read, at(600));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use keapsync_domain::ids::EntityType;
 use keapsync_domain::run::{Batch, Direction, Run, RunKind, RunState};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{KeapGrant, StartRunsRequest, StartRunsResponse, UnitOrder, UnitReport};
+use keapsync_engine::catch_up::note_read;
 use keapsync_engine::feed::run_event;
 use keapsync_engine::quota::Priority;
 use keapsync_engine::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
@@ -159,12 +160,11 @@ impl Account<'_> {
         self.object.runs_moved_at.set(Some(now));
         if let Some(watermark) = next.watermark() {
             let mut watermarks = self.watermarks()?;
-            let known = watermarks.entry(next.run.entity).or_insert(watermark);
-            *known = watermark.max(*known);
+            note_read(&mut watermarks, next.run.entity, watermark);
             self.sql().put(values::WATERMARKS, &watermarks)?;
             if next.run.kind == RunKind::Full {
                 let mut full = self.full_reads()?;
-                full.insert(next.run.entity, watermark);
+                note_read(&mut full, next.run.entity, watermark);
                 self.sql().put(values::FULL_READS, &full)?;
             }
         }
