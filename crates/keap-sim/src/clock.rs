@@ -1,13 +1,25 @@
 //! The wall clock and the two forms of time Keap uses on the wire.
 //!
 //! Times are kept as milliseconds since the Unix epoch and written as `2026-01-01T00:00:00.000Z`.
-//! Waiting is not done here: `hooks::delivery` and `gate` wait by tokio's timer.
+//! Where the simulator runs in process its caller tells the time. Waiting is not done here: `hooks::delivery` and `gate` wait by tokio's timer.
+
+use std::cell::Cell;
 
 use jiff::Timestamp;
 
+thread_local! {
+    /// The time that the simulator was told, where it runs in process: the wall clock would make no two runs alike.
+    static TOLD_MS: Cell<Option<i64>> = const { Cell::new(None) };
+}
+
+/// Sets the time of this thread, in milliseconds since the Unix epoch; it stands until it is set again.
+pub(crate) fn tell(now_ms: i64) {
+    TOLD_MS.set(Some(now_ms));
+}
+
 /// Now, in milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
+    TOLD_MS.get().unwrap_or_else(|| Timestamp::now().as_millisecond())
 }
 
 /// Keap's ISO-8601 form with milliseconds; a time outside the calendar is written as the epoch.

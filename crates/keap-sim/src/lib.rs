@@ -9,6 +9,7 @@ mod faults;
 mod gate;
 mod generate;
 mod hooks;
+mod in_process;
 mod listener;
 mod meter;
 mod oauth;
@@ -22,5 +23,6 @@ mod server;
 mod simulator;
 mod tenant;
 
+pub use in_process::{Answer, InProcess};
 pub use options::Options;
 pub use server::{Handle, StartError, start};

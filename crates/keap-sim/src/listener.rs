@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A handle on one connection, given to handlers as connect info.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Connection {
     severed: Arc<AtomicBool>,
 }
@@ -25,6 +25,11 @@ impl Connection {
     /// Lets no further byte out on this connection.
     pub(crate) fn sever(&self) {
         self.severed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was severed.
+    pub(crate) fn is_severed(&self) -> bool {
+        self.severed.load(Ordering::SeqCst)
     }
 }
 

@@ -98,7 +98,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     Ok(Handle { address, stop, server })
 }
 
-fn router(simulator: &Simulator) -> Router {
+pub(crate) fn router(simulator: &Simulator) -> Router {
     Router::new()
         .route("/app/oauth/authorize", get(oauth::authorize))
         .route("/token", post(oauth::token))

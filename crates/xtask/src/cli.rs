@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::account_edits::AccountEditsArguments;
 use crate::bench::BenchArguments;
 use crate::chaos::ChaosArguments;
 use crate::dev::DevArguments;
@@ -63,6 +64,9 @@ pub enum Command {
     Bench(BenchArguments),
     /// Run the engine through histories that seeds determine, with everything going wrong that can.
     Simulate(SimulateArguments),
+    /// Edit both sides of small accounts at random, odd values above all, and find every single edit again: on both sides, in a conflict, or
+    /// refused with a word. A case that is not accounted for is shrunk and told.
+    AccountEdits(AccountEditsArguments),
     /// Run every parser of outside input under random input, and tell the seed of what panics or hangs.
     Fuzz(FuzzArguments),
     /// Edit both sides of a system of its own at random while everything goes wrong, and prove that nothing is lost.

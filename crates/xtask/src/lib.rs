@@ -10,6 +10,7 @@
 //!
 //! It does not deploy, which is `deploy.sh`'s, and it never writes to a real Keap account on its own.
 
+pub mod account_edits;
 pub mod admin_api;
 pub mod artifacts;
 pub mod bench;

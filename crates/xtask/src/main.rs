@@ -11,8 +11,8 @@ use keapsync_xtask::system::SystemRecord;
 use keapsync_xtask::worker_build::{self, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
-    artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook, simulate, smoke,
-    status, supervise, system, test_run,
+    account_edits, artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook,
+    simulate, smoke, status, supervise, system, test_run,
 };
 
 fn main() -> ExitCode {
@@ -73,6 +73,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::SchemaDocs { check } => runtime.block_on(schema_docs::run(&workspace, check))?,
         Command::Bench(arguments) => runtime.block_on(bench::run(arguments))?,
+        Command::AccountEdits(arguments) => {
+            let is_sound = account_edits::run(&workspace, &arguments)?;
+            return Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Simulate(arguments) => {
             let is_sound = simulate::run(&workspace, &arguments)?;
             return Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::workspace::Workspace;
 
 /// Each package with the packages of the workspace that it may be built from.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("keapsync-domain", &[]),
     ("keapsync-keap", &["keapsync-domain"]),
     ("keapsync-engine", &["keapsync-domain", "keapsync-keap"]),
@@ -22,6 +22,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("keapsync-sync", BELOW_WORKERS),
     ("keapsync-fuzz", EVERYTHING_BUT_TOOLS),
     ("keapsync-keap-sim", &["keapsync-domain", "keapsync-keap"]),
+    ("keapsync-accounting", &["keapsync-domain", "keapsync-keap", "keapsync-engine", "keapsync-keap-sim"]),
     // The platform for its rules of configuration, which are pure.
     ("keapsync-xtask", BELOW_WORKERS),
     ("keapsync-e2e", &["keapsync-domain", "keapsync-keap", "keapsync-keap-sim", "keapsync-xtask"]),

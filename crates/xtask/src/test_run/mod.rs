@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::account_edits::{self, AccountEditsArguments};
 use crate::progress::{detail, say};
 use crate::simulate::{self, SimulateArguments};
 use crate::worker_build::{self, Worker};
@@ -51,6 +52,8 @@ pub enum Part {
     Unit,
     /// Ten thousand random histories of the sync, simulated.
     Simulation,
+    /// A million random edits of both sides, each of them accounted for; runs only when named.
+    Edits,
     /// The store on a real Postgres.
     Store,
     /// Migrations up, down and up again, compared; the runbook's backup, restored; and whether `docs/database` describes the schema.
@@ -93,6 +96,7 @@ impl Part {
             Self::Docs => "docs",
             Self::Unit => "unit",
             Self::Simulation => "simulation",
+            Self::Edits => "edits",
             Self::Store => "store",
             Self::Schema => "schema",
             Self::Workers => "workers",
@@ -149,6 +153,7 @@ async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
         Part::Docs => gates::docs(workspace),
         Part::Unit => native_tests::unit(workspace),
         Part::Simulation => simulation(workspace),
+        Part::Edits => edits(workspace),
         Part::Store => native_tests::store(workspace).await,
         Part::Schema => native_tests::schema(workspace).await,
         Part::Workers => workers(workspace),
@@ -164,6 +169,16 @@ const SEEDS: u64 = 10_000;
 fn simulation(workspace: &Workspace) -> Result<()> {
     if !simulate::run(workspace, &SimulateArguments::first(SEEDS))? {
         bail!("a simulated history broke an invariant: replay the seed that is named above");
+    }
+    Ok(())
+}
+
+/// Edits of the accounting: about a minute and a half on one core.
+const EDITS: u64 = 1_000_000;
+
+fn edits(workspace: &Workspace) -> Result<()> {
+    if !account_edits::run(workspace, &AccountEditsArguments::of(EDITS))? {
+        bail!("an edit is not accounted for: replay the seed that is named above");
     }
     Ok(())
 }

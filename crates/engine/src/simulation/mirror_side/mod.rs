@@ -10,8 +10,8 @@ mod outbox;
 mod write;
 
 pub(super) use history::Entry;
-pub(super) use outbox::QueueItem;
-pub(super) use write::Written;
+pub use outbox::QueueItem;
+pub use write::Written;
 
 use super::cells::{Cells, entity_position};
 use crate::guard::Ledger;
@@ -27,18 +27,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A row and what is shown beside it.
 #[derive(Clone, Debug)]
-pub(super) struct MirrorRow {
+pub struct MirrorRow {
     /// The row with its status.
     pub row: LocalRow,
     /// `sync_status`.
     pub state: RowState,
+    /// `sync_error`: what is said beside it.
+    pub sync_error: Option<String>,
     /// `contact_id`: the row of the contact that this one is of.
     pub contact_row: Option<String>,
 }
 
 /// A write that took effect: what the ledger looks at.
 #[derive(Clone, Debug)]
-pub(super) struct RowChange {
+pub struct RowChange {
     /// The row before; `None` for a new one.
     pub before: Option<LocalRow>,
     /// The row after.
@@ -54,20 +56,22 @@ struct Table {
 
 /// The database.
 #[derive(Debug, Default)]
-pub(super) struct MirrorSide {
+pub struct MirrorSide {
     tables: [Table; 4],
     /// The outbox, oldest first; completed items are gone.
     pub items: Vec<QueueItem>,
     /// Open conflicts by row and field.
     pub open_conflicts: BTreeSet<(String, String)>,
     /// The audit log, oldest first.
-    pub audit: Vec<Entry>,
+    pub(super) audit: Vec<Entry>,
     /// What was destroyed lately.
     destroyed: Ledger,
     /// Rows that the engine wrote.
     pub writes: u64,
     /// Records that could not be applied.
     pub rejected: BTreeSet<(EntityType, String)>,
+    /// Whether no value is one that it cannot store: numbered values, of which stories hold some, mean nothing then.
+    takes_every_value: bool,
     ids: u32,
 }
 
@@ -77,6 +81,12 @@ impl MirrorSide {
         let rows = self.table(taking.class.entity).rows.values();
         let live = rows.filter(|row| row.row.deleted_at.is_none()).count() as u64;
         self.destroyed.take(taking, live, now)
+    }
+
+    /// An empty database that stores every value.
+    #[must_use]
+    pub fn of_any_values() -> Self {
+        Self { takes_every_value: true, ..Self::default() }
     }
 
     fn fresh_id(&mut self) -> String {
@@ -93,12 +103,14 @@ impl MirrorSide {
     }
 
     /// The rows of an entity, by id.
-    pub(super) fn rows(&self, entity: EntityType) -> &BTreeMap<String, MirrorRow> {
+    #[must_use]
+    pub fn rows(&self, entity: EntityType) -> &BTreeMap<String, MirrorRow> {
         &self.table(entity).rows
     }
 
     /// The row that is linked to a record.
-    pub(super) fn linked(&self, entity: EntityType, keap_id: u64) -> Option<&MirrorRow> {
+    #[must_use]
+    pub fn linked(&self, entity: EntityType, keap_id: u64) -> Option<&MirrorRow> {
         let table = self.table(entity);
         table.by_keap_id.get(&keap_id.to_string()).and_then(|id| table.rows.get(id))
     }
@@ -110,15 +122,25 @@ impl MirrorSide {
         contact_row: Option<String>,
         now: Timestamp,
     ) -> RowChange {
-        let (id, entity) = (self.fresh_id(), cells.entity);
         let contact = contact_row.as_ref().and_then(|contact| self.rows(EntityType::Contact).get(contact));
         let contact_keap_id = contact.and_then(|contact| contact.row.keap_id.as_ref());
         cells.contact = contact_keap_id.and_then(|id| id.parse().ok()).unwrap_or(0);
+        self.insert_record(cells.record(), contact_row, now)
+    }
+
+    /// A person inserts a row of any values.
+    pub fn insert_record(
+        &mut self,
+        record: Record,
+        contact_row: Option<String>,
+        now: Timestamp,
+    ) -> RowChange {
+        let (id, entity) = (self.fresh_id(), record.entity());
         let row = LocalRow {
             id: id.clone(),
             keap_id: None,
             version: 1,
-            record: cells.record(),
+            record,
             extra: Extra::default(),
             base_delta: Map::new(),
             has_base: false,
@@ -130,7 +152,7 @@ impl MirrorSide {
             waits_for_contact: false,
             lost_in_keap: false,
         };
-        let entry = MirrorRow { row: row.clone(), state: RowState::Pending, contact_row };
+        let entry = MirrorRow { row: row.clone(), state: RowState::Pending, sync_error: None, contact_row };
         self.table_mut(entity).rows.insert(id.clone(), entry);
         self.capture(entity, &id, "create", now);
         self.audit_person(entity, &id, "create", Map::new());
@@ -145,15 +167,28 @@ impl MirrorSide {
         now: Timestamp,
         edit: impl FnOnce(&mut Cells),
     ) -> Option<RowChange> {
-        let entry = self.table_mut(entity).rows.get_mut(id)?;
-        let before = entry.row.clone();
-        let old = Cells::of_record(&before.record);
+        let row = &self.rows(entity).get(id)?.row;
+        let old = Cells::of_record(&row.record);
         let mut new = old;
         edit(&mut new);
-        let (old, new) = (old.columns(), new.columns());
+        let (old, mut new) = (old.columns(), new.columns());
+        new.retain(|name, value| old.get(name) != Some(value));
+        self.edit_columns(entity, id, new, now)
+    }
+
+    /// A person sets columns to any values. `None` when nothing changed, and nothing is captured.
+    pub fn edit_columns(
+        &mut self,
+        entity: EntityType,
+        id: &str,
+        columns: Map<String, Value>,
+        now: Timestamp,
+    ) -> Option<RowChange> {
+        let entry = self.table_mut(entity).rows.get_mut(id)?;
+        let before = entry.row.clone();
         let mut changed = Map::new();
-        for (name, value) in new {
-            if old.get(&name) != Some(&value) {
+        for (name, value) in columns {
+            if *before.record.get_by_name(&name) != value {
                 changed.insert(name.clone(), before.record.get_by_name(&name).clone());
                 entry.row.record.set_by_name(&name, value);
             }
@@ -227,6 +262,7 @@ impl MirrorSide {
             entry.row.version += 1;
             entry.row.edited_at = Some(now);
             entry.state = RowState::Pending;
+            entry.sync_error = None;
             after = entry.row.clone();
         }
         RowChange { before: Some(before), after }
@@ -238,7 +274,8 @@ impl MirrorSide {
     }
 
     /// `known.sql`.
-    pub(super) fn read_known(&self, entity: EntityType, keys: &[RemoteKey]) -> Vec<KnownRow> {
+    #[must_use]
+    pub fn read_known(&self, entity: EntityType, keys: &[RemoteKey]) -> Vec<KnownRow> {
         let table = self.table(entity);
         let find = |key: &RemoteKey| {
             let linked = table.by_keap_id.get(&key.keap_id).and_then(|id| table.rows.get(id));
@@ -255,7 +292,7 @@ impl MirrorSide {
     }
 
     /// `rows.sql`.
-    pub(super) fn read_rows(&self, entity: EntityType, ids: &[String]) -> Vec<LocalRow> {
+    pub fn read_rows(&self, entity: EntityType, ids: &[String]) -> Vec<LocalRow> {
         let rows = self.rows(entity);
         ids.iter().filter_map(|id| rows.get(id)).map(Self::shown).collect()
     }

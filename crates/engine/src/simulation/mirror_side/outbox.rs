@@ -17,7 +17,7 @@ enum ItemStatus {
 
 /// An item of the outbox.
 #[derive(Clone, Debug)]
-pub(in crate::simulation) struct QueueItem {
+pub struct QueueItem {
     /// The item.
     pub item: OutboxItem,
     status: ItemStatus,
@@ -30,7 +30,8 @@ pub(in crate::simulation) struct QueueItem {
 
 impl QueueItem {
     /// Whether it waits for Keap, leased or not.
-    pub(in crate::simulation) fn is_open(&self) -> bool {
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         matches!(self.status, ItemStatus::Pending | ItemStatus::Processing)
     }
 }
@@ -61,18 +62,14 @@ impl MirrorSide {
     }
 
     /// What ended the last item of a row for good, when that was a failure.
-    pub(in crate::simulation) fn dead_letter_of(&self, row_id: &str) -> Option<&str> {
+    #[must_use]
+    pub fn dead_letter_of(&self, row_id: &str) -> Option<&str> {
         let mut items = self.items.iter().rev();
         items.find(|item| item.item.entity_id == row_id && item.error.is_some())?.error.as_deref()
     }
 
     /// The claim: all open items of each record that has a due one and none that is leased.
-    pub(in crate::simulation) fn claim(
-        &mut self,
-        limit: usize,
-        lease_ms: i64,
-        now: Timestamp,
-    ) -> Vec<OutboxItem> {
+    pub fn claim(&mut self, limit: usize, lease_ms: i64, now: Timestamp) -> Vec<OutboxItem> {
         let is_leased = |item: &QueueItem| item.leased_until.is_some_and(|until| until > now);
         let leased: BTreeSet<&String> = self
             .items
@@ -104,7 +101,7 @@ impl MirrorSide {
     }
 
     /// The items are done.
-    pub(in crate::simulation) fn complete(&mut self, ids: &[String]) {
+    pub fn complete(&mut self, ids: &[String]) {
         for item in self.open_items(ids) {
             item.status = ItemStatus::Completed;
             item.leased_until = None;
@@ -113,13 +110,7 @@ impl MirrorSide {
     }
 
     /// The items are given back.
-    pub(in crate::simulation) fn retry_later(
-        &mut self,
-        ids: &[String],
-        delay_ms: i64,
-        counts: bool,
-        now: Timestamp,
-    ) {
+    pub fn retry_later(&mut self, ids: &[String], delay_ms: i64, counts: bool, now: Timestamp) {
         for item in self.open_items(ids) {
             item.status = ItemStatus::Pending;
             item.leased_until = None;
@@ -129,7 +120,7 @@ impl MirrorSide {
     }
 
     /// The items end as dead letters, shown on their rows unless a newer edit is on its way.
-    pub(in crate::simulation) fn fail(&mut self, ids: &[String], message: &str) {
+    pub fn fail(&mut self, ids: &[String], message: &str) {
         let mut rows = BTreeSet::new();
         for item in self.open_items(ids) {
             item.status = ItemStatus::Failed;
@@ -141,13 +132,15 @@ impl MirrorSide {
             let has_newer = self.items.iter().any(|item| item.is_open() && item.item.entity_id == id);
             if let Some(entry) = self.table_mut(entity).rows.get_mut(&id).filter(|_| !has_newer) {
                 entry.state = RowState::Error;
+                entry.sync_error = Some(message.to_owned());
                 entry.row.version += 1;
             }
         }
     }
 
     /// Whether a row waits for a contact that was deleted before it reached Keap: it goes on waiting until it is given up.
-    pub(in crate::simulation) fn waits_for_nobody(&self, entity: EntityType, row_id: &str) -> bool {
+    #[must_use]
+    pub fn waits_for_nobody(&self, entity: EntityType, row_id: &str) -> bool {
         let Some(entry) = self.rows(entity).get(row_id) else { return false };
         let contact = entry.contact_row.as_ref().and_then(|id| self.rows(EntityType::Contact).get(id));
         let is_gone =
@@ -156,13 +149,15 @@ impl MirrorSide {
     }
 
     /// Whether anything waits that will get there.
-    pub(in crate::simulation) fn has_work(&self) -> bool {
+    #[must_use]
+    pub fn has_work(&self) -> bool {
         let mut open = self.items.iter().filter(|item| item.is_open());
         open.any(|item| !self.waits_for_nobody(item.item.entity, &item.item.entity_id))
     }
 
     /// How much waits.
-    pub(in crate::simulation) fn depth(&self) -> OutboxDepth {
+    #[must_use]
+    pub fn depth(&self) -> OutboxDepth {
         let open = || self.items.iter().filter(|item| item.is_open());
         OutboxDepth {
             open: i64::try_from(open().count()).unwrap_or(i64::MAX),

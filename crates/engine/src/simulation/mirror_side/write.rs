@@ -8,10 +8,11 @@ use crate::ports::{
     ConflictRecord, LocalRow, RejectedRecord, RowState, RowWrite, WriteBatch, WriteOutcome, WriteSource,
 };
 use keapsync_domain::ids::EntityType;
+use keapsync_domain::record::Record;
 use keapsync_domain::timestamp::Timestamp;
 
 /// What a batch did.
-pub(in crate::simulation) struct Written {
+pub struct Written {
     /// As the engine is told.
     pub outcome: WriteOutcome,
     /// The writes that took effect, each with its position in the batch.
@@ -20,7 +21,7 @@ pub(in crate::simulation) struct Written {
 
 impl MirrorSide {
     /// Writes a batch, with what a mistaken engine would not have held back.
-    pub(in crate::simulation) fn write(
+    pub fn write(
         &mut self,
         entity: EntityType,
         batch: &WriteBatch,
@@ -29,7 +30,8 @@ impl MirrorSide {
     ) -> Written {
         let mut written = Written { outcome: WriteOutcome::default(), changes: Vec::new() };
         for (position, write) in batch.rows.iter().enumerate() {
-            if write.record.as_ref().is_some_and(|record| Cells::of_record(record).is_poisoned()) {
+            let is_poisoned = |record: &Record| Cells::of_record(record).is_poisoned();
+            if !self.takes_every_value && write.record.as_ref().is_some_and(is_poisoned) {
                 let reason = "a value that Postgres cannot store".to_owned();
                 let keap_id = Some(write.keap_id.clone());
                 written.outcome.rejected.push(RejectedRecord { keap_id, reason });
@@ -94,8 +96,12 @@ impl MirrorSide {
         } else {
             table.by_keap_id.insert(write.keap_id.clone(), after.id.clone());
             let known = table.rows.get(&after.id).and_then(|entry| entry.contact_row.clone());
-            let entry =
-                MirrorRow { row: after.clone(), state: write.state, contact_row: contact_row.or(known) };
+            let entry = MirrorRow {
+                row: after.clone(),
+                state: write.state,
+                sync_error: write.sync_error.clone(),
+                contact_row: contact_row.or(known),
+            };
             table.rows.insert(after.id.clone(), entry);
         }
         self.rejected.remove(&(entity, write.keap_id.clone()));
@@ -129,6 +135,7 @@ impl MirrorSide {
                     entry.row.base_delta.entry("keap_contact_id").or_insert(old);
                     entry.row.version += 1;
                     entry.state = RowState::Pending;
+                    entry.sync_error = None;
                     gained.push(entry.row.id.clone());
                 }
             }
