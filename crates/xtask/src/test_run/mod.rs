@@ -78,9 +78,9 @@ impl Part {
         Self::Clippy,
         Self::Docs,
         Self::Unit,
-        Self::Simulation,
         Self::Store,
         Self::Schema,
+        Self::Simulation,
         Self::Workers,
         Self::Deployment,
         Self::E2e,
@@ -120,13 +120,18 @@ pub async fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<boo
     let parts = if arguments.only.is_empty() { Part::USUAL.to_vec() } else { arguments.only.clone() };
     let started = Instant::now();
     let mut outcomes = Vec::new();
-    for part in parts {
+    let mut waiting = parts.as_slice();
+    while let Some((&part, rest)) = waiting.split_first() {
+        if (part, rest.first()) == (Part::Simulation, Some(&Part::Workers)) {
+            outcomes.extend(simulation_beside_workers(workspace));
+            waiting = rest.get(1..).unwrap_or_default();
+            continue;
+        }
         say(format!("Testing: {}", part.name()));
         let started = Instant::now();
         let result = run_part(workspace, part).await;
-        let outcome = Outcome { part, elapsed: started.elapsed(), result };
-        detail(line(&outcome));
-        outcomes.push(outcome);
+        outcomes.push(ended(part, started, result));
+        waiting = rest;
     }
     say(format!("All parts, {:.0} s", started.elapsed().as_secs_f64()));
     for outcome in &outcomes {
@@ -136,6 +141,25 @@ pub async fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<boo
         }
     }
     Ok(outcomes.iter().all(|outcome| outcome.result.is_ok()))
+}
+
+/// Says how a part ended.
+fn ended(part: Part, started: Instant, result: Result<()>) -> Outcome {
+    let outcome = Outcome { part, elapsed: started.elapsed(), result };
+    detail(line(&outcome));
+    outcome
+}
+
+/// Runs two parts at the same time, each of which keeps one core busy: the simulation always, and a worker's build for the most of it.
+fn simulation_beside_workers(workspace: &Workspace) -> [Outcome; 2] {
+    say("Testing: simulation and workers, at the same time");
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let simulated = scope.spawn(|| ended(Part::Simulation, started, simulation(workspace)));
+        let built = ended(Part::Workers, started, workers(workspace));
+        let simulated = simulated.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        [simulated, built]
+    })
 }
 
 fn line(outcome: &Outcome) -> String {
