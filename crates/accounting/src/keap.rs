@@ -13,6 +13,7 @@ use keapsync_keap::transport::{Body, Credential, Method, Request, Response, Tran
 use keapsync_keap_sim::InProcess;
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 
 use crate::mutation::Mutation;
 
@@ -83,11 +84,14 @@ pub struct Keap {
     pub mutation: Mutation,
     /// Calls made by the engine.
     pub calls: Cell<u64>,
+    /// What Keap was seen to hold since it last changed.
+    pub seen: RefCell<HashMap<(EntityType, String), RemoteRecord>>,
 }
 
 impl Keap {
     /// A person's call of the control API; the answer's body, where it succeeded.
     pub async fn person(&self, method: &str, path: &str, body: Option<&Value>) -> Option<Value> {
+        self.seen.borrow_mut().clear();
         let path = format!("/sim/tenants/demo{path}");
         let answer = self.plain.0.send(method, &path, "", body.map(Value::to_string)).await?;
         if !(200..300).contains(&answer.status) {
@@ -98,9 +102,15 @@ impl Keap {
 
     /// What Keap holds, read without being noticed.
     pub async fn held(&self, entity: EntityType, keap_id: &str) -> Option<RemoteRecord> {
+        let key = (entity, keap_id.to_owned());
+        if let Some(seen) = self.seen.borrow().get(&key) {
+            return Some(seen.clone());
+        }
         let caller = Caller { transport: &self.plain, base_url: BASE_URL, access_token: &self.key };
         let api = RecordsApi::new(caller, Links::of(&self.links));
-        api.get(entity, keap_id, Timestamp(self.now_ms.get())).await.ok().flatten()
+        let held = api.get(entity, keap_id, Timestamp(self.now_ms.get())).await.ok().flatten()?;
+        self.seen.borrow_mut().insert(key, held.clone());
+        Some(held)
     }
 
     fn faulty(&self) -> Option<Fault> {
@@ -153,6 +163,7 @@ impl Transport for Keap {
         let call = format!("{} {}", request.method.as_str(), path.trim_start_matches("http://keap/crm/rest"));
         let response = self.plain.send(request).await?;
         if let Some((entity, keap_id)) = subject.filter(|_| (200..300).contains(&response.status)) {
+            self.seen.borrow_mut().remove(&(entity, keap_id.clone()));
             let after = if keap_id.is_empty() { None } else { self.held(entity, &keap_id).await };
             self.sent.borrow_mut().push(Sent { call, entity, keap_id, body, before, after });
         }

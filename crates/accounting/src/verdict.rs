@@ -94,7 +94,11 @@ impl Case<'_> {
         };
         for (place, edit) in self.edits.iter().enumerate() {
             outcome.edits += 1;
-            let is_replaced = self.edits.iter().skip(place + 1).any(|later| later.path == edit.path);
+            // A reason is that of an address: another address has none.
+            let address = edit.path.strip_suffix("opt_in_reason").map(|slot| format!("{slot}email"));
+            let mut later = self.edits.iter().skip(place + 1);
+            let is_replaced =
+                later.any(|later| later.path == edit.path || Some(&later.path) == address.as_ref());
             match if is_replaced { Ok(Fate::Replaced) } else { rest.fate(edit) } {
                 Ok(fate) => *outcome.fates.entry(fate).or_default() += 1,
                 Err(what) => {

@@ -38,6 +38,9 @@ const BEGIN_MS: i64 = 1_772_442_000_000;
 /// Rounds of one account.
 const ROUNDS: u64 = 60;
 
+/// The most parts that one statement edits.
+const EDITS_MAX: u64 = 16;
+
 /// Passes after which everything must have come to rest.
 const PASSES_MAX: u32 = 14;
 
@@ -176,6 +179,7 @@ impl Account {
             now_ms: Cell::new(BEGIN_MS),
             mutation,
             calls: Cell::default(),
+            seen: RefCell::default(),
         };
         let links = {
             let api = RecordsApi::new(caller(&keap), Links::default());
@@ -459,7 +463,7 @@ impl Account {
         for (entity, keap_id) in &chosen {
             let Some((_, row)) = self.row_of(*entity, keap_id) else { continue };
             for _ in 0..=u64::from(writer.random.chance(15)) {
-                let edits = writer.edits(&row, 6);
+                let edits = writer.edits(&row, EDITS_MAX);
                 if !edits.is_empty() {
                     steps.push(Step::Update { entity: *entity, keap_id: keap_id.clone(), edits });
                 }
