@@ -88,6 +88,12 @@ pub fn canonical_slot(kind: SlotKind, slot: &Value) -> Value {
     )
 }
 
+/// Whether somebody edited a slot that was found as `base`: whether the merge takes it for more than Keap's to say.
+#[must_use]
+pub fn is_slot_edited(kind: SlotKind, base: &Value, slot: &Value) -> bool {
+    !PartKind::Slot(kind).same_edit(Some(slot), Some(base), Some(slot), Some(base))
+}
+
 /// The canonical form of one value of a [`FieldKind::Map`].
 #[must_use]
 pub fn canonical_entry(value: &Value) -> Value {

@@ -1,11 +1,12 @@
 //! Postal addresses: names and codes that say the same thing twice.
 
+use super::refused_keys::{Part, hold_refused};
 use super::slots::{Keys, settle_keys};
 use super::{Field, put_back_key};
 use crate::countries::country_code;
 use crate::wire::{is_blank, plain_text};
 use keapsync_domain::canonical::same;
-use keapsync_domain::schema::FieldKind;
+use keapsync_domain::schema::{FieldKind, SlotKind};
 use serde_json::{Map, Value};
 
 /// What Keap has of an address.
@@ -26,7 +27,7 @@ pub(super) const KEYS: &[&str] = &[
 const RECIPIENT: &[&str] = &["company", "given_name", "family_name", "phone_number"];
 
 /// Each name, and the code that it follows from.
-const NAMED: [(&str, &str); 2] = [("region", "region_code"), ("country", "country_code")];
+pub(super) const NAMED: [(&str, &str); 2] = [("region", "region_code"), ("country", "country_code")];
 
 /// Where an order goes.
 pub(super) fn settle_shipping(field: &mut Field<'_>, value: &Value) -> Option<Value> {
@@ -34,8 +35,11 @@ pub(super) fn settle_shipping(field: &mut Field<'_>, value: &Value) -> Option<Va
     let texts = [KEYS, RECIPIENT].concat();
     let keys = Keys { texts: &texts, truths: &["invoice_to_company"], derived: &[] };
     let was = field.base.clone();
+    let told = field.refused.len();
     settle_keys(field, None, &keys, &was, &mut address);
     settle_address(field, None, &was, &mut address);
+    let part = Part { kind: SlotKind::Address, was: &was, held: field.held, value: None, owned: &[] };
+    hold_refused(field, told, None, part, &mut address);
     let after = Value::Object(address);
     (after != *value).then_some(after)
 }
@@ -73,6 +77,7 @@ pub(super) fn settle_address(
 
 /// Keap takes a country by its code of three letters.
 fn settle_country(field: &mut Field<'_>, slot: Option<&str>, was: &Value, address: &mut Map<String, Value>) {
+    let mut is_code_refused = false;
     if is_edited(was, address, "country_code") {
         let Some(text) = text_of(address, "country_code") else { return };
         let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
@@ -86,7 +91,11 @@ fn settle_country(field: &mut Field<'_>, slot: Option<&str>, was: &Value, addres
                 put_back_key(address, was, "country_code");
             }
         }
-        return;
+        // Without the code that was refused, a name that was edited beside it counts.
+        is_code_refused = !is_edited(was, address, "country_code");
+        if !is_code_refused {
+            return;
+        }
     }
     if !is_edited(was, address, "country") {
         return;
@@ -95,7 +104,8 @@ fn settle_country(field: &mut Field<'_>, slot: Option<&str>, was: &Value, addres
     match country_code(&name) {
         // Another name of the same country.
         Some(code)
-            if text_of(address, "country_code").is_some_and(|held| held.eq_ignore_ascii_case(code)) =>
+            if !is_code_refused
+                && text_of(address, "country_code").is_some_and(|held| held.eq_ignore_ascii_case(code)) =>
         {
             put_back_key(address, was, "country");
         }
@@ -136,7 +146,7 @@ fn settle_postal_code(was: &Value, address: &mut Map<String, Value>) {
     address.insert("postal_code".to_owned(), derived.into());
 }
 
-fn is_edited(was: &Value, address: &Map<String, Value>, key: &str) -> bool {
+pub(super) fn is_edited(was: &Value, address: &Map<String, Value>, key: &str) -> bool {
     let [was, now] = [was.get(key), address.get(key)].map(|value| value.unwrap_or(&Value::Null));
     !same(FieldKind::Text, was, now)
 }

@@ -6,12 +6,14 @@
 //! - What belonged to a former value leaves with it: the reason for consent of a former address, a former number's
 //!   extension, a former region's code. Where a name and its code say different things, the one that was edited counts.
 //! - What Keap has no place for is put back, with a word ([`Refusal`]): unknown keys, slots that do not exist, what Keap
-//!   alone says. The rest of the edit goes on.
+//!   alone says. The rest of the edit goes on, and in its place goes what Keap holds: never a value of the base that Keap
+//!   has lost since.
 //! - All else is left as it is.
 //!
 //! Pure; what Keap refuses only when it is asked is found by [`records`](crate::records).
 
 mod address;
+mod refused_keys;
 mod slots;
 
 use crate::wire::{is_blank, plain_text};

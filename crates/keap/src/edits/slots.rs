@@ -1,5 +1,6 @@
 //! Slots of a contact, and lines of an order.
 
+use super::refused_keys::{Part, hold_refused};
 use super::{Field, address, put_back_key};
 use crate::wire::{is_blank, plain_text};
 use keapsync_domain::canonical::{same, slot_entries};
@@ -128,12 +129,16 @@ pub(super) fn settle_slots(field: &mut Field<'_>, kind: SlotKind, value: &Value)
         let was = was.get(&name).copied().unwrap_or(&nothing);
         let held = held.get(&name).copied().unwrap_or(&nothing);
         if was != item {
+            let told = field.refused.len();
             settle_keys(field, Some(&name), &known.keys, was, &mut slot);
             settle_owned(known, was, held, &mut slot);
             if kind == SlotKind::Address {
                 address::settle_address(field, Some(&name), was, &mut slot);
             }
-            if !has_value(field, known, &name, &slot) {
+            let part = Part { kind, was, held, value: known.value, owned: known.owned };
+            if !hold_refused(field, told, Some(&name), part, &mut slot)
+                || !has_value(field, known, &name, &slot)
+            {
                 settled.extend(was.is_object().then(|| was.clone()));
                 continue;
             }
@@ -259,7 +264,8 @@ fn has_value(field: &mut Field<'_>, kind: &Kind, name: &str, slot: &Map<String, 
 /// Lines of an order.
 pub(super) fn settle_lines(field: &mut Field<'_>, value: &Value) -> Option<Value> {
     let items = value.as_array()?;
-    let was: BTreeMap<String, &Value> = slot_entries(SlotKind::Item, field.base).collect();
+    let [was, held] =
+        [field.base, field.held].map(|list| slot_entries(SlotKind::Item, list).collect::<BTreeMap<_, _>>());
     let names: BTreeMap<usize, String> = items
         .iter()
         .enumerate()
@@ -282,7 +288,13 @@ pub(super) fn settle_lines(field: &mut Field<'_>, value: &Value) -> Option<Value
                 // A line that was copied says that nothing is taken off its price.
                 line.retain(|key, value| key != "discount" || !same(FieldKind::Money, value, &0.into()));
             }
+            let told = field.refused.len();
             settle_keys(field, Some(name), &LINE, was, &mut line);
+            // A line that Keap has not got is made again as a whole.
+            if let Some(held) = held.get(name) {
+                let part = Part { kind: SlotKind::Item, was, held, value: None, owned: &[] };
+                hold_refused(field, told, Some(name), part, &mut line);
+            }
         }
         settled.push(Value::Object(line));
     }

@@ -154,3 +154,63 @@ fn a_number_keeps_its_digits_or_is_refused_by_name() {
     let expected = json!([{"field": "PHONE2", "number": "89014103211118510720"}]);
     assert_eq!(settled("phones", json!([]), edited), (expected, vec![]));
 }
+
+#[test]
+fn in_place_of_what_was_refused_goes_what_keap_holds() {
+    let after = |field: &str, [was, held, edited]: [&Value; 3]| {
+        let [was, held, edited] = [was, held, edited].map(|value| contact(&json!({field: value})));
+        let settled = settle(&was, &edited, &held, true).unwrap();
+        let paths: Vec<String> = settled.refused.iter().map(Refusal::path).collect();
+        (settled.row.get_by_name(field).clone(), paths)
+    };
+    let was = json!([{"field": "OTHER", "country": "United States"}]);
+    let edited = json!([{"field": "OTHER", "country": "Nowhere", "zip_four": "1234"}]);
+    let germany = json!([{"field": "OTHER", "country": "Germany", "country_code": "DEU"}]);
+    let country = vec!["addresses.OTHER.country".to_owned()];
+    for (held, edited, expected) in [
+        // Keap has lost the slot: nobody wrote the country that it had.
+        (json!([]), &edited, json!([{"field": "OTHER", "zip_four": "1234"}])),
+        (
+            germany.clone(),
+            &edited,
+            json!([{"field": "OTHER", "country": "Germany", "country_code": "DEU", "zip_four": "1234"}]),
+        ),
+        // Where nothing else was edited, the slot is Keap's to say.
+        (json!([]), &json!([{"field": "OTHER", "country": "Nowhere"}]), was.clone()),
+        (germany, &json!([{"field": "OTHER", "country": "Nowhere"}]), was.clone()),
+    ] {
+        assert_eq!(after("addresses", [&was, &held, edited]), (expected, country.clone()), "{held} {edited}");
+    }
+    let edited = json!([{"field": "OTHER", "country": "Germany", "country_code": "Atlantis"}]);
+    let expected = json!([{"field": "OTHER", "country": "Germany", "country_code": "DEU"}]);
+    let code = vec!["addresses.OTHER.country_code".to_owned()];
+    assert_eq!(after("addresses", [&was, &was, &edited]), (expected, code.clone()));
+    let two = json!([{"field": "OTHER", "country": "Germany", "country_code": "USA"}]);
+    let edited =
+        json!([{"field": "OTHER", "country": "United States", "country_code": "x1", "zip_four": "1"}]);
+    let expected =
+        json!([{"field": "OTHER", "country": "United States", "country_code": "USA", "zip_four": "1"}]);
+    assert_eq!(after("addresses", [&two, &json!([]), &edited]), (expected, code));
+
+    let was = json!([{"field": "PHONE2", "number": "1", "extension": "5", "type": "Work"}]);
+    let edited = json!([{"field": "PHONE2", "number": "1", "extension": ["x"], "type": "Home"}]);
+    for (held, expected) in [
+        (
+            json!([{"field": "PHONE2", "number": "1", "extension": "6"}]),
+            json!([{"field": "PHONE2", "number": "1", "extension": "6", "type": "Home"}]),
+        ),
+        // The extension of another number is none of this one.
+        (
+            json!([{"field": "PHONE2", "number": "2", "extension": "6"}]),
+            json!([{"field": "PHONE2", "number": "1", "type": "Home"}]),
+        ),
+    ] {
+        let paths = vec!["phones.PHONE2.extension".to_owned()];
+        assert_eq!(after("phones", [&was, &held, &edited]), (expected, paths), "{held}");
+    }
+    // Consent goes to no address that it was not written for.
+    let [was, held] = ["a@x.io", "b@x.io"].map(|address| json!([{"field": "EMAIL2", "email": address}]));
+    let edited = json!([{"field": "EMAIL2", "email": ["c@x.io"], "opt_in_reason": "asked"}]);
+    let paths = vec!["emails.EMAIL2.email".to_owned(), "emails.EMAIL2".to_owned()];
+    assert_eq!(after("emails", [&was, &held, &edited]), (was.clone(), paths));
+}
