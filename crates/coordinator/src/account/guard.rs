@@ -5,7 +5,7 @@
 
 use super::{Account, time_now};
 use crate::database::Database;
-use keapsync_domain::failure::Failure;
+use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_engine::guard::HeldBack;
@@ -98,9 +98,12 @@ impl Account<'_> {
         }
         let number: u64 = runs.iter().map(TrackedRun::number_to_approve).sum();
         let Ok(request) = serde_json::from_slice::<ApproveRequest>(body) else {
-            return Ok(Answer::bad_request(&format!(
-                "say how many records you approve, as the run's planned.destroyed shows it: {{\"number\": {number}}}"
-            )));
+            return Err(Failure::new(
+                FailureClass::Invalid,
+                format!(
+                    "say how many records you approve, as the run's planned.destroyed shows it: {{\"number\": {number}}}"
+                ),
+            ));
         };
         if number > request.number {
             let message = format!(
