@@ -30,7 +30,8 @@ select public.keapsync_protect_function('public.keapsync_record_sql(text, text)'
 grant execute on function public.keapsync_record_sql(text, text) to keapsync_engine;
 
 -- Of a row that never met its Keap record, what a create in Keap does not carry was never agreed on: and nothing was where the record
--- cannot name the row it was made from, because somebody else may have made it.
+-- cannot name the row it was made from, because somebody else may have made it. The workers look at the record before they say so; here
+-- the cautious answer is a conflict that they settle.
 create function public.keapsync_never_agreed(entity_type text) returns jsonb
     language plpgsql
     immutable parallel safe

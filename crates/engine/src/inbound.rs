@@ -8,6 +8,10 @@
 //! than the state applied last is dropped: by Keap's time of change, and where that is the same, by when it was read. An answer is of
 //! some moment between its request and its arrival, so what was asked for before the last answer had arrived is read again.
 
+mod base;
+
+pub use base::base_of;
+
 use crate::guard::{Allowance, destroys};
 use crate::ports::history::UNDONE_HERE;
 use crate::ports::proof::Held;
@@ -16,6 +20,7 @@ use crate::ports::{
     WriteBatch, WriteSource,
 };
 use crate::world::World;
+use base::{Base, is_empty};
 use keapsync_domain::canonical::{canonical, record_hash, same, set_elements};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
@@ -26,7 +31,7 @@ use keapsync_domain::policy::{Policies, Policy};
 use keapsync_domain::record::Record;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::run::Counts;
-use keapsync_domain::schema::{FieldKind, fields, position};
+use keapsync_domain::schema::{fields, position};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::capability::{CreateKey, capability};
 use keapsync_keap::edits::{Refusal, put_back, settle};
@@ -441,11 +446,6 @@ fn key_fields(key: CreateKey) -> &'static [&'static str] {
     }
 }
 
-/// Whether a value says nothing.
-fn is_empty(kind: FieldKind, value: &Value) -> bool {
-    same(kind, value, &Value::Null)
-}
-
 pub(crate) fn key_of(remote: &RemoteRecord, source: WriteSource) -> RemoteKey {
     RemoteKey {
         keap_id: remote.keap_id.clone(),
@@ -669,30 +669,6 @@ fn is_gone_from_keap(row: &LocalRow) -> bool {
     row.lost_in_keap || (row.deleted_at.is_some() && !row.base_delta.contains_key(DELETED_AT))
 }
 
-/// What both sides last agreed on, rebuilt from the row and what was saved beside it.
-///
-/// A row that never met its Keap record has none. One that the record names as its maker gets what the create carried: the
-/// row as it was inserted, without what takes calls of its own. One that was found by its content gets an empty base,
-/// because somebody else may have made the record.
-#[must_use]
-pub fn base_of(row: &LocalRow) -> Record {
-    let entity = row.record.entity();
-    if row.has_base {
-        return row.record.overlaid(&row.base_delta);
-    }
-    let capability = capability(entity);
-    if capability.create_key != CreateKey::RowLink {
-        return Record::empty(entity);
-    }
-    let mut base = row.record.overlaid(&row.base_delta);
-    for (position, field) in fields(entity).iter().enumerate() {
-        if !capability.is_carried_by_create(field.name) {
-            base.set(position, Value::Null);
-        }
-    }
-    base
-}
-
 /// A row as the merge with a remote record sees it.
 #[derive(Clone, Debug)]
 pub struct Meeting {
@@ -711,7 +687,8 @@ pub struct Meeting {
 /// Merges a remote record with its row. `told` is that of [`Origin`].
 #[must_use]
 pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, told: &Told) -> Meeting {
-    let base = base_of(row);
+    let agreed = Base::towards(row, &remote.record);
+    let base = agreed.record.clone();
     let named = told.made_lines.iter().filter(|line| line.row_version == row.version);
     let sent: Vec<(String, String)> = named.map(|line| (line.name.clone(), line.id.clone())).collect();
     let (base, mut record) = match aligned(&base, &row.record, &remote.record, &sent) {
@@ -735,7 +712,8 @@ pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, told: &T
         keap_changed_at: remote.updated_at,
         supabase_changed_at: row.edited_at,
     };
-    let merge = reconcile(&sides, policies);
+    let mut merge = reconcile(&sides, policies);
+    agreed.record_replaced(&remote.record, &record, policies, &mut merge);
     Meeting { base, row: record, gone_tags, refused, merge }
 }
 
@@ -756,7 +734,7 @@ fn take_tags(record: &mut Record, gone: &[String]) -> Vec<String> {
 /// landed without our knowing.
 #[must_use]
 pub fn is_edited_in_keap(remote: &Record, row: &LocalRow) -> bool {
-    let base = base_of(row);
+    let base = Base::towards(row, remote).record;
     let (base, held) = match aligned(&base, &row.record, remote, &[]) {
         Some(lines) => (lines.base, lines.row),
         None => (base, row.record.clone()),

@@ -3,6 +3,7 @@
 mod access_cases;
 mod accounting_cases;
 mod conflict_cases;
+mod first_meeting_cases;
 mod guard_cases;
 mod stale_reading_cases;
 mod watched_cases;

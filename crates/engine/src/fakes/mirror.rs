@@ -99,10 +99,12 @@ impl<'a> FakeMirror<'a> {
 
     fn capture(&self, row_id: &str, operation: &str) {
         let now = self.clock.tick();
+        let rows = self.rows.borrow();
+        let entity = rows.get(row_id).map_or(EntityType::Contact, |entry| entry.row.record.entity());
         self.items.borrow_mut().push(FakeItem {
             item: OutboxItem {
                 id: self.fresh_id(),
-                entity: EntityType::Contact,
+                entity,
                 entity_id: row_id.to_owned(),
                 operation: operation.to_owned(),
                 claims: 0,
@@ -115,14 +117,19 @@ impl<'a> FakeMirror<'a> {
         });
     }
 
-    /// A person inserts a row.
+    /// A person inserts a contact.
     pub fn insert(&self, values: &Value) -> String {
+        self.insert_as(EntityType::Contact, values)
+    }
+
+    /// A person inserts a row.
+    pub fn insert_as(&self, entity: EntityType, values: &Value) -> String {
         let id = self.fresh_id();
         let row = LocalRow {
             id: id.clone(),
             keap_id: None,
             version: 1,
-            record: Record::from_object(EntityType::Contact, values.as_object().cloned().unwrap_or_default()),
+            record: Record::from_object(entity, values.as_object().cloned().unwrap_or_default()),
             extra: Extra::default(),
             base_delta: Map::new(),
             has_base: false,
@@ -217,7 +224,12 @@ impl MirrorStore for FakeMirror<'_> {
         Ok(ids.iter().filter_map(|id| self.rows.borrow().get(id).map(|entry| entry.row.clone())).collect())
     }
 
-    async fn write(&self, _: &AccountId, _: EntityType, batch: &WriteBatch) -> Result<WriteOutcome, Failure> {
+    async fn write(
+        &self,
+        _: &AccountId,
+        entity: EntityType,
+        batch: &WriteBatch,
+    ) -> Result<WriteOutcome, Failure> {
         for (id, column, value) in self.before_write.take() {
             self.edit(&id, column, &value);
         }
@@ -244,7 +256,7 @@ impl MirrorStore for FakeMirror<'_> {
                 id: id.clone(),
                 keap_id: Some(write.keap_id.clone()),
                 version: version + 1,
-                record: record.unwrap_or_else(|| Record::empty(EntityType::Contact)),
+                record: record.unwrap_or_else(|| Record::empty(entity)),
                 extra: write.extra.clone(),
                 base_delta: write.base_delta.clone(),
                 has_base: true,

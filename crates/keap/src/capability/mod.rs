@@ -174,7 +174,7 @@ impl Capability {
     /// beginning: not so for what takes calls of its own, each of which may be the one that got lost.
     #[must_use]
     pub fn is_carried_by_create(&self, name: &str) -> bool {
-        self.field(name).is_some_and(|field| matches!(field.create, Carrier::Property(_)))
+        self.field(name).is_some_and(FieldCapability::is_carried_by_create)
     }
 
     /// What an update of the named fields takes. Fields that Keap refuses, and names of no field, take nothing.
@@ -197,6 +197,21 @@ impl Capability {
 }
 
 impl FieldCapability {
+    /// Whether the call that makes a record carries the field.
+    #[must_use]
+    pub fn is_carried_by_create(&self) -> bool {
+        matches!(self.create, Carrier::Property(_))
+    }
+
+    /// The property by which the call after a create sets the field, where the create itself does not take it.
+    #[must_use]
+    pub fn set_after_create(&self) -> Option<&'static str> {
+        match (self.create, self.update) {
+            (Carrier::Refused, Carrier::Property(property)) => Some(property),
+            _ => None,
+        }
+    }
+
     /// A property of the same name in answers, creates and updates.
     const fn same(name: &'static str) -> Self {
         Self::renamed(name, name)

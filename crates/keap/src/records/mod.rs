@@ -11,7 +11,7 @@ mod find;
 mod units;
 mod write;
 
-pub use write::{Change, Written};
+pub use write::{Change, Written, as_created};
 
 use crate::caller::Caller;
 use crate::capability::{Changes, DeleteSupport, FullPages, capability};

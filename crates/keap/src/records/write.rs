@@ -3,11 +3,11 @@
 use super::RecordsApi;
 use super::units::{Unit, properties_of, taken, with_units};
 use crate::caller::Caller;
-use crate::capability::{Carrier, CreateKey, SubResource, capability};
+use crate::capability::{CreateKey, FieldCapability, SubResource, capability};
 use crate::checks::before_create;
 use crate::contacts::{self, convert::States};
 use crate::custom_fields::Link;
-use crate::edits::{Refusal, settle};
+use crate::edits::{Refusal, Settled, settle};
 use crate::orders::{
     self,
     line_steps::{self, LineStep},
@@ -80,8 +80,7 @@ impl<T: Transport> RecordsApi<'_, T> {
         record: &Record,
         now: &impl Fn() -> Timestamp,
     ) -> Result<Written, Failure> {
-        let nothing = Record::empty(record.entity());
-        let Some(settled) = settle(&nothing, record, &nothing, true) else {
+        let Some(settled) = settled_for_create(record) else {
             return self.create_settled(row_id, record, now).await;
         };
         let made = self.create_settled(row_id, &settled.row, now).await?;
@@ -409,14 +408,22 @@ fn has_same_lines(left: &Record, right: &Record) -> bool {
     field.is_some_and(|kind| same(kind, left, right))
 }
 
+/// The record as a create of it makes it: without what Keap has no place for.
+#[must_use]
+pub fn as_created(record: &Record) -> Record {
+    settled_for_create(record).map_or_else(|| record.clone(), |settled| settled.row)
+}
+
+fn settled_for_create(record: &Record) -> Option<Settled> {
+    let nothing = Record::empty(record.entity());
+    settle(&nothing, record, &nothing, true)
+}
+
 /// The properties of what the record has and a create does not take.
 fn only_by_update(record: &Record) -> Vec<&'static str> {
     let fields = capability(record.entity()).fields.iter();
     fields
-        .filter(|field| field.create == Carrier::Refused && !is_blank(record.get_by_name(field.name)))
-        .filter_map(|field| match field.update {
-            Carrier::Property(property) => Some(property),
-            Carrier::SubResource(_) | Carrier::Refused => None,
-        })
+        .filter(|field| !is_blank(record.get_by_name(field.name)))
+        .filter_map(FieldCapability::set_after_create)
         .collect()
 }
