@@ -122,11 +122,14 @@ impl<T: Transport> RecordsApi<'_, T> {
                 let body = subscriptions::convert::create_body(record)?;
                 let properties = only_by_update(record);
                 let rest = subscriptions::convert::write_body(record, record, &properties)?;
-                let made = self.subscriptions().create(body, now()).await?;
+                let api = self.subscriptions();
+                let made = api.create(body, now()).await?;
+                // At once, and nothing is looked up in between: somebody may change it as soon as it is there.
                 if properties.is_empty() {
-                    return Ok(made.into());
+                    api.joined(made).await
+                } else {
+                    api.update(&made.keap_id, &properties, rest, now()).await
                 }
-                self.subscriptions().update(&made.keap_id, &properties, rest, now()).await
             }
         };
         made.map(Written::from)

@@ -41,7 +41,8 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
         Ok(page)
     }
 
-    async fn joined(&self, remote: RemoteRecord) -> Result<RemoteRecord, Failure> {
+    /// With what is of its product.
+    pub(crate) async fn joined(&self, remote: RemoteRecord) -> Result<RemoteRecord, Failure> {
         let mut records = [remote];
         self.names.join_subscriptions(&self.caller, &mut records).await?;
         let [remote] = records;
@@ -114,8 +115,8 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
         }
     }
 
-    /// Makes a subscription. Keap refuses one that is identical to another of the contact, and is to go on doing so:
-    /// `allow_duplicate` is never sent.
+    /// Makes a subscription, and leaves out what is of its product. Keap refuses one that is identical to another of the contact, and
+    /// is to go on doing so: `allow_duplicate` is never sent.
     pub async fn create(
         &self,
         body: Map<String, Value>,
@@ -124,7 +125,7 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
         let read = reader(observed_at);
         let reading = Reading::new(EntityType::Subscription, &read);
         let made = self.caller.post_record(self.caller.url(PATH), body, &reading).await;
-        self.joined(made.map_err(|failure| taken(failure, HELD_ALREADY))?).await
+        made.map_err(|failure| taken(failure, HELD_ALREADY))
     }
 
     /// Changes the properties named in `mask`, and no others.
