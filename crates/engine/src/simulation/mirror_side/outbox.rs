@@ -138,14 +138,16 @@ impl MirrorSide {
         }
     }
 
-    /// Whether a row waits for a contact that was deleted before it reached Keap: it goes on waiting until it is given up.
+    /// Whether a row waits for a contact that will not reach Keap by itself: it was deleted before, or given up until a person looks.
     #[must_use]
     pub fn waits_for_nobody(&self, entity: EntityType, row_id: &str) -> bool {
         let Some(entry) = self.rows(entity).get(row_id) else { return false };
-        let contact = entry.contact_row.as_ref().and_then(|id| self.rows(EntityType::Contact).get(id));
-        let is_gone =
-            contact.is_some_and(|contact| contact.row.keap_id.is_none() && contact.row.deleted_at.is_some());
-        is_gone && entry.row.keap_id.is_none()
+        let Some(contact_id) = &entry.contact_row else { return false };
+        let Some(contact) = self.rows(EntityType::Contact).get(contact_id) else { return false };
+        let is_open = || self.items.iter().any(|item| item.is_open() && item.item.entity_id == *contact_id);
+        let is_given_up = || self.dead_letter_of(contact_id).is_some() && !is_open();
+        let never_comes = contact.row.deleted_at.is_some() || is_given_up();
+        contact.row.keap_id.is_none() && never_comes && entry.row.keap_id.is_none()
     }
 
     /// Whether anything waits that will get there.
