@@ -257,6 +257,9 @@ async fn write<T: Transport, S: MirrorStore, C: Clock>(
     };
     let written = match world.keap.update(&change, &|| world.clock.now()).await {
         Ok(written) => written,
+        Err(failure) if failure.class == FailureClass::NotFound => {
+            return unfound(world, row, &remote.keap_id, failure).await.map(|()| None);
+        }
         Err(failure) => {
             if !failure.class.is_transient() {
                 // Nothing will be written, and what Keap lets nobody write is put back even so.
@@ -281,6 +284,20 @@ async fn write<T: Transport, S: MirrorStore, C: Clock>(
     });
     let unheeded = (!is_heeded).then(|| changed.join(", "));
     finish(world, after, told, unheeded).await.map(|()| None)
+}
+
+/// Keap answered a write as if something of it were not there. Whether that is the record itself, only asking for it tells: a
+/// record that is there may have been out of reach for a moment, so it is written a few times more.
+async fn unfound<T: Transport, S: MirrorStore, C: Clock>(
+    world: &World<'_, T, S, C>,
+    row: &LocalRow,
+    keap_id: &str,
+    failure: Failure,
+) -> Result<(), Failure> {
+    match read_now(world, row.record.entity(), keap_id).await? {
+        Ok(_) => Err(Failure { class: FailureClass::Unexpected, ..failure }),
+        Err(observed_at) => deleted_there(world, row, keap_id, observed_at).await,
+    }
 }
 
 /// The made lines by the names that the row's list has for them: what was sent is in the order of the merge, not of the row.
