@@ -200,6 +200,7 @@ const LISTS: [(&str, &str, &[&str]); 4] = [
             "country_code",
             "postal_code",
             "zip_code",
+            "zip_four",
         ],
     ),
     ("custom_fields", "id", &["id", "content"]),
