@@ -2,7 +2,7 @@
 //!
 //! Claim, read the rows, read Keap's current records, merge, write only what differs, apply Keap's answer as the new base,
 //! and only then end the items. Nothing is written by a reading that is older than a moment, because Keap takes no write under a
-//! condition: see [`reading`]. A crash anywhere leaves items whose lease ends by itself; the next attempt reads both sides again
+//! condition: see `outbox/reading.rs`. A crash anywhere leaves items whose lease ends by itself; the next attempt reads both sides again
 //! and finds what is already done. What a create may have made is looked for before it is posted a second time,
 //! so that one row never becomes two records.
 //!

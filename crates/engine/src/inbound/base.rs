@@ -17,7 +17,7 @@ use serde_json::Value;
 ///
 /// A row that never met its Keap record has none. One that the record names as its maker gets what the create carried: the
 /// row as it was inserted, without what takes calls of its own. One that is told by its content gets an empty base, because
-/// somebody else may have made the record: [`Base::towards`] looks at the record, and tells more.
+/// somebody else may have made the record: `Base::towards` looks at the record, and tells more.
 #[must_use]
 pub fn base_of(row: &LocalRow) -> Record {
     let entity = row.record.entity();

@@ -3,7 +3,7 @@
 //! Each function is one statement: it happens at one moment, or not at all. A row's version moves with every write; a
 //! person's edit queues itself, keeps the base and is audited in its own transaction; the engine's writes do none of that. A row
 //! that a person made for a contact learns of that contact's Keap id when the contact gets it. What people do is here, what the
-//! engine does in [`write`] and [`outbox`].
+//! engine does in `write` and `outbox`.
 
 mod history;
 mod outbox;
