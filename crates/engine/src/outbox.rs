@@ -1,9 +1,9 @@
 //! Captured edits on their way to Keap.
 //!
 //! Claim, read the rows, read Keap's current records, merge, write only what differs, apply Keap's answer as the new base,
-//! and only then end the items. Nothing is written by a reading that is older than a moment, because Keap takes no write under a
-//! condition: see `outbox/reading.rs`. A crash anywhere leaves items whose lease ends by itself; the next attempt reads both sides again
-//! and finds what is already done. What a create may have made is looked for before it is posted a second time,
+//! and only then end the items. Nothing is written by a reading that is older than a moment, because Keap takes no write under
+//! a condition: see `outbox/reading.rs`. A crash anywhere leaves items whose lease ends by itself; the next attempt reads both
+//! sides again and finds what is already done. What a create may have made is looked for before it is posted a second time,
 //! so that one row never becomes two records.
 //!
 //! Entities go one after the other, each behind those that its records refer to. Each record fails alone, with what hangs on it. An outage is no fault of a record: its items wait and the attempt does not count.

@@ -213,7 +213,7 @@ pub struct Held {
 /// Edits of one class that wait for somebody's approval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Which.
+    /// The kind of record, and whether the edits delete or overwrite.
     pub held: Held,
     /// How many records they would destroy in Keap.
     pub records: u64,
