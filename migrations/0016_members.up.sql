@@ -21,6 +21,9 @@ comment on column public.sync_account_members.role is 'viewer reads; operator al
 comment on column public.sync_account_members.created_at is 'When the user became a member.';
 comment on column public.sync_account_members.updated_at is 'When the role last changed.';
 
+-- An account's members: the list that its admins manage, whether another admin remains, and whether an account may be deleted.
+create index sync_account_members_account_idx on public.sync_account_members (account_id);
+
 -- Supabase's users end their memberships when they are deleted. A bare Postgres has no users.
 do $$
 declare
