@@ -13,5 +13,14 @@ begin
             execute format('alter publication supabase_realtime drop table public.%I', table_name);
         end if;
     end loop;
+    -- Nobody else's tables are in it: it becomes what a new project has.
+    if exists (
+        select from pg_catalog.pg_publication publication
+        where pubname = 'supabase_realtime' and pubinsert and pubupdate and not pubdelete and not pubtruncate
+            and pg_has_role(pubowner, 'usage')
+            and not exists (select from pg_catalog.pg_publication_tables published where published.pubname = publication.pubname)
+    ) then
+        alter publication supabase_realtime set (publish = 'insert, update, delete, truncate');
+    end if;
 end
 $$;

@@ -52,6 +52,8 @@ select line from (
     union all
     select format('published %s.%s in %s', schemaname, tablename, pubname) from pg_publication_tables
     union all
+    select format('publication %s %s %s %s %s', pubname, pubinsert, pubupdate, pubdelete, pubtruncate) from pg_publication
+    union all
     select format('schema %s acl=%s', nspname, nspacl) from pg_namespace
      where nspname not like 'pg\_%' and nspname not in ('information_schema', 'keapsync_migrations')
 ) as catalog
