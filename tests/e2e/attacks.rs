@@ -2,10 +2,11 @@
 //! much, lines for the log, addresses to be called.
 
 use anyhow::{Context as _, Result, ensure};
-use keapsync_e2e::account::{Account, hmac_sha256};
+use keapsync_e2e::account::Account;
 use keapsync_e2e::raw::{head, send, send_until_answered};
 use keapsync_e2e::stage::{Stage, read};
 use keapsync_e2e::wait::until;
+use keapsync_xtask::send_hook;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ fn delivery(id: u64) -> String {
 }
 
 fn signature(stage: &Stage, body: &str) -> String {
-    hex::encode(hmac_sha256(&stage.access.webhook_secret, body.as_bytes()))
+    send_hook::signature(&stage.access.webhook_secret, body.as_bytes())
 }
 
 /// How many events of the kind an account has counted.
@@ -39,8 +40,8 @@ pub async fn signatures_are_worth_one_body(stage: &Stage) -> Result<()> {
         )
     };
     ensure!(post(&good, &body).await? == 200, "the good one");
-    let by_another_key = hex::encode(hmac_sha256("another secret of good length", body.as_bytes()));
-    let of_the_path = hex::encode(hmac_sha256(&stage.access.webhook_secret, account.name.as_bytes()));
+    let by_another_key = send_hook::signature("another secret of good length", body.as_bytes());
+    let of_the_path = signature(stage, &account.name);
     for (forged, what) in [
         (by_another_key.as_str(), "by another key"),
         (of_the_path.as_str(), "of the account's name"),

@@ -1,8 +1,9 @@
 //! What is refused at the door, and how it is said.
 
 use anyhow::{Result, ensure};
-use keapsync_e2e::account::{Account, hmac_sha256};
+use keapsync_e2e::account::Account;
 use keapsync_e2e::stage::{Stage, read};
+use keapsync_xtask::send_hook;
 use reqwest::Method;
 use serde_json::json;
 
@@ -46,7 +47,7 @@ pub async fn deliveries_are_checked(stage: &Stage) -> Result<()> {
 
     // The signed routes, for proxies and tests.
     let signed = format!("{}/webhook", stage.access.webhook);
-    let signature = hex::encode(hmac_sha256(&stage.access.webhook_secret, good.as_bytes()));
+    let signature = send_hook::signature(&stage.access.webhook_secret, good.as_bytes());
     let send = |signature: &str| {
         read(
             post(&signed, good).header("x-hook-signature", signature).header("x-keap-account", &account.name),

@@ -8,7 +8,6 @@ use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac as _};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::AccountId;
 use sha2::{Digest as _, Sha256};
@@ -17,14 +16,6 @@ use sha2::{Digest as _, Sha256};
 pub const NONCE_BYTES: usize = 12;
 
 const VERSION: &str = "v1";
-
-/// Derives a key for one purpose, so that no two uses of a secret can be mistaken for each other.
-#[must_use]
-#[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "HMAC takes keys of every length")]
-pub fn derived_key(secret: &[u8], purpose: &str) -> Vec<u8> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length");
-    mac.chain_update(purpose).finalize().into_bytes().to_vec()
-}
 
 /// Seals `plain` for `account`.
 pub fn seal(

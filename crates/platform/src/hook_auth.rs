@@ -2,9 +2,13 @@
 //!
 //! Keap signs nothing, so the address itself is the credential: its last part is a token derived from
 //! `KEAP_WEBHOOK_SECRET` and the account, and a delivery is only ever a hint to read an object again. Proxies and tests
-//! sign the raw body instead. All comparisons take constant time. While the secret is being changed, the one before counts too:
+//! sign the raw body instead, with the secret itself. The tokens have a key of their own, so that none is at the same time the signature
+//! of some text. All comparisons take constant time. While the secret is being changed, the one before counts too:
 //! Keap goes on using the addresses it knows until the hooks have been registered again.
+//!
+//! Whatever makes or checks a token or a signature calls this: the workers, `cargo xtask send-hook`, the end-to-end tests.
 
+use crate::derived_key::derived_key;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -12,8 +16,8 @@ use keapsync_domain::ids::AccountId;
 use keapsync_domain::secret::{Rotating, Secret};
 use sha2::Sha256;
 
-/// Said before the account's name, so that a token is never at the same time the signature of some body.
-const PATH_TOKEN_PURPOSE: &str = "keapsync-hook-path:";
+/// What the key of the tokens is derived for.
+const PATH_KEY_PURPOSE: &str = "keapsync-hook-path";
 
 /// Header of Keap's handshake; the answer repeats it.
 pub const HANDSHAKE_HEADER: &str = "X-Hook-Secret";
@@ -48,10 +52,16 @@ pub fn verify_path_token(webhook_secret: &Rotating, account: &AccountId, token: 
 #[must_use]
 pub fn verify_signature(webhook_secret: &Rotating, header: &str, body: &[u8]) -> bool {
     signature_bytes(header).is_some_and(|given| {
-        webhook_secret
-            .accepted()
-            .any(|(_, secret)| keyed(secret).chain_update(body).verify_slice(&given).is_ok())
+        webhook_secret.accepted().any(|(_, secret)| {
+            keyed(secret.reveal().as_bytes()).chain_update(body).verify_slice(&given).is_ok()
+        })
     })
+}
+
+/// The signature of a raw body, in hexadecimal.
+#[must_use]
+pub fn signature(webhook_secret: &Secret, body: &[u8]) -> String {
+    hex::encode(keyed(webhook_secret.reveal().as_bytes()).chain_update(body).finalize().into_bytes())
 }
 
 /// Whether `header` has the form of a signature. What has not is refused before a body is read for it.
@@ -79,12 +89,12 @@ fn signature_bytes(header: &str) -> Option<Vec<u8>> {
 }
 
 fn path_mac(webhook_secret: &Secret, account: &AccountId) -> Hmac<Sha256> {
-    keyed(webhook_secret).chain_update(PATH_TOKEN_PURPOSE).chain_update(account.as_str())
+    keyed(&derived_key(webhook_secret.reveal().as_bytes(), PATH_KEY_PURPOSE)).chain_update(account.as_str())
 }
 
 #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-fn keyed(secret: &Secret) -> Hmac<Sha256> {
-    Hmac::new_from_slice(secret.reveal().as_bytes()).expect("a key of any length")
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("a key of any length")
 }
 
 #[cfg(test)]
@@ -119,10 +129,11 @@ mod tests {
 
     #[test]
     fn the_path_token_is_what_other_tools_derive() {
-        // printf 'keapsync-hook-path:demo' | openssl dgst -sha256 -hmac 'hook secret' -binary | base64
+        // key=$(printf 'hook secret' | openssl dgst -sha256 -hmac 'keapsync-hook-path' -r | cut -d ' ' -f 1)
+        // printf demo | openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | base64 | tr '+/' '-_'
         assert_eq!(
             path_token(&Secret::new("hook secret"), &account("demo")),
-            "vqIfC43KgUYlH0xFI2zBDjp48aFarjBLndWwKM_RdZk"
+            "-uRQ-StECncGK2jmQed4XQF16tR825WcABJKfBNL2DU"
         );
     }
 
@@ -148,10 +159,20 @@ mod tests {
         }
     }
 
+    /// Who has texts of their choice signed, by a proxy for instance, must not come by an account's address; and who knows an address
+    /// must not come by a signature.
     #[test]
-    fn a_token_is_no_signature() {
+    fn a_token_is_the_signature_of_no_known_text() {
         let secret = only("hook secret");
-        assert!(!verify_signature(&secret, &path_token(secret.current(), &account("demo")), b"demo"));
+        let token = path_token(secret.current(), &account("demo"));
+        let as_signature = hex::encode(URL_SAFE_NO_PAD.decode(&token).unwrap());
+        for known in ["demo", "keapsync-hook-path", "keapsync-hook-path:", "keapsync-hook-path:demo"] {
+            assert!(!verify_signature(&secret, &as_signature, known.as_bytes()), "{known}");
+            // Nor may the signature of a text be the key of the token.
+            let signed = hex::decode(signature(secret.current(), known.as_bytes())).unwrap();
+            let by_it = keyed(&signed).chain_update("demo").finalize().into_bytes();
+            assert_ne!(URL_SAFE_NO_PAD.encode(by_it), token, "{known}");
+        }
     }
 
     #[test]

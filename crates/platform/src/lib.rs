@@ -6,6 +6,7 @@ pub mod body;
 pub mod clock;
 pub mod config;
 pub mod coordinator_client;
+pub mod derived_key;
 pub mod entropy;
 pub mod health;
 pub mod hook_auth;

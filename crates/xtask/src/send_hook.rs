@@ -7,19 +7,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
+use keapsync_domain::ids::AccountId;
+use keapsync_domain::secret::Secret;
+use keapsync_platform::hook_auth::{self, SIGNATURE_HEADER};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use crate::http;
 use crate::secrets::Secrets;
 use crate::system::{DEV_ACCOUNT, SystemRecord};
-
-/// What the path's token is a code of, before the account.
-const TOKEN_CONTEXT: &str = "keapsync-hook-path:";
 
 /// How long the handler may take; Keap itself waits 30 seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -55,7 +51,7 @@ pub async fn run(state_dir: &Path, arguments: &SendHookArguments) -> Result<()> 
     let request = if arguments.signed {
         client
             .post(format!("{url}/webhook"))
-            .header("X-Hook-Signature", signature(&secret, body.as_bytes())?)
+            .header(SIGNATURE_HEADER, signature(&secret, body.as_bytes()))
             .header("X-Keap-Account", &arguments.account)
     } else {
         client.post(delivery_url(&url, &secret, &arguments.account)?)
@@ -92,17 +88,14 @@ fn target(state_dir: &Path, arguments: &SendHookArguments) -> Result<(String, St
 
 /// The address that is registered with Keap for an account.
 pub fn delivery_url(webhook_url: &str, secret: &str, account: &str) -> Result<String> {
-    Ok(format!("{webhook_url}/webhook/{account}/{}", path_token(secret, account)?))
-}
-
-/// The credential in that address.
-pub fn path_token(secret: &str, account: &str) -> Result<String> {
-    Ok(URL_SAFE_NO_PAD.encode(code(secret, format!("{TOKEN_CONTEXT}{account}").as_bytes())?))
+    let account = AccountId::parse(account).context("the account's name is wrong")?;
+    Ok(format!("{webhook_url}{}", hook_auth::hook_path(&Secret::new(secret), &account)))
 }
 
 /// A body's signature, in hexadecimal.
-pub fn signature(secret: &str, body: &[u8]) -> Result<String> {
-    Ok(hex::encode(code(secret, body)?))
+#[must_use]
+pub fn signature(secret: &str, body: &[u8]) -> String {
+    hook_auth::signature(&Secret::new(secret), body)
 }
 
 /// A delivery in Keap's own form.
@@ -115,13 +108,6 @@ pub fn delivery_body(event: &str, ids: &[String]) -> Value {
     json!({"event_key": event, "object_type": object_type, "object_keys": keys})
 }
 
-fn code(secret: &str, message: &[u8]) -> Result<Vec<u8>> {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).context("the secret cannot be used as a key")?;
-    mac.update(message);
-    Ok(mac.finalize().into_bytes().to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +116,7 @@ mod tests {
     fn the_code_is_hmac_sha256() {
         // The well-known example of the algorithm.
         let expected = "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8";
-        assert_eq!(signature("key", b"The quick brown fox jumps over the lazy dog").unwrap(), expected);
+        assert_eq!(signature("key", b"The quick brown fox jumps over the lazy dog"), expected);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::wire::{
 };
 use super::{Account, time_now};
 use crate::oauth::state::{STATE_TTL_MS, State};
-use crate::seal::derived_key;
 use crate::storage::values;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::timestamp::Timestamp;
@@ -17,6 +16,7 @@ use keapsync_engine::token::{CredentialKind, TokenState};
 use keapsync_keap::oauth::{TokenResponse, parse_token};
 use keapsync_keap::transport::Transport as _;
 use keapsync_platform::config::{CoordinatorConfig, EncryptionKey};
+use keapsync_platform::derived_key::derived_key;
 use keapsync_platform::entropy::random_token;
 use keapsync_platform::keap_transport::KeapTransport;
 use keapsync_platform::respond::Answer;
@@ -28,11 +28,11 @@ const STATE_KEY_PURPOSE: &str = "keapsync-oauth-state-key";
 
 /// The keys that states are verified with: the one that signs, and while the encryption key is being changed the one before.
 #[must_use]
-pub fn state_keys(config: &CoordinatorConfig) -> Vec<Vec<u8>> {
+pub fn state_keys(config: &CoordinatorConfig) -> Vec<[u8; 32]> {
     std::iter::once(&config.encryption_key).chain(&config.encryption_key_previous).map(state_key).collect()
 }
 
-fn state_key(key: &EncryptionKey) -> Vec<u8> {
+fn state_key(key: &EncryptionKey) -> [u8; 32] {
     derived_key(key.bytes(), STATE_KEY_PURPOSE)
 }
 

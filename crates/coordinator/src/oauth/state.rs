@@ -46,10 +46,10 @@ impl State {
     }
 
     /// Reads a state back, when it was signed with any of `keys` and still lives: a key may be changed while somebody connects.
-    pub fn verify_any(keys: &[Vec<u8>], signed: &str, now: Timestamp) -> Result<Self, InvalidState> {
+    pub fn verify_any(keys: &[impl AsRef<[u8]>], signed: &str, now: Timestamp) -> Result<Self, InvalidState> {
         let mut outcome = Err(InvalidState::Forged);
         for key in keys {
-            outcome = Self::verify(key, signed, now);
+            outcome = Self::verify(key.as_ref(), signed, now);
             if outcome != Err(InvalidState::Forged) {
                 break;
             }
