@@ -135,7 +135,7 @@ pub enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cursor {
-    /// Full runs: the largest id applied so far. A key instead of a page token, so that a run can go on after any pause
+    /// Full and incremental runs: the largest id applied so far. A key instead of a page token, so that a run can go on after any pause
     /// and rows that come or go meanwhile move nothing.
     pub after_id: Option<String>,
     /// Incremental runs: changes from this moment on.
@@ -158,12 +158,12 @@ pub struct Cursor {
 }
 
 /// One pass over a list that is paged by position: what comes or goes meanwhile shifts the rest, so that a record may lie on none of the
-/// pages. The list counts as read once two passes have met the same records.
+/// pages. The list counts as read once two passes have met the same records, each with the same time of change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListPass {
     /// Passes before this one.
     pub number: u32,
-    /// A sum over the ids met so far.
+    /// A sum over the records met so far.
     pub met: u32,
     /// The same of the pass before.
     pub before: Option<u32>,

@@ -8,6 +8,7 @@ use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::limits::PAGE_RECORDS_MAX;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::secret::Secret;
+use keapsync_domain::timestamp::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -28,6 +29,26 @@ impl<T> Clone for Caller<'_, T> {
 }
 
 impl<T> Copy for Caller<'_, T> {}
+
+/// What part of a list is asked for, where the list is gone through in order of id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range<'a> {
+    /// Only records with ids above this one.
+    pub after_id: Option<&'a str>,
+    /// Only records that changed at this moment or later, for lists that Keap filters by it.
+    pub since: Option<Timestamp>,
+}
+
+impl Range<'_> {
+    /// The filter for it, by the names that the list has for ids and, where it has one, for the time of change. `None` asks for all.
+    pub(crate) fn filter(&self, id_name: &str, since_name: Option<&str>) -> Option<String> {
+        let since = since_name.zip(self.since);
+        let since = since.map(|(name, moment)| format!("{name}=={}", moment.to_rfc3339()));
+        let above = self.after_id.map(|id| format!("{id_name}>{id}"));
+        let terms: Vec<String> = since.into_iter().chain(above).collect();
+        (!terms.is_empty()).then(|| terms.join(";"))
+    }
+}
 
 /// The parameters of a list call.
 #[derive(Clone, Copy, Debug, Default)]

@@ -29,4 +29,5 @@ pub mod records;
 pub mod subscriptions;
 pub mod tags;
 pub mod transport;
+mod walk;
 pub mod wire;

@@ -11,6 +11,7 @@ use keapsync_domain::ids::{EntityType, is_keap_id};
 use keapsync_domain::json_number::{inexact, may_hold_long_number};
 use keapsync_domain::remote::{RejectedRecord, RemoteRecord};
 use keapsync_domain::run::Cursor;
+use keapsync_domain::timestamp::Timestamp;
 use list::read_list;
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -38,6 +39,13 @@ impl RecordPage {
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         let read = self.records.iter().map(|remote| remote.keap_id.as_str());
         read.chain(self.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref()))
+    }
+
+    /// The same with the times of change, of those that could be read and of which Keap tells it.
+    pub(crate) fn met(&self) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
+        let read = self.records.iter().map(|remote| (remote.keap_id.as_str(), remote.updated_at));
+        let rejected = self.rejected.iter().filter_map(|rejected| rejected.keap_id.as_deref());
+        read.chain(rejected.map(|id| (id, None)))
     }
 }
 

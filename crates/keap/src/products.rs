@@ -62,6 +62,8 @@ impl Product {
 struct ProductList {
     #[serde(default)]
     products: Vec<Product>,
+    #[serde(default)]
+    next_page_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,10 +79,20 @@ pub async fn list_products<T: Transport>(
 ) -> Result<Vec<Product>, Failure> {
     let mut products = Vec::new();
     for chunk in ids.chunks(PAGE_RECORDS_MAX) {
-        let filter = format!("product_ids=={}", chunk.join(","));
-        let query = ListQuery { filter: Some(&filter), ..ListQuery::default() };
-        let list: ProductList = caller.read(caller.list_url(PATH, query), "a list of products").await?;
-        products.extend(list.products);
+        let mut asked: Vec<&str> = chunk.iter().map(String::as_str).collect();
+        loop {
+            let filter = format!("product_ids=={}", asked.join(","));
+            let query = ListQuery { filter: Some(&filter), ..ListQuery::default() };
+            let list: ProductList = caller.read(caller.list_url(PATH, query), "a list of products").await?;
+            let asked_before = asked.len();
+            asked.retain(|id| list.products.iter().all(|product| product.id != *id));
+            products.extend(list.products);
+            // A list that stops half way: the rest is asked for by name, because its token may be a position.
+            let has_more = list.next_page_token.is_some_and(|token| !token.is_empty());
+            if !has_more || asked.is_empty() || asked.len() == asked_before {
+                break;
+            }
+        }
     }
     Ok(products)
 }
@@ -98,7 +110,20 @@ pub async fn list_plans<T: Transport>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recorded::{Recorded, at_once};
     use serde_json::json;
+
+    #[test]
+    fn a_list_that_stops_half_way_takes_no_names_away() {
+        let page = |id: &str, token: &str| {
+            (200, json!({"products": [{"id": id, "name": "Box"}], "next_page_token": token}))
+        };
+        let transport = Recorded::answering([page("1", "p2"), page("2", "")]);
+        let asked = ["1", "2"].map(str::to_owned);
+        let listed = at_once(list_products(&transport.caller(), &asked)).unwrap();
+        assert_eq!(listed.iter().map(|product| product.id.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+        assert!(transport.asked()[1].contains("filter=product_ids%3D%3D2&"), "{:?}", transport.asked());
+    }
 
     #[test]
     fn a_plan_without_a_price_has_the_currency_of_its_product() {

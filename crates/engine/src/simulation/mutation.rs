@@ -28,11 +28,13 @@ pub enum Mutation {
     UndoInKeap,
     /// Keap is written by what a list told of a record before, however long ago that was.
     StaleReading,
+    /// A poll goes through what changed in the order of change, from page to page by Keap's tokens, which are positions.
+    PositionTokens,
 }
 
 impl Mutation {
     /// All mistakes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SkipBaseCheck,
         Self::DropTombstone,
         Self::LastWriterWins,
@@ -41,6 +43,7 @@ impl Mutation {
         Self::RememberGone,
         Self::UndoInKeap,
         Self::StaleReading,
+        Self::PositionTokens,
     ];
 
     /// The name on the command line.
@@ -56,6 +59,7 @@ impl Mutation {
             Self::RememberGone => "remember-gone",
             Self::UndoInKeap => "undo-in-keap",
             Self::StaleReading => "stale-reading",
+            Self::PositionTokens => "position-tokens",
         }
     }
 

@@ -232,6 +232,7 @@ fn go_wrong(stage: &Rc<Stage>, fault: Fault) {
         Fault::UndoChange { back } => undo_change(stage, back),
         Fault::AccessLost { entity, record, for_ms } => lose_access(stage, entity, record, for_ms),
         Fault::FullRun => begin_runs(stage, RunKind::Full, &EntityType::ALL),
+        Fault::Poll => begin_runs(stage, RunKind::Incremental, &EntityType::ALL),
         Fault::Pause { for_ms } => {
             stage.coverage.borrow_mut().count("pause");
             stage.faults.borrow_mut().paused_until_ms = now_ms + for_ms;

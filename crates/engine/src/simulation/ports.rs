@@ -130,6 +130,11 @@ impl Transport for SimulatedTransport {
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         let stage = &self.stage;
         stage.count_call();
+        // Filtered by a time of change, and by nothing else.
+        let is_poll = request.url.contains("_time%3D%3D") && !request.url.contains("page_token=");
+        if is_poll && stage.mutation == Mutation::PositionTokens {
+            return self.poll_by_position(request).await;
+        }
         let Some(listed) = &self.listed else { return self.deliver(request).await };
         if let Some(response) = listed_before(listed, &request) {
             stage.pause().await;
@@ -142,6 +147,28 @@ impl Transport for SimulatedTransport {
 }
 
 impl SimulatedTransport {
+    /// Answers a poll with all that Keap lists in the order of change, from page to page by its tokens.
+    async fn poll_by_position(&self, request: Request) -> Result<Response, Failure> {
+        let first = request.url.replace("order_by=id%20asc", "order_by=update_time%20asc");
+        let mut url = first.clone();
+        let mut records = Vec::new();
+        loop {
+            let response = self.deliver(Request { url, ..request.clone() }).await?;
+            if response.status != 200 {
+                return Ok(response);
+            }
+            let mut page: HashMap<String, Value> = serde_json::from_slice(&response.body).unwrap_or_default();
+            let token = page.remove("next_page_token").unwrap_or_default();
+            for held in page.values_mut().filter_map(Value::as_array_mut) {
+                records.append(held);
+            }
+            match token.as_str().filter(|token| !token.is_empty()) {
+                Some(token) => url = format!("{first}&page_token={token}"),
+                None => return Ok(answer(200, serde_json::json!({"items": records}).to_string())),
+            }
+        }
+    }
+
     /// Carries a request to Keap, and its answer back.
     async fn deliver(&self, request: Request) -> Result<Response, Failure> {
         let stage = &self.stage;

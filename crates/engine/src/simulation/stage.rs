@@ -142,6 +142,8 @@ pub(super) struct Stage {
     pub passes: Cell<u64>,
     /// When requests were asked for that have not had their turn yet.
     pub asked: RefCell<Vec<(String, i64)>>,
+    /// When runs began, by steps, and from which time of change on they read.
+    pub runs_begun: RefCell<HashMap<String, (u64, Option<Timestamp>)>>,
     second: RefCell<VecDeque<i64>>,
     minute: RefCell<VecDeque<i64>>,
     day: RefCell<VecDeque<i64>>,
@@ -157,7 +159,11 @@ impl Stage {
         };
         Self {
             schedule: Schedule::new(BEGINNING_MS, Random::new(seed, 2)),
-            keap: RefCell::new(KeapSide::new(setting.time_grain_ms, setting.tags_move_time)),
+            keap: RefCell::new(KeapSide::new(
+                setting.time_grain_ms,
+                setting.tags_move_time,
+                setting.page_size,
+            )),
             mirror: RefCell::default(),
             ledger: RefCell::default(),
             storage: RefCell::default(),
@@ -186,6 +192,7 @@ impl Stage {
             reads: RefCell::default(),
             passes: Cell::new(0),
             asked: RefCell::default(),
+            runs_begun: RefCell::default(),
             second: RefCell::default(),
             minute: RefCell::default(),
             day: RefCell::default(),
@@ -209,6 +216,7 @@ impl Stage {
     pub(super) fn step(&self, kind: u64, detail: u64) -> u64 {
         let step = self.steps.get() + 1;
         self.steps.set(step);
+        self.keap.borrow_mut().step = step;
         self.trace.borrow_mut().note(self.schedule.now_ms(), kind, detail);
         step
     }
@@ -366,7 +374,7 @@ impl Stage {
     pub(super) fn send_hook(&self, entity: EntityType, id: u64) {
         let mut faults = self.faults.borrow_mut();
         let mut coverage = self.coverage.borrow_mut();
-        if faults.hooks_inactive_until_ms > self.schedule.now_ms() {
+        if !self.setting.has_hooks || faults.hooks_inactive_until_ms > self.schedule.now_ms() {
             coverage.count("hook not sent");
             return;
         }

@@ -70,6 +70,8 @@ fn calm() -> Setting {
         contacts: 1,
         orders: 0,
         subscriptions: 0,
+        page_size: 1_000,
+        has_hooks: true,
         time_grain_ms: 1_000,
         tags_move_time: true,
         keap_skew_ms: 0,

@@ -4,6 +4,7 @@ use super::connection::{Refreshing, live_token, note_rejection, take_lease};
 use super::object::{Part, entropy, may_work, note, world_of};
 use super::ports::{SimulatedClock, SimulatedStore, SimulatedTransport};
 use super::stage::Stage;
+use super::verdict::{Invariant, Violation};
 use crate::paced::PacedTransport;
 use crate::quota::Priority;
 use crate::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
@@ -74,6 +75,7 @@ fn write_run(stage: &Stage, next: &TrackedRun) {
     if next.run.kind == RunKind::Revert && next.run.state == RunState::Completed {
         stage.coverage.borrow_mut().count("run undone");
     } else if let Some(watermark) = next.watermark() {
+        stage.judge(check_all_read(stage, next));
         let entity = next.run.entity;
         let known = storage.watermarks.entry(entity).or_insert(watermark);
         *known = watermark.max(*known);
@@ -81,6 +83,27 @@ fn write_run(stage: &Stage, next: &TrackedRun) {
     } else {
         stage.coverage.borrow_mut().count("run given up");
     }
+}
+
+/// The watermark passes no change that nobody has read.
+fn check_all_read(stage: &Stage, run: &TrackedRun) -> Result<(), Violation> {
+    let Some((begun, since)) = stage.runs_begun.borrow_mut().remove(&run.run.id) else { return Ok(()) };
+    let entity = run.run.entity;
+    let keap = stage.keap.borrow();
+    let passed = keap.records(entity).iter().find(|(_, record)| {
+        record.unread_since.is_some_and(|step| step < begun)
+            && since.is_none_or(|since| record.updated_at >= since)
+    });
+    let Some((id, record)) = passed else { return Ok(()) };
+    Err(Violation::new(
+        Invariant::NoLostUpdate,
+        format!(
+            "{} ended without having read {} {id}, which changed before it began: {}",
+            run.run.id,
+            entity.as_str(),
+            record.cells
+        ),
+    ))
 }
 
 async fn order_unit(stage: &Rc<Stage>, refreshing: &Refreshing, tracked: &TrackedRun) -> Result<(), Failure> {
@@ -100,6 +123,10 @@ async fn order_unit(stage: &Rc<Stage>, refreshing: &Refreshing, tracked: &Tracke
             Err(failure) => return Err(failure),
         };
     let Some(ordered) = tracked.ordered(stage.object_now(), Some(lease_id)) else { return Ok(()) };
+    if ordered.unit == 1 {
+        let begun = (stage.steps.get(), ordered.run.cursor.since);
+        stage.runs_begun.borrow_mut().insert(ordered.run.id.clone(), begun);
+    }
     write_run(stage, &ordered);
     let order = UnitOrder {
         account: stage.account.clone(),

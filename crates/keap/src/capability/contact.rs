@@ -11,7 +11,7 @@ pub(super) static CONTACT: Capability = Capability {
     // listContacts: `contact_id` takes `>`; order_by `id`.
     full: FullPages::ByKey("contact_id"),
     // listContacts: `start_update_time`; order_by `update_time`.
-    changes: Changes::Filter { filter: "start_update_time", order_by: "update_time asc" },
+    changes: Changes::Filter("start_update_time"),
     ids_filter: "ids",
     // listContacts: "any custom field by its field_name".
     create_key: CreateKey::RowLink,

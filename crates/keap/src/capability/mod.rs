@@ -64,21 +64,16 @@ pub enum FullPages {
     /// Filtered by ids above the last one, under that filter name: can go on after any pause, and nothing moves it.
     ByKey(&'static str),
     /// By Keap's page token in that order, again until two passes have met the same records: what is renamed or goes while it runs
-    /// shifts the rest.
+    /// shifts the rest. Only for lists that can be filtered by no id.
     ByToken(&'static str),
 }
 
 /// How a poll finds what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changes {
-    /// By a filter on the time of change, oldest first; begun anew behind each page at the time it ends with, because a page token may be
-    /// a position.
-    Filter {
-        /// The filter's name; inclusive.
-        filter: &'static str,
-        /// The order.
-        order_by: &'static str,
-    },
+    /// By a filter of that name on the time of change, inclusive, in the pages of a full run. In order of change a record that is edited
+    /// between two pages would move, and where page tokens are positions shift another one over the border.
+    Filter(&'static str),
     /// Keap has no such filter: newest first in that order. Where one page does not reach back to the watermark, all are read as a full
     /// run reads them: a deletion between two pages would hide a record.
     NewestFirst(&'static str),
@@ -149,7 +144,7 @@ impl Capability {
     /// Whether lists can be filtered by the time of change.
     #[must_use]
     pub fn has_update_filter(&self) -> bool {
-        matches!(self.changes, Changes::Filter { .. })
+        matches!(self.changes, Changes::Filter(_))
     }
 
     /// Whether what changed is read from the newest backwards.

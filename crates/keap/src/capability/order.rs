@@ -11,7 +11,7 @@ pub(super) static ORDER: Capability = Capability {
     // listOrders: `id` takes `>`; order_by `id`.
     full: FullPages::ByKey("id"),
     // listOrders: `modified_since_time`; order_by `modification_time`.
-    changes: Changes::Filter { filter: "modified_since_time", order_by: "modification_time asc" },
+    changes: Changes::Filter("modified_since_time"),
     ids_filter: "ids",
     // listOrders: "custom fields can be filtered by their field_name".
     create_key: CreateKey::RowLink,

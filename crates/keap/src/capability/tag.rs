@@ -9,7 +9,7 @@ pub(super) static TAG: Capability = Capability {
     // listTags: no comparison on ids, and order_by is one of name, create_time and update_time; only the name is unique.
     full: FullPages::ByToken("name asc"),
     // listTags: `since_update_time`; order_by `update_time`.
-    changes: Changes::Filter { filter: "since_update_time", order_by: "update_time asc" },
+    changes: Changes::Filter("since_update_time"),
     ids_filter: "tag_ids",
     // Tag.name: "the unique name of this tag". Tags have no custom fields.
     create_key: CreateKey::Name,

@@ -6,7 +6,7 @@
 pub mod convert;
 mod slots;
 
-use crate::caller::{Caller, ListQuery, masked};
+use crate::caller::{Caller, ListQuery, Range, masked};
 use crate::model::ensure_link_field;
 use crate::page::{Reading, RecordPage};
 use crate::query::Url;
@@ -100,13 +100,9 @@ impl<T: Transport> ContactsApi<'_, T> {
         self.caller().list_url("/rest/v2/contacts", query)
     }
 
-    /// Contacts with ids above `after_id`, in order of id: one page.
-    pub async fn list_after(
-        &self,
-        after_id: Option<&str>,
-        observed_at: Timestamp,
-    ) -> Result<ContactPage, Failure> {
-        let filter = after_id.map(|id| format!("contact_id>{id}"));
+    /// Contacts of that range, in order of id: one page.
+    pub async fn list_after(&self, range: Range<'_>, observed_at: Timestamp) -> Result<ContactPage, Failure> {
+        let filter = range.filter("contact_id", Some("start_update_time"));
         let query = ListQuery { filter: filter.as_deref(), order_by: Some("id asc"), ..ListQuery::default() };
         self.list(self.page_url(query), observed_at).await
     }
@@ -114,18 +110,6 @@ impl<T: Transport> ContactsApi<'_, T> {
     /// Contacts, those changed last first: one page.
     pub async fn list_newest(&self, observed_at: Timestamp) -> Result<ContactPage, Failure> {
         let query = ListQuery { order_by: Some("update_time desc"), ..ListQuery::default() };
-        self.list(self.page_url(query), observed_at).await
-    }
-
-    /// Contacts that changed at `since` or later, in order of change: one page.
-    pub async fn list_changed(
-        &self,
-        since: Timestamp,
-        page_token: Option<&str>,
-        observed_at: Timestamp,
-    ) -> Result<ContactPage, Failure> {
-        let filter = format!("start_update_time=={}", since.to_rfc3339());
-        let query = ListQuery { filter: Some(&filter), order_by: Some("update_time asc"), page_token };
         self.list(self.page_url(query), observed_at).await
     }
 

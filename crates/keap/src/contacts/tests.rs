@@ -186,8 +186,8 @@ fn requests_are_what_the_contract_says() {
     };
     let now = Timestamp(1_767_225_600_000);
     let run = async {
-        api.list_after(Some("41"), now).await.unwrap();
-        api.list_changed(now, Some("p2"), now).await.unwrap();
+        api.list_after(Range { after_id: Some("41"), since: None }, now).await.unwrap();
+        api.list_after(Range { after_id: Some("41"), since: Some(now) }, now).await.unwrap();
         api.list_ids(&["1".to_owned(), "2".to_owned()], now).await.unwrap();
         api.list_by_row_id(ROW, now).await.unwrap();
         api.update("5", &["given_name", "email_addresses"], Map::new(), now).await.unwrap();

@@ -8,7 +8,7 @@ pub mod line_steps;
 mod lines;
 mod shipping;
 
-use crate::caller::{Caller, ListQuery, masked};
+use crate::caller::{Caller, ListQuery, Range, masked};
 use crate::failure::clarified;
 use crate::page::{Reading, RecordPage};
 use crate::transport::{Method, Transport};
@@ -57,36 +57,16 @@ impl<T: Transport> OrdersApi<'_, T> {
         move |id, wire| order_from_wire(id, wire, link_field, observed_at)
     }
 
-    /// Orders with ids above `after_id`, in order of id: one page.
-    pub async fn list_after(
-        &self,
-        after_id: Option<&str>,
-        observed_at: Timestamp,
-    ) -> Result<RecordPage, Failure> {
-        let filter = after_id.map(|id| format!("id>{id}"));
+    /// Orders of that range, in order of id: one page.
+    pub async fn list_after(&self, range: Range<'_>, observed_at: Timestamp) -> Result<RecordPage, Failure> {
+        let filter = range.filter("id", Some("modified_since_time"));
         let query = ListQuery { filter: filter.as_deref(), order_by: Some("id asc"), page_token: None };
         self.list(query, observed_at).await
     }
 
-    /// Orders that changed at `since` or later, in order of change: one page.
-    pub async fn list_changed(
-        &self,
-        since: Timestamp,
-        page_token: Option<&str>,
-        observed_at: Timestamp,
-    ) -> Result<RecordPage, Failure> {
-        let filter = format!("modified_since_time=={}", since.to_rfc3339());
-        let query = ListQuery { filter: Some(&filter), order_by: Some("modification_time asc"), page_token };
-        self.list(query, observed_at).await
-    }
-
     /// Orders, those changed last first: one page.
-    pub async fn list_newest(
-        &self,
-        page_token: Option<&str>,
-        observed_at: Timestamp,
-    ) -> Result<RecordPage, Failure> {
-        let query = ListQuery { filter: None, order_by: Some("modification_time desc"), page_token };
+    pub async fn list_newest(&self, observed_at: Timestamp) -> Result<RecordPage, Failure> {
+        let query = ListQuery { order_by: Some("modification_time desc"), ..ListQuery::default() };
         self.list(query, observed_at).await
     }
 

@@ -13,7 +13,7 @@ mod write;
 
 pub use write::{Change, Written, as_created};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Range};
 use crate::capability::{Changes, DeleteSupport, FullPages, capability};
 use crate::contacts::ContactsApi;
 use crate::model::ensure_link_field;
@@ -23,11 +23,12 @@ use crate::page::RecordPage;
 use crate::subscriptions::SubscriptionsApi;
 use crate::tags::TagsApi;
 use crate::transport::Transport;
+use crate::walk::{Behind, Walk};
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::limits::PAGE_RECORDS_MAX;
 use keapsync_domain::remote::RemoteRecord;
-use keapsync_domain::run::{Cursor, ListPass};
+use keapsync_domain::run::Cursor;
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{LinkField, LinkFields};
 
@@ -81,22 +82,24 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
         SubscriptionsApi { caller: self.caller, names: &self.names }
     }
 
-    /// One page of a full run, and where the next one goes on.
+    /// One page of all records, or of those that changed at `cursor.since` or later where Keap filters the entity by that; and where the
+    /// next one goes on.
     pub async fn list_after(
         &self,
         entity: EntityType,
         cursor: &Cursor,
         observed_at: Timestamp,
     ) -> Result<RecordPage, Failure> {
-        let (after_id, token) = (cursor.after_id.as_deref(), cursor.page_token.as_deref());
+        let range = Range { after_id: cursor.after_id.as_deref(), since: cursor.since };
+        let token = cursor.page_token.as_deref();
         let mut page = match entity {
-            EntityType::Contact => self.contacts().list_after(after_id, observed_at).await?.into(),
-            EntityType::Order => self.orders().list_after(after_id, observed_at).await?,
-            EntityType::Tag => self.tags().list_all(token, observed_at).await?,
-            EntityType::Subscription => self.subscriptions().list_after(after_id, observed_at).await?,
+            EntityType::Contact => self.contacts().list_after(range, observed_at).await?.into(),
+            EntityType::Order => self.orders().list_after(range, observed_at).await?,
+            EntityType::Tag => self.tags().list_all(range.since, token, observed_at).await?,
+            EntityType::Subscription => self.subscriptions().list_after(range, observed_at).await?,
         };
         page.next = match capability(entity).full {
-            FullPages::ByKey(_) => behind_last_id(entity, &page)?,
+            FullPages::ByKey(_) => behind_last_id(entity, cursor, &page)?,
             FullPages::ByToken(_) => behind_moving_page(entity, cursor, &page)?,
         };
         Ok(page)
@@ -110,33 +113,26 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
     ) -> Result<RecordPage, Failure> {
         match entity {
             EntityType::Contact => self.contacts().list_newest(observed_at).await.map(RecordPage::from),
-            EntityType::Order => self.orders().list_newest(None, observed_at).await,
-            EntityType::Tag => self.tags().list_all(None, observed_at).await,
+            EntityType::Order => self.orders().list_newest(observed_at).await,
+            EntityType::Tag => self.tags().list_all(None, None, observed_at).await,
             EntityType::Subscription => {
-                self.subscriptions().list_changed(Timestamp::default(), None, observed_at).await
+                self.subscriptions().list_changed(Timestamp::default(), observed_at).await
             }
         }
     }
 
-    /// One page of what changed at `cursor.since` or later, and where the next one goes on.
+    /// One page of what changed at `cursor.since` or later, and where the next one goes on. Not in order of change: what is edited between
+    /// two pages would move within it, and another record slide over the border.
     pub async fn list_changed(
         &self,
         entity: EntityType,
         cursor: &Cursor,
         observed_at: Timestamp,
     ) -> Result<RecordPage, Failure> {
-        let (since, token) = (cursor.since.unwrap_or_default(), cursor.page_token.as_deref());
-        if matches!(capability(entity).changes, Changes::NewestFirst(_)) {
-            return self.list_newer(entity, cursor, observed_at).await;
+        match capability(entity).changes {
+            Changes::Filter(_) => self.list_after(entity, cursor, observed_at).await,
+            Changes::NewestFirst(_) => self.list_newer(entity, cursor, observed_at).await,
         }
-        let mut page = match entity {
-            EntityType::Contact => self.contacts().list_changed(since, token, observed_at).await?.into(),
-            EntityType::Order => self.orders().list_changed(since, token, observed_at).await?,
-            EntityType::Tag => self.tags().list_changed(since, token, observed_at).await?,
-            EntityType::Subscription => self.subscriptions().list_changed(since, token, observed_at).await?,
-        };
-        page.next = behind_time(entity, cursor, &page)?;
-        Ok(page)
     }
 
     /// [`list_changed`](Self::list_changed) where Keap has no filter on the time of change: the page of what changed last, and where
@@ -151,7 +147,7 @@ impl<'a, T: Transport> RecordsApi<'a, T> {
             return self.list_after(entity, cursor, observed_at).await;
         }
         let since = cursor.since.unwrap_or_default();
-        let mut page = self.subscriptions().list_changed(since, None, observed_at).await?;
+        let mut page = self.subscriptions().list_changed(since, observed_at).await?;
         let first = Cursor { after_id: Some("0".to_owned()), page_token: None, ..cursor.clone() };
         page.next = page.next_page_token.is_some().then_some(first);
         Ok(page)
@@ -211,70 +207,39 @@ fn no_such_call(what: &str) -> Failure {
     Failure::new(FailureClass::Invalid, format!("Keap's API {what}"))
 }
 
-fn behind_last_id(entity: EntityType, page: &RecordPage) -> Result<Option<Cursor>, Failure> {
+/// Where a list in order of id goes on: above the last id. Each page is one answer, of one moment; and what is above an id moves nowhere,
+/// whatever comes, goes or changes between two of them.
+fn behind_last_id(entity: EntityType, cursor: &Cursor, page: &RecordPage) -> Result<Option<Cursor>, Failure> {
     if page.length == 0 || (page.length < PAGE_RECORDS_MAX && page.next_page_token.is_none()) {
         return Ok(None);
     }
+    let stuck = |why: &str| {
+        let what = entity.plural();
+        let message = format!("Keap sent a page of {what} {why}; the run cannot go on behind it");
+        Failure::new(FailureClass::Unexpected, message)
+    };
+    let number = |id: &str| id.parse::<u64>().ok();
     match &page.last_id {
-        Some(last_id) => Ok(Some(Cursor { after_id: Some(last_id.clone()), ..Cursor::default() })),
-        None => Err(Failure::new(
-            FailureClass::Unexpected,
-            format!(
-                "Keap sent a page of {} of which none tells its id; the run cannot go on behind it",
-                entity.plural()
-            ),
-        )),
+        Some(last_id) if number(last_id) <= cursor.after_id.as_deref().and_then(number) => {
+            Err(stuck("of which none is above the id that was asked for"))
+        }
+        Some(last_id) => {
+            Ok(Some(Cursor { after_id: Some(last_id.clone()), page_token: None, ..cursor.clone() }))
+        }
+        None => Err(stuck("of which none tells its id")),
     }
 }
 
-/// Where a list in order of time goes on: at the time that the page ends with. A page token may be a position, and a record that changes
-/// between two pages would shift another one over the border. Records of one time have nothing but the token to tell them apart.
-fn behind_time(entity: EntityType, cursor: &Cursor, page: &RecordPage) -> Result<Option<Cursor>, Failure> {
-    let times: Vec<Timestamp> = page.records.iter().filter_map(|remote| remote.updated_at).collect();
-    // One millisecond before: whether Keap's filter includes its moment is not said.
-    let last = times.last().filter(|_| times.is_sorted()).map(|last| last.plus_ms(-1));
-    match last.filter(|last| page.next_page_token.is_some() && *last > cursor.since.unwrap_or_default()) {
-        Some(last) => Ok(Some(Cursor { since: Some(last), page_token: None, ..cursor.clone() })),
-        None => behind_token(entity, cursor, page),
-    }
-}
-
-/// Where a list goes on that moves while it is read: see [`ListPass`].
+/// Where a list goes on that moves while it is read.
 fn behind_moving_page(
     entity: EntityType,
     cursor: &Cursor,
     page: &RecordPage,
 ) -> Result<Option<Cursor>, Failure> {
-    let pass = cursor.pass.unwrap_or_default();
-    let met = page.ids().fold(pass.met, |met, id| met.wrapping_add(spread(id)));
-    if let Some(next) = behind_token(entity, cursor, page)? {
-        return Ok(Some(Cursor { pass: Some(ListPass { met, ..pass }), ..next }));
-    }
-    // One answer is of one moment.
-    if cursor.page_token.is_none() || pass.before == Some(met) {
-        return Ok(None);
-    }
-    let pass = ListPass { number: pass.number + 1, met: 0, before: Some(met) };
-    Ok(Some(Cursor { page_token: None, pass: Some(pass), ..cursor.clone() }))
-}
-
-/// An id as a number of which sums tell sets apart (FNV-1a).
-fn spread(id: &str) -> u32 {
-    id.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
-fn behind_token(entity: EntityType, cursor: &Cursor, page: &RecordPage) -> Result<Option<Cursor>, Failure> {
-    match &page.next_page_token {
-        Some(token) if cursor.page_token.as_ref() == Some(token) => Err(Failure::new(
-            FailureClass::Unexpected,
-            format!(
-                "Keap sent a page of {} whose next page is itself; the run cannot go on",
-                entity.plural()
-            ),
-        )),
-        Some(token) => Ok(Some(Cursor { page_token: Some(token.clone()), ..cursor.clone() })),
-        None => Ok(None),
-    }
+    let mut walk = Walk { pass: cursor.pass.unwrap_or_default(), token: cursor.page_token.clone() };
+    let behind = walk.step(page.met(), page.next_page_token.clone(), entity.plural())?;
+    let next = || Cursor { page_token: walk.token, pass: Some(walk.pass), ..cursor.clone() };
+    Ok((behind != Behind::Nothing).then(next))
 }
 
 #[cfg(test)]

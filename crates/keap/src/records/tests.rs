@@ -2,10 +2,13 @@ use super::*;
 use crate::capability::Changes;
 use crate::edits::Refusal;
 use crate::recorded::{Recorded, at_once};
+use crate::transport::{Request, Response};
 use keapsync_domain::extra::Extra;
 use keapsync_domain::record::Record;
+use keapsync_domain::secret::Secret;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 
 /// 2026-01-01T00:00:00Z
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
@@ -46,25 +49,37 @@ fn lists_ask_what_the_table_says() {
         let answer = || (200, listing(entity, &json!([]), ""));
         let cursor = Cursor { after_id: Some("41".to_owned()), ..Cursor::default() };
         let since = Cursor { since: Some(NOW), ..Cursor::default() };
-        let ((), asked) = with_answers([answer(), answer(), answer()], async |api| {
+        let later = Cursor { since: Some(NOW), ..cursor.clone() };
+        let ((), asked) = with_answers([answer(), answer(), answer(), answer()], async |api| {
             api.list_after(entity, &cursor, NOW).await.unwrap();
             api.list_changed(entity, &since, NOW).await.unwrap();
+            api.list_changed(entity, &later, NOW).await.unwrap();
             api.list_ids(entity, &["1".to_owned(), "2".to_owned()], NOW).await.unwrap();
         });
         let capability = capability(entity);
         let spaced = |order_by: &str| order_by.replace(' ', "%20");
-        let full = match capability.full {
-            FullPages::ByKey(filter) => format!("filter={filter}%3E41&order_by=id%20asc"),
-            FullPages::ByToken(order_by) => format!("order_by={}", spaced(order_by)),
+        let (above, order) = match capability.full {
+            FullPages::ByKey(name) => (Some(format!("{name}%3E41")), "id%20asc".to_owned()),
+            FullPages::ByToken(order_by) => (None, spaced(order_by)),
+        };
+        let since = match capability.changes {
+            Changes::Filter(name) => Some(format!("{name}%3D%3D2026-01-01T00%3A00%3A00.000Z")),
+            Changes::NewestFirst(_) => None,
+        };
+        let filtered = |terms: &[&Option<String>], order: &str| {
+            let terms: Vec<&str> = terms.iter().filter_map(|term| term.as_deref()).collect();
+            let filter =
+                if terms.is_empty() { String::new() } else { format!("filter={}&", terms.join("%3B")) };
+            format!("{filter}order_by={order}")
         };
         let changes = match capability.changes {
-            Changes::Filter { filter, order_by } => {
-                format!("filter={filter}%3D%3D2026-01-01T00%3A00%3A00.000Z&order_by={}", spaced(order_by))
-            }
+            Changes::Filter(_) => filtered(&[&since], &order),
             Changes::NewestFirst(order_by) => format!("order_by={}", spaced(order_by)),
         };
+        let full = filtered(&[&above], &order);
+        let later_changes = filtered(&[&since, &above], &order);
         let by_ids = format!("filter={}%3D%3D1%2C2", capability.ids_filter);
-        for (asked, expected) in asked.iter().zip([full, changes, by_ids]) {
+        for (asked, expected) in asked.iter().zip([full, changes, later_changes, by_ids]) {
             let expected = format!("GET /v2/{}?{expected}&page_size=1000", entity.plural());
             assert!(asked.starts_with(&expected), "{asked} instead of {expected}");
         }
@@ -92,16 +107,19 @@ fn a_page_says_where_to_go_on() {
     assert_eq!(token.page_token.as_deref(), Some("p2"));
     assert_eq!(after(EntityType::Tag, thousand, ""), Ok(None));
 
-    let poll = Cursor { since: Some(NOW), page_token: Some("p2".to_owned()), ..Cursor::default() };
-    for (token, next) in
-        [("p3", Ok(Some("p3".to_owned()))), ("", Ok(None)), ("p2", Err(FailureClass::Unexpected))]
-    {
+    // What the run knows besides stays with it.
+    let poll = Cursor { since: Some(NOW), after_id: Some("7".to_owned()), ..Cursor::default() };
+    for (id, token, next) in [
+        ("9", "p2", Ok(Some("9"))),
+        ("9", "", Ok(None)),
+        // A list that does not begin above the id would be read for ever.
+        ("7", "p2", Err(FailureClass::Unexpected)),
+    ] {
         let entity = EntityType::Order;
-        let (page, _) = with_answers([(200, listing(entity, &json!([]), token))], async |api| {
+        let (page, _) = with_answers([(200, listing(entity, &json!([{"id": id}]), token))], async |api| {
             api.list_changed(entity, &poll, NOW).await
         });
-        let expected =
-            next.map(|token| token.map(|token| Cursor { page_token: Some(token), ..poll.clone() }));
+        let expected = next.map(|id| id.map(|id| Cursor { after_id: Some(id.to_owned()), ..poll.clone() }));
         assert_eq!(page.map(|page| page.next).map_err(|failure| failure.class), expected);
     }
 }
@@ -623,41 +641,70 @@ fn page_of_two(records: &[(&str, &str)], from: usize) -> (u16, Value) {
     (200, json!({"items": items, "next_page_token": token}))
 }
 
-#[test]
-fn a_poll_goes_on_at_the_time_where_its_page_ended() {
-    let time = |second: u32| format!("2026-01-01T00:00:{second:02}.000Z");
-    let (one, two, three, later) = (time(1), time(2), time(3), time(9));
-    let before = [("1", one.as_str()), ("2", &two), ("3", &three)];
-    // Between the pages the first changes, and the third slides over the border.
-    let after = [("2", two.as_str()), ("3", &three), ("1", &later)];
-    let cursor = Cursor { since: Some(NOW), ..Cursor::default() };
-    let (ids, asked) = with_answers([page_of_two(&before, 0), page_of_two(&after, 0)], async |api| {
-        let first = api.list_changed(EntityType::Contact, &cursor, NOW).await.unwrap();
-        let next = first.next.clone().unwrap();
-        assert_eq!(
-            (next.page_token, next.since),
-            (None, Timestamp::parse_rfc3339(&two).map(|t| t.plus_ms(-1)))
-        );
-        let second = api.list_changed(EntityType::Contact, &first.next.clone().unwrap(), NOW).await.unwrap();
-        [first, second]
-            .iter()
-            .flat_map(|page| page.ids().map(str::to_owned).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
+/// Keap with pages of two, whose tokens are positions, and contacts that change between the pages.
+struct Moving<'a> {
+    /// What it holds at each call, in order of change.
+    held: &'a [Vec<(&'a str, &'a str)>],
+    asked: RefCell<Vec<String>>,
+}
+
+impl Transport for Moving<'_> {
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let url = request.url;
+        let mut held = self.held[self.asked.borrow().len().min(self.held.len() - 1)].clone();
+        if url.contains("order_by=id") {
+            held.sort_by_key(|(id, _)| id.parse::<u64>().unwrap());
+        }
+        let number =
+            |name: &str| -> Option<usize> { url.split(name).nth(1)?.split('&').next()?.parse().ok() };
+        let above = number("contact_id%3E").unwrap_or(0);
+        held.retain(|(id, _)| id.parse::<usize>().unwrap() > above);
+        let (status, page) = page_of_two(&held, number("page_token=").unwrap_or(0));
+        self.asked.borrow_mut().push(url);
+        Ok(Response { status, headers: Vec::new(), body: page.to_string().into_bytes() })
+    }
+}
+
+/// The ids that a poll meets, and what it asked.
+fn polled(held: &[Vec<(&str, &str)>]) -> (Vec<String>, Vec<String>) {
+    let transport = Moving { held, asked: RefCell::default() };
+    let access_token = Secret::new("t");
+    let caller = Caller { transport: &transport, base_url: "http://k/crm", access_token: &access_token };
+    let api = RecordsApi::new(caller, Links::default());
+    let ids = at_once(async {
+        let (mut next, mut ids) = (Some(Cursor { since: Some(NOW), ..Cursor::default() }), Vec::new());
+        while let Some(cursor) = next {
+            let page = api.list_changed(EntityType::Contact, &cursor, NOW).await.unwrap();
+            ids.extend(page.ids().map(str::to_owned));
+            next = page.next;
+        }
+        ids
     });
-    assert_eq!(ids, ["1", "2", "2", "3"]);
-    assert!(!asked[1].contains("page_token"), "{}", asked[1]);
+    (ids, transport.asked.take())
 }
 
 #[test]
-fn records_of_one_time_are_told_apart_by_the_token_alone() {
-    let time = "2026-01-01T00:00:01.000Z";
-    let records = [("1", time), ("2", time), ("3", time)];
-    let at = |text: &str| Timestamp::parse_rfc3339(text).map(|moment| moment.plus_ms(-1));
-    let cursor = Cursor { since: at(time), ..Cursor::default() };
-    let (next, _) = with_answers([page_of_two(&records, 0)], async |api| {
-        api.list_changed(EntityType::Contact, &cursor, NOW).await.unwrap().next.unwrap()
-    });
-    assert_eq!((next.since, next.page_token.as_deref()), (at(time), Some("2")));
+fn an_edit_between_two_pages_hides_no_record_from_a_poll() {
+    let time = |second: u32| format!("2026-01-01T00:00:{second:02}.000Z");
+    let (one, two, three, later) = (time(1), time(2), time(3), time(9));
+    // Between the pages the first changes, and the third slides over the border.
+    let before = vec![("1", one.as_str()), ("2", &two), ("3", &three)];
+    let after = vec![("2", two.as_str()), ("3", &three), ("1", &later)];
+    let (ids, asked) = polled(&[before, after]);
+    assert_eq!(ids, ["1", "2", "3"]);
+    assert!(asked.iter().all(|asked| !asked.contains("page_token")), "{asked:?}");
+}
+
+#[test]
+fn an_edit_among_records_of_one_time_hides_none_from_a_poll() {
+    // A bulk edit gave all of them one time, so that no filter by time tells them apart.
+    let (bulk, later) = ("2026-01-01T00:00:01.000Z", "2026-01-01T00:00:09.000Z");
+    let before = vec![("1", bulk), ("2", bulk), ("3", bulk), ("4", bulk), ("5", bulk)];
+    let after = vec![("2", bulk), ("3", bulk), ("4", bulk), ("5", bulk), ("1", later)];
+    let (mut ids, _) = polled(&[before.clone(), before, after]);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids, ["1", "2", "3", "4", "5"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 pub mod convert;
 
-use crate::caller::{Caller, ListQuery, masked};
+use crate::caller::{Caller, ListQuery, Range, masked};
 use crate::failure::taken;
 use crate::names::NameCache;
 use crate::page::{Reading, RecordPage};
@@ -49,13 +49,9 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
         Ok(remote)
     }
 
-    /// Subscriptions with ids above `after_id`, in order of id: one page.
-    pub async fn list_after(
-        &self,
-        after_id: Option<&str>,
-        observed_at: Timestamp,
-    ) -> Result<RecordPage, Failure> {
-        let filter = after_id.map(|id| format!("id>{id}"));
+    /// Subscriptions of that range, in order of id: one page. Whatever the range says of times, Keap filters them by none.
+    pub async fn list_after(&self, range: Range<'_>, observed_at: Timestamp) -> Result<RecordPage, Failure> {
+        let filter = range.filter("id", None);
         let query = ListQuery { filter: filter.as_deref(), order_by: Some("id asc"), page_token: None };
         self.list(query, observed_at).await
     }
@@ -65,11 +61,10 @@ impl<T: Transport> SubscriptionsApi<'_, T> {
     pub async fn list_changed(
         &self,
         since: Timestamp,
-        page_token: Option<&str>,
         observed_at: Timestamp,
     ) -> Result<RecordPage, Failure> {
         let read = reader(observed_at);
-        let query = ListQuery { filter: None, order_by: Some("modification_time desc"), page_token };
+        let query = ListQuery { order_by: Some("modification_time desc"), ..ListQuery::default() };
         let url = self.caller.list_url(PATH, query);
         let reading = Reading::new(EntityType::Subscription, &read);
         let mut page = self.caller.read_page(url, &reading).await?;

@@ -3,7 +3,9 @@
 use crate::caller::{Caller, ListQuery};
 use crate::failure::malformed;
 use crate::transport::{Method, Transport};
+use crate::walk::{Behind, Walk};
 use keapsync_domain::failure::Failure;
+use keapsync_domain::timestamp::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -17,6 +19,15 @@ pub struct TagCategory {
     /// Its name; unique.
     #[serde(default)]
     pub name: String,
+    /// When it was last changed, as Keap writes it.
+    #[serde(default)]
+    pub update_time: Option<String>,
+}
+
+impl TagCategory {
+    fn changed_at(&self) -> Option<Timestamp> {
+        self.update_time.as_deref().and_then(Timestamp::parse_rfc3339)
+    }
 }
 
 #[derive(Deserialize)]
@@ -27,20 +38,26 @@ struct ListResponse {
     next_page_token: Option<String>,
 }
 
-/// All categories: one call per thousand.
+/// All categories: one call, or where they fill more than a page at least two for each.
 pub async fn list_categories<T: Transport>(caller: &Caller<'_, T>) -> Result<Vec<TagCategory>, Failure> {
-    let (mut categories, mut page_token) = (Vec::new(), None);
+    let (mut categories, mut walk) = (Vec::new(), Walk::default());
     loop {
-        let query = ListQuery { page_token: page_token.as_deref(), ..ListQuery::default() };
+        let query = ListQuery {
+            order_by: Some("name asc"),
+            page_token: walk.token.as_deref(),
+            ..ListQuery::default()
+        };
         let list: ListResponse =
             caller.read(caller.list_url(PATH, query), "a list of tag categories").await?;
+        let met = list.tag_categories.iter().map(|category| (category.id.as_str(), category.changed_at()));
+        let next_token = list.next_page_token.filter(|token| !token.is_empty());
+        let behind = walk.step(met, next_token, "tag categories")?;
         categories.extend(list.tag_categories);
-        let next = list.next_page_token.filter(|token| !token.is_empty());
-        // A token that leads to itself would be read for ever.
-        if next.is_none() || next == page_token {
-            return Ok(categories);
+        match behind {
+            Behind::Page => {}
+            Behind::Pass => categories.clear(),
+            Behind::Nothing => return Ok(categories),
         }
-        page_token = next;
     }
 }
 

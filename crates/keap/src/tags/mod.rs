@@ -16,6 +16,7 @@ use crate::failure::taken;
 use crate::names::NameCache;
 use crate::page::{Reading, RecordPage};
 use crate::transport::Transport;
+use crate::walk::{Behind, Walk};
 use crate::wire::WireObject;
 use convert::tag_from_wire;
 use keapsync_domain::failure::Failure;
@@ -54,25 +55,15 @@ impl<T: Transport> TagsApi<'_, T> {
         Ok(remote)
     }
 
-    /// All tags, in order of name: one page.
+    /// Tags that changed at `since` or later, or all of them, in order of name: one page.
     pub async fn list_all(
         &self,
+        since: Option<Timestamp>,
         page_token: Option<&str>,
         observed_at: Timestamp,
     ) -> Result<RecordPage, Failure> {
-        let query = ListQuery { filter: None, order_by: Some("name asc"), page_token };
-        self.list(query, observed_at).await
-    }
-
-    /// Tags that changed at `since` or later, in order of change: one page.
-    pub async fn list_changed(
-        &self,
-        since: Timestamp,
-        page_token: Option<&str>,
-        observed_at: Timestamp,
-    ) -> Result<RecordPage, Failure> {
-        let filter = format!("since_update_time=={}", since.to_rfc3339());
-        let query = ListQuery { filter: Some(&filter), order_by: Some("update_time asc"), page_token };
+        let filter = since.map(|moment| format!("since_update_time=={}", moment.to_rfc3339()));
+        let query = ListQuery { filter: filter.as_deref(), order_by: Some("name asc"), page_token };
         self.list(query, observed_at).await
     }
 
@@ -86,18 +77,20 @@ impl<T: Transport> TagsApi<'_, T> {
     pub async fn list_named(&self, name: &str, observed_at: Timestamp) -> Result<Vec<RemoteRecord>, Failure> {
         let filter = format!("name=={name}");
         let filter = (!name.contains([';', '*', '=', ','])).then_some(filter.as_str());
-        let (mut found, mut page_token) = (Vec::new(), None);
+        let (mut found, mut walk) = (Vec::new(), Walk::default());
         loop {
-            let query = ListQuery { filter, order_by: None, page_token: page_token.as_deref() };
+            let query = ListQuery { filter, order_by: Some("name asc"), page_token: walk.token.as_deref() };
             let page = self.list(query, observed_at).await?;
+            let behind = walk.step(page.met(), page.next_page_token.clone(), EntityType::Tag.plural())?;
             let named = page.records.into_iter().filter(|tag| {
                 tag.record.get_by_name("name").as_str().is_some_and(|held| held.trim() == name.trim())
             });
             found.extend(named);
-            if page.next_page_token.is_none() || page.next_page_token == page_token {
-                return Ok(found);
+            match behind {
+                Behind::Page => {}
+                Behind::Pass => found.clear(),
+                Behind::Nothing => return Ok(found),
             }
-            page_token = page.next_page_token;
         }
     }
 

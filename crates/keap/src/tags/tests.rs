@@ -22,7 +22,7 @@ fn a_tag_becomes_a_record_with_the_name_of_its_category() {
     let transport = Recorded::answering([(200, json!({"tags": [wire(), {"id": "x"}]})), (200, categories())]);
     let names = NameCache::default();
     let api = TagsApi { caller: transport.caller(), names: &names };
-    let page = at_once(api.list_all(None, NOW)).unwrap();
+    let page = at_once(api.list_all(None, None, NOW)).unwrap();
     assert_eq!((page.length, page.rejected.len(), page.next_page_token), (2, 1, None));
     let tag = &page.records[0];
     assert_eq!(tag.updated_at, Timestamp::parse_rfc3339("2024-03-15T10:30:00Z"));
@@ -89,8 +89,8 @@ fn requests_are_what_the_contract_says() {
     record.set_by_name("name", json!("VIP"));
     record.set_by_name("category_id", json!(3));
     at_once(async {
-        api.list_all(Some("p2"), NOW).await.unwrap();
-        api.list_changed(NOW, None, NOW).await.unwrap();
+        api.list_all(None, Some("p2"), NOW).await.unwrap();
+        api.list_all(Some(NOW), None, NOW).await.unwrap();
         api.list_ids(&["1".to_owned(), "2".to_owned()], NOW).await.unwrap();
         api.list_named("VIP", NOW).await.unwrap();
         api.create(create_body(&record), NOW).await.unwrap();
@@ -107,15 +107,45 @@ fn requests_are_what_the_contract_says() {
 #[test]
 fn a_name_that_means_something_in_a_filter_is_looked_for_in_all_tags() {
     let tag = |id: &str, name: &str| json!({"id": id, "name": name});
-    let transport = Recorded::answering([
-        (200, json!({"tags": [tag("1", "a;b"), tag("2", "A;b")], "next_page_token": "p2"})),
-        (200, json!({"tags": [tag("3", "a")], "next_page_token": "p2"})),
-    ]);
+    let pages = || {
+        let first = json!({"tags": [tag("1", "a;b"), tag("2", "A;b")], "next_page_token": "p2"});
+        [(200, first), (200, json!({"tags": [tag("3", "a")]}))]
+    };
+    let [first, last] = pages();
+    let [again, end] = pages();
+    let transport = Recorded::answering([first, last, again, end]);
     let names = NameCache::default();
     let api = TagsApi { caller: transport.caller(), names: &names };
     let found = at_once(api.list_named("a;b ", NOW)).unwrap();
     assert_eq!(found.iter().map(|tag| tag.keap_id.as_str()).collect::<Vec<_>>(), ["1"]);
     assert!(transport.asked().iter().all(|asked| !asked.contains("filter")));
+}
+
+#[test]
+fn a_tag_that_slid_over_the_border_of_a_page_is_found_by_its_name() {
+    let tag = |id: &str, name: &str| json!({"id": id, "name": name});
+    let page = |tags: &[Value], token: &str| (200, json!({"tags": tags, "next_page_token": token}));
+    let (before, odd, last) = (tag("1", "a"), tag("2", "b;c"), tag("3", "d"));
+    // The first tag was deleted between the pages, and the one that is looked for slid over the border.
+    let (rest, shifted) = (page(std::slice::from_ref(&last), ""), page(&[odd, last.clone()], ""));
+    let transport = Recorded::answering([page(&[before], "1"), rest, shifted]);
+    let names = NameCache::default();
+    let api = TagsApi { caller: transport.caller(), names: &names };
+    let found = at_once(api.list_named("b;c", NOW)).unwrap();
+    assert_eq!(found.iter().map(|tag| tag.keap_id.as_str()).collect::<Vec<_>>(), ["2"]);
+}
+
+#[test]
+fn a_category_that_slid_over_the_border_of_a_page_names_its_tags() {
+    let category = |id: &str| json!({"id": id, "name": id});
+    let page = |categories: &[Value], token: &str| {
+        (200, json!({"tag_categories": categories, "next_page_token": token}))
+    };
+    // As above, with a page of two and one behind it.
+    let all = [category("2"), category("3")];
+    let transport = Recorded::answering([page(&[category("1")], "1"), page(&all[1..], ""), page(&all, "")]);
+    let listed = at_once(list_categories(&transport.caller())).unwrap();
+    assert_eq!(listed.iter().map(|category| category.id.as_str()).collect::<Vec<_>>(), ["2", "3"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use keapsync_domain::failure::Failure;
 use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::secret::Secret;
 use keapsync_domain::timestamp::Timestamp;
+use keapsync_keap::caller::Range;
 use keapsync_keap::contacts::ContactsApi;
 use keapsync_keap::transport::{Credential, Request, Response, Transport};
 use reqwest::Client;
@@ -61,7 +62,7 @@ async fn read(service: &mut Service, origin: &str) -> Result<Vec<Vec<RemoteRecor
     let mut last_id: Option<String> = None;
     loop {
         let page = keap
-            .list_after(last_id.as_deref(), observed_at)
+            .list_after(Range { after_id: last_id.as_deref(), since: None }, observed_at)
             .await
             .map_err(|failure| anyhow!("the simulated Keap gave no page of {DEV_ACCOUNT}: {failure}"))?;
         if page.contacts.is_empty() {

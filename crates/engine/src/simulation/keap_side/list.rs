@@ -1,4 +1,7 @@
 //! Lists: filters, orders and pages.
+//!
+//! A page token is a position in the list as it is when the token comes back: what came, went or moved within the order meanwhile has
+//! shifted the rest. Whether Keap's are is not documented, and this is the harder case.
 
 use super::super::cells::LINK_FIELD_ID;
 use super::serve::{Served, answer, wire_of};
@@ -16,12 +19,17 @@ impl KeapSide {
             query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(decoded)
         };
         let filter = parameter("filter").unwrap_or_default();
-        let is_newest_first = query.contains("order_by=modification_time%20desc");
-        let mut ids = chosen(self.records(entity), entity, &filter, is_newest_first);
-        // A page token is the position after the page: what comes or goes meanwhile shifts the rest, as Keap's does.
+        let order_by = parameter("order_by").unwrap_or_default();
+        let mut ids = chosen(self.records(entity), entity, &filter);
+        sort(&mut ids, self.records(entity), &order_by);
         let from = parameter("page_token").and_then(|token| token.parse::<usize>().ok()).unwrap_or(0);
         ids.drain(..from.min(ids.len()));
         let mut next_token = String::new();
+        // A list of named records is never longer than a page.
+        if ids.len() > self.page_size && !filter.contains("ids==") {
+            ids.truncate(self.page_size);
+            next_token = (from + ids.len()).to_string();
+        }
         if self.short_pages > 0 && ids.len() > 1 {
             self.short_pages -= 1;
             ids.truncate(ids.len() / 2);
@@ -45,55 +53,41 @@ impl KeapSide {
     }
 }
 
-fn chosen(
-    records: &BTreeMap<u64, KeapRecord>,
-    entity: EntityType,
-    filter: &str,
-    is_newest_first: bool,
-) -> Vec<u64> {
-    let of = |holds: &dyn Fn(&KeapRecord) -> bool| -> Vec<u64> {
-        records.iter().filter(|(_, record)| holds(record)).map(|(id, _)| *id).collect()
+/// The ids of the records that every term of a filter holds for, in order of id.
+fn chosen(records: &BTreeMap<u64, KeapRecord>, entity: EntityType, filter: &str) -> Vec<u64> {
+    let terms: Vec<(&str, &str)> =
+        filter.split(';').filter_map(|term| term.split_once("==").or_else(|| term.split_once('>'))).collect();
+    let holds = |id: u64, record: &KeapRecord| {
+        terms.iter().all(|(name, wanted)| is_wanted(entity, id, record, name, wanted))
     };
-    let (name, wanted) = filter.split_once("==").or_else(|| filter.split_once('>')).unwrap_or(("", ""));
+    records.iter().filter(|(id, record)| holds(**id, record)).map(|(id, _)| *id).collect()
+}
+
+fn is_wanted(entity: EntityType, id: u64, record: &KeapRecord, name: &str, wanted: &str) -> bool {
+    let has = |column: &str| record.cells.columns().get(column).is_some_and(|held| held == wanted);
     match (entity, name) {
-        (_, "ids" | "tag_ids") => {
-            let asked = wanted.split(',').filter_map(|id| id.parse::<u64>().ok());
-            asked.filter(|id| records.contains_key(id)).collect()
-        }
-        (EntityType::Subscription, "contact_id") => {
-            let (contact, plan) = wanted.split_once(";subscription_plan_id==").unwrap_or((wanted, ""));
-            of(&|record| {
-                record.cells.contact.to_string() == contact
-                    && record.cells.columns().get("plan_id").is_some_and(|held| held == plan)
-            })
-        }
-        (EntityType::Tag, "name") => {
-            of(&|record| record.cells.columns().get("name").is_some_and(|held| held == wanted))
-        }
-        (_, "contact_id" | "id") => {
-            let after = wanted.parse::<u64>().unwrap_or(0);
-            records.range(after + 1..).map(|(id, _)| *id).collect()
-        }
+        (_, "ids" | "tag_ids") => wanted.split(',').any(|asked| asked.parse() == Ok(id)),
+        (EntityType::Subscription, "contact_id") => record.cells.contact.to_string() == wanted,
+        (EntityType::Subscription, "subscription_plan_id") => has("plan_id"),
+        (EntityType::Tag, "name") => has("name"),
+        (_, "contact_id" | "id") => id > wanted.parse().unwrap_or(0),
         (_, "start_update_time" | "modified_since_time" | "since_update_time") => {
-            let since = Timestamp::parse_rfc3339(wanted).unwrap_or_default();
-            let mut changed: Vec<(Timestamp, u64)> = records
-                .iter()
-                .filter(|(_, record)| record.updated_at >= since)
-                .map(|(id, record)| (record.updated_at, *id))
-                .collect();
-            changed.sort_unstable();
-            changed.into_iter().map(|(_, id)| id).collect()
+            record.updated_at >= Timestamp::parse_rfc3339(wanted).unwrap_or_default()
         }
-        (_, LINK_FIELD_NAME) => of(&|record| record.link.as_deref() == Some(wanted)),
-        _ => {
-            let mut all: Vec<(&KeapRecord, u64)> = records.iter().map(|(id, record)| (record, *id)).collect();
-            if is_newest_first {
-                all.sort_by_key(|(record, id)| (std::cmp::Reverse(record.updated_at), *id));
-            } else if entity == EntityType::Tag {
-                all.sort_by_key(|(record, _)| record.cells.get(0));
-            }
-            all.into_iter().map(|(_, id)| id).collect()
+        (_, LINK_FIELD_NAME) => record.link.as_deref() == Some(wanted),
+        _ => true,
+    }
+}
+
+fn sort(ids: &mut [u64], records: &BTreeMap<u64, KeapRecord>, order_by: &str) {
+    let changed_at = |id: &u64| records.get(id).map(|record| record.updated_at);
+    match order_by {
+        "modification_time desc" | "update_time desc" => {
+            ids.sort_by_key(|id| (std::cmp::Reverse(changed_at(id)), *id));
         }
+        "modification_time asc" | "update_time asc" => ids.sort_by_key(|id| (changed_at(id), *id)),
+        "name asc" => ids.sort_by_key(|id| records.get(id).map(|record| record.cells.get(0))),
+        _ => {}
     }
 }
 

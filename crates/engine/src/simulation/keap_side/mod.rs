@@ -22,7 +22,10 @@ pub(super) struct KeapRecord {
     pub cells: Cells,
     /// The row that it was made from.
     pub link: Option<String>,
-    updated_at: Timestamp,
+    /// Its time of change, as Keap tells it.
+    pub updated_at: Timestamp,
+    /// The step at which it last changed, or came within reach again; `None` once an answer has shown it since.
+    pub unread_since: Option<u64>,
     /// As it is sent, until the next change.
     wire: Option<String>,
 }
@@ -65,6 +68,10 @@ pub(super) struct KeapSide {
     tokens: u32,
     /// Lists are cut to half a page, with a token for the rest, this many times more.
     pub short_pages: u32,
+    /// The most records on a page.
+    page_size: usize,
+    /// Steps so far.
+    pub step: u64,
     /// Calls that changed something for the engine.
     pub writes: u64,
     /// A row for which a record was made while it had one.
@@ -73,7 +80,7 @@ pub(super) struct KeapSide {
 
 impl KeapSide {
     /// An empty Keap.
-    pub(super) fn new(time_grain_ms: i64, tags_move_time: bool) -> Self {
+    pub(super) fn new(time_grain_ms: i64, tags_move_time: bool, page_size: usize) -> Self {
         // Each entity numbers its own records, and the same number means something else in each; tags begin with those that
         // contacts carry.
         let book = |next_id: u64| Book { next_id, ..Book::default() };
@@ -86,6 +93,8 @@ impl KeapSide {
             refresh_token: "refresh-0".to_owned(),
             tokens: 0,
             short_pages: 0,
+            page_size,
+            step: 0,
             writes: 0,
             twice: None,
         }
@@ -123,11 +132,11 @@ impl KeapSide {
         if link.is_some() && self.records(entity).values().any(|record| record.link == link) {
             self.twice.clone_from(&link);
         }
-        let updated_at = self.grained(now);
+        let (updated_at, unread_since) = (self.grained(now), Some(self.step));
         let book = self.book(entity);
         let id = book.next_id;
         book.next_id += 1;
-        book.records.insert(id, KeapRecord { cells, link, updated_at, wire: None });
+        book.records.insert(id, KeapRecord { cells, link, updated_at, unread_since, wire: None });
         KeapChange { entity, id, before: None, after: Some(cells) }
     }
 
@@ -140,10 +149,11 @@ impl KeapSide {
         moves_time: bool,
         edit: impl FnOnce(&mut KeapRecord),
     ) -> Option<KeapChange> {
-        let updated_at = self.grained(now);
+        let (updated_at, step) = (self.grained(now), self.step);
         let record = self.book(entity).records.get_mut(&id)?;
         let before = record.cells;
         edit(record);
+        record.unread_since = Some(step);
         if moves_time {
             record.updated_at = updated_at;
         }
@@ -190,8 +200,10 @@ impl KeapSide {
 
     /// Brings a record back as it was, its update time too. Says whether it was out of reach.
     pub(super) fn show_again(&mut self, entity: EntityType, id: u64) -> bool {
+        let step = self.step;
         let book = self.book(entity);
-        let Some(record) = book.out_of_reach.remove(&id) else { return false };
+        let Some(mut record) = book.out_of_reach.remove(&id) else { return false };
+        record.unread_since = Some(step);
         book.records.insert(id, record);
         true
     }

@@ -201,7 +201,8 @@ fn number(id: &str) -> u64 {
 }
 
 pub(super) fn wire_of(id: u64, record: &mut KeapRecord) -> &str {
-    let KeapRecord { cells, link, updated_at, wire } = record;
+    let KeapRecord { cells, link, updated_at, unread_since, wire } = record;
+    *unread_since = None;
     wire.get_or_insert_with(|| cells.wire(id, &updated_at.to_rfc3339(), link.as_deref()))
 }
 

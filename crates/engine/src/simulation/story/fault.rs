@@ -54,6 +54,7 @@ pub(in crate::simulation) enum Fault {
     ShortPages { times: u32 },
     AccessLost { entity: EntityType, record: u32, for_ms: i64 },
     FullRun,
+    Poll,
     UndoRun { back: u32 },
     UndoChange { back: u32 },
     Pause { for_ms: i64 },
@@ -139,6 +140,7 @@ impl fmt::Display for Fault {
                 write!(formatter, "somebody undoes the run before last {back} that wrote")
             }
             Self::UndoChange { back } => write!(formatter, "somebody undoes the change before last {back}"),
+            Self::Poll => write!(formatter, "somebody starts an incremental sync"),
             Self::FullRun => write!(formatter, "somebody starts a full sync"),
             Self::Pause { for_ms } => write!(formatter, "the account is paused for {}", seconds(for_ms)),
         }

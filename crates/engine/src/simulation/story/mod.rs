@@ -56,6 +56,10 @@ pub(super) struct Setting {
     pub orders: u32,
     /// Subscriptions in Keap at the beginning.
     pub subscriptions: u32,
+    /// The most records on a page of Keap's.
+    pub page_size: usize,
+    /// Whether Keap sends hooks at all.
+    pub has_hooks: bool,
     /// Granularity of Keap's update times, in milliseconds.
     pub time_grain_ms: i64,
     /// Whether a tag moves a contact's update time.
@@ -87,7 +91,7 @@ impl Story {
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed, 1);
-        let setting = Setting::draw(&mut random);
+        let mut setting = Setting::draw(&mut random);
         let length = random.between(5, 60);
         let has_faults = !random.chance(10);
         let mut lines = Vec::new();
@@ -111,6 +115,16 @@ impl Story {
                 Action::Person(Deed::draw(&mut random, records, value))
             };
             lines.push(Line { at_ms, action });
+        }
+        // From numbers of its own, so that the stories of seeds without small pages stay what they are.
+        let mut random = Random::new(seed, 3);
+        if setting.calls_per_day >= SMALL_DAY && random.chance(SMALL_PAGES_PERCENT) {
+            setting.page_size = random.pick(&[2, 3]).unwrap_or(2);
+            setting.has_hooks = random.chance(50);
+            for _ in 0..random.between(1, 4) {
+                let begins_ms = random.between(0, at_ms);
+                value = poll_with_edits(&mut random, &mut lines, begins_ms, value);
+            }
         }
         Self { setting, lines }
     }
@@ -138,6 +152,43 @@ fn rush(random: &mut Random, lines: &mut Vec<Line>, at_ms: i64, mut value: Value
         let (record, delay_ms) = (u32::try_from(random.below(12)).unwrap_or(0), random.between(200, 4_000));
         deed(random, Side::Keap, record, delay_ms);
     }
+    value
+}
+
+/// How often Keap's pages are so small that lists take several, in percent.
+const SMALL_PAGES_PERCENT: u64 = 15;
+
+/// A poll has several pages to read, and between them people edit and delete what is on them in Keap. Returns the last value given.
+fn poll_with_edits(
+    random: &mut Random,
+    lines: &mut Vec<Line>,
+    begins_ms: i64,
+    mut value: ValueNumber,
+) -> ValueNumber {
+    let entity = if random.chance(80) { EntityType::Contact } else { EntityType::Order };
+    let edited = shape(entity).edited;
+    let mut deed = |random: &mut Random, record: u32, at_ms: i64| {
+        value += 20;
+        let doing = if random.chance(10) {
+            Doing::Delete
+        } else {
+            Doing::Edit { cell: random.pick(edited).unwrap_or(0), value }
+        };
+        let action = Action::Person(Deed { side: Side::Keap, entity, record, doing });
+        lines.push(Line { at_ms, action });
+    };
+    // Those of one burst may get the same time of change.
+    for record in 0..u32::try_from(random.between(3, 8)).unwrap_or(3) {
+        let at_ms = begins_ms + random.between(0, 60);
+        deed(random, record, at_ms);
+    }
+    let polled_ms = begins_ms + random.between(100, 1_500);
+    for _ in 0..random.between(2, 8) {
+        let (record, at_ms) =
+            (u32::try_from(random.below(8)).unwrap_or(0), polled_ms + random.between(0, 2_500));
+        deed(random, record, at_ms);
+    }
+    lines.push(Line { at_ms: polled_ms, action: Action::Fault(Fault::Poll) });
     value
 }
 
@@ -178,6 +229,8 @@ impl Setting {
             .unwrap_or(1),
             orders: u32::try_from(random.between(0, 3)).unwrap_or(0),
             subscriptions: u32::try_from(random.between(0, 2)).unwrap_or(0),
+            page_size: 1_000,
+            has_hooks: true,
             time_grain_ms: if random.chance(70) { 1_000 } else { 1 },
             tags_move_time: random.chance(50),
             keap_skew_ms: skew(random, 30_000),
