@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::data::money::Currency;
 use crate::generate::Size;
+use crate::query::page::PageTokens;
 
 /// How the simulator runs. Every field has the default of Keap itself where Keap has one.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,6 +37,10 @@ pub struct Options {
     /// Adds `contact_details` with the contact's id to `contactGroup.applied` and `.removed` deliveries.
     #[arg(long)]
     pub tag_hooks_name_contacts: bool,
+    /// Page tokens name the last row of their page, so that nothing that changes meanwhile shifts the next one. By default they are
+    /// positions.
+    #[arg(long)]
+    pub stable_page_tokens: bool,
     /// The OAuth client's id.
     #[arg(long, default_value_t = Options::default().client_id)]
     pub client_id: String,
@@ -77,6 +82,7 @@ impl Default for Options {
             time_scale: 1.0,
             hook_answer_timeout_ms: 30_000,
             tag_hooks_name_contacts: false,
+            stable_page_tokens: false,
             client_id: "demo-client".to_owned(),
             client_secret: "demo-secret".to_owned(),
             access_token_ttl_s: 86_400,
@@ -94,6 +100,11 @@ impl Options {
     /// What to generate in `demo`.
     pub(crate) fn size(&self) -> Size {
         Size::new(self.contacts, self.orders, self.subscriptions)
+    }
+
+    /// What page tokens are made of.
+    pub(crate) const fn page_tokens(&self) -> PageTokens {
+        if self.stable_page_tokens { PageTokens::Places } else { PageTokens::Positions }
     }
 
     /// The currency of tenants; a library's caller who names an unknown one gets the default.

@@ -68,7 +68,8 @@ impl Simulator {
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let data = generate::data(&options.size(), options.currency(), options.seed);
-        let demo = Arc::new(Tenant::new(DEFAULT_TENANT.to_owned(), data, options.seed));
+        let demo =
+            Arc::new(Tenant::new(DEFAULT_TENANT.to_owned(), data, options.seed, options.page_tokens()));
         Self {
             shared: Arc::new(Shared {
                 options,
@@ -117,7 +118,7 @@ impl Simulator {
         }
         let (seed, currency) = (self.options().seed, self.options().currency());
         let data = generate::data(&generate::Size::default(), currency, seed);
-        let tenant = Arc::new(Tenant::new(name.to_owned(), data, seed));
+        let tenant = Arc::new(Tenant::new(name.to_owned(), data, seed, self.options().page_tokens()));
         tenants.insert(name.to_owned(), Arc::clone(&tenant));
         Some(tenant)
     }

@@ -10,6 +10,7 @@ use crate::data::Data;
 use crate::faults::Faults;
 use crate::hooks::Hooks;
 use crate::meter::Meter;
+use crate::query::page::PageTokens;
 use crate::quota::{Limits, Usage};
 
 /// Takes a lock. A thread that panicked while holding it has at worst left one record half-counted, which is no
@@ -38,13 +39,14 @@ pub(crate) struct Tenant {
     faults: Mutex<Faults>,
     quota: Mutex<TenantQuota>,
     access_token_ttl_s: Mutex<Option<u64>>,
+    page_tokens: PageTokens,
     /// Wakes retries that wait for their time.
     pub(crate) hooks_flushed: Notify,
 }
 
 impl Tenant {
     /// A tenant that holds the data.
-    pub(crate) fn new(name: String, data: Data, seed: u64) -> Self {
+    pub(crate) fn new(name: String, data: Data, seed: u64, page_tokens: PageTokens) -> Self {
         Self {
             name,
             data: Mutex::new(data),
@@ -53,12 +55,18 @@ impl Tenant {
             faults: Mutex::new(Faults::new(seed)),
             quota: Mutex::default(),
             access_token_ttl_s: Mutex::default(),
+            page_tokens,
             hooks_flushed: Notify::new(),
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the page tokens of its lists are made of.
+    pub(crate) const fn page_tokens(&self) -> PageTokens {
+        self.page_tokens
     }
 
     pub(crate) fn data(&self) -> MutexGuard<'_, Data> {

@@ -130,10 +130,12 @@ pub(crate) fn page<'data>(
         few.sort_by(|left, right| {
             request.compare(&place_of(left, request.order), &place_of(right, request.order))
         });
+        few.drain(..request.skipped.min(few.len()));
         few.truncate(wanted);
         few
     } else {
-        walk(data, filter, request).filter(|record| filter.matches(record)).take(wanted).collect()
+        let rows = walk(data, filter, request).filter(|record| filter.matches(record));
+        rows.skip(request.skipped).take(wanted).collect()
     };
     let has_more = rows.len() == wanted;
     rows.truncate(request.page_size);

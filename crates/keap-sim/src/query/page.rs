@@ -1,8 +1,9 @@
 //! Order and paging.
 //!
-//! A page token names the last row given out by its sort key and id, not by its place, so a following page begins
-//! right after that row whatever was added, changed or deleted in between. Whether Keap's tokens are that stable is
-//! unverified. A token is bound to the filter and order it was made for; used with others it is a 400.
+//! Whether Keap's page tokens are stable is unverified, so both kinds are served. By default a token is the position behind its page:
+//! what is added, deleted or moved within the order in between shifts the rest, and a row may lie on two pages or on none. A stable one
+//! names the last row given out by its sort key and id, and the following page begins right after that row whatever happened meanwhile.
+//! A token is bound to the filter and order it was made for; used with others it is a 400.
 
 use std::cmp::Ordering;
 
@@ -37,6 +38,16 @@ pub(crate) enum SortKey {
     Text(String),
 }
 
+/// What page tokens are made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum PageTokens {
+    /// The position behind the page, in the list as it is when the token comes back.
+    #[default]
+    Positions,
+    /// The place of the page's last row.
+    Places,
+}
+
 /// A row's place in the order: its key, then its id.
 pub(crate) type Place = (SortKey, u64);
 
@@ -47,14 +58,21 @@ pub(crate) struct PageRequest {
     pub(crate) order: &'static str,
     pub(crate) is_descending: bool,
     pub(crate) page_size: usize,
-    /// The place of the last row of the page before.
+    /// The place of the last row of the page before, where the token names it.
     pub(crate) after: Option<Place>,
+    /// How many of the rows that follow belong to pages before, where the token says that.
+    pub(crate) skipped: usize,
+    tokens: PageTokens,
     fingerprint: u64,
 }
 
 impl PageRequest {
     /// Reads `order_by`, `page_size` and `page_token`. The first of the orders is the one used when none is asked for.
-    pub(crate) fn read(parameters: &Parameters, orders: &'static [&'static str]) -> Result<Self, Failure> {
+    pub(crate) fn read(
+        parameters: &Parameters,
+        orders: &'static [&'static str],
+        tokens: PageTokens,
+    ) -> Result<Self, Failure> {
         let (order, is_descending) = read_order(parameter(parameters, "order_by"), orders)?;
         let page_size = match parameter(parameters, "page_size") {
             None => PAGE_SIZE_DEFAULT,
@@ -66,23 +84,23 @@ impl PageRequest {
         };
         let filter = parameter(parameters, "filter").unwrap_or_default();
         let fingerprint = fingerprint(&[filter, order, if is_descending { "desc" } else { "asc" }]);
-        let after =
-            match parameter(parameters, "page_token").filter(|token| !token.is_empty()) {
-                None => None,
-                Some(token) => Some(read_token(token, fingerprint).ok_or_else(|| {
-                    Failure::bad_request("page_token is not valid for this filter and order")
-                })?),
-            };
-        Ok(Self { order, is_descending, page_size, after, fingerprint })
+        let begin = match parameter(parameters, "page_token").filter(|token| !token.is_empty()) {
+            None => Begin::default(),
+            Some(token) => read_token(token, fingerprint)
+                .ok_or_else(|| Failure::bad_request("page_token is not valid for this filter and order"))?,
+        };
+        let Begin { after, skipped } = begin;
+        Ok(Self { order, is_descending, page_size, after, skipped, tokens, fingerprint })
     }
 
-    /// The token that continues after a row.
+    /// The token that continues behind a full page, of which this is the last row.
     pub(crate) fn token_after(&self, (key, id): &Place) -> String {
-        let key = match key {
-            SortKey::Number(number) => format!("n{number}"),
-            SortKey::Text(text) => format!("t{text}"),
+        let behind = match (self.tokens, key) {
+            (PageTokens::Positions, _) => format!("p{}", self.skipped + self.page_size),
+            (PageTokens::Places, SortKey::Number(number)) => format!("n{number}"),
+            (PageTokens::Places, SortKey::Text(text)) => format!("t{text}"),
         };
-        URL_SAFE_NO_PAD.encode(format!("{:x}.{id}.{key}", self.fingerprint))
+        URL_SAFE_NO_PAD.encode(format!("{:x}.{id}.{behind}", self.fingerprint))
     }
 
     /// How two places stand in the asked order.
@@ -99,6 +117,7 @@ impl PageRequest {
     pub(crate) fn cut(&self, name: &str, rows: Vec<(Place, Value)>) -> Value {
         let mut rows: Vec<_> = rows.into_iter().filter(|(place, _)| self.is_due(place)).collect();
         rows.sort_by(|(left, _), (right, _)| self.compare(left, right));
+        rows.drain(..self.skipped.min(rows.len()));
         let has_more = rows.len() > self.page_size;
         rows.truncate(self.page_size);
         let mut answer = Map::new();
@@ -129,7 +148,14 @@ fn read_order(text: Option<&str>, orders: &'static [&'static str]) -> Result<(&'
     }
 }
 
-fn read_token(token: &str, expected_fingerprint: u64) -> Option<Place> {
+/// Where a page begins.
+#[derive(Debug, Default)]
+struct Begin {
+    after: Option<Place>,
+    skipped: usize,
+}
+
+fn read_token(token: &str, expected_fingerprint: u64) -> Option<Begin> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     let (fingerprint, rest) = text.split_once('.')?;
     let (id, key) = rest.split_once('.')?;
@@ -137,11 +163,12 @@ fn read_token(token: &str, expected_fingerprint: u64) -> Option<Place> {
         return None;
     }
     let key = match key.split_at_checked(1)? {
+        ("p", position) => return Some(Begin { after: None, skipped: position.parse().ok()? }),
         ("n", number) => SortKey::Number(number.parse().ok()?),
         ("t", text) => SortKey::Text(text.to_owned()),
         _ => return None,
     };
-    Some((key, id.parse().ok()?))
+    Some(Begin { after: Some((key, id.parse().ok()?)), skipped: 0 })
 }
 
 /// FNV-1a over the parts; it only has to tell a client's own queries apart.
@@ -167,22 +194,27 @@ mod tests {
 
     #[test]
     fn a_token_continues_after_its_row_and_only_for_its_query() {
-        let asked = parameters(&[("order_by", "name desc"), ("page_size", "2")]);
-        let request = PageRequest::read(&asked, ORDERS).unwrap();
         let rows = |names: &[&str]| {
             (1_u64..)
                 .zip(names)
                 .map(|(id, name)| ((SortKey::Text((*name).to_owned()), id), Value::from(*name)))
                 .collect::<Vec<_>>()
         };
-        let page = request.cut("rows", rows(&["a", "c", "b"]));
-        assert_eq!(page["rows"], serde_json::json!(["c", "b"]));
-        let token = page["next_page_token"].as_str().unwrap();
-        let next = parameters(&[("order_by", "name desc"), ("page_token", token)]);
-        let page = PageRequest::read(&next, ORDERS).unwrap().cut("rows", rows(&["a", "c", "b"]));
-        assert_eq!(page, serde_json::json!({ "rows": ["a"] }));
-        let other = parameters(&[("order_by", "name asc"), ("page_token", token)]);
-        assert!(PageRequest::read(&other, ORDERS).is_err());
+        for tokens in [PageTokens::Positions, PageTokens::Places] {
+            let asked = parameters(&[("order_by", "name desc"), ("page_size", "2")]);
+            let page = PageRequest::read(&asked, ORDERS, tokens).unwrap().cut("rows", rows(&["a", "c", "b"]));
+            assert_eq!(page["rows"], serde_json::json!(["c", "b"]));
+            let token = page["next_page_token"].as_str().unwrap();
+            let next = parameters(&[("order_by", "name desc"), ("page_token", token)]);
+            let next = PageRequest::read(&next, ORDERS, tokens).unwrap();
+            assert_eq!(next.cut("rows", rows(&["a", "c", "b"])), serde_json::json!({ "rows": ["a"] }));
+            // "c" goes in between, and a position is then that of no row.
+            let rest = next.cut("rows", vec![((SortKey::Text("a".to_owned()), 1), "a".into())]);
+            let expected: &[&str] = if tokens == PageTokens::Places { &["a"] } else { &[] };
+            assert_eq!(rest, serde_json::json!({ "rows": expected }));
+            let other = parameters(&[("order_by", "name asc"), ("page_token", token)]);
+            assert!(PageRequest::read(&other, ORDERS, tokens).is_err());
+        }
     }
 
     #[test]
@@ -196,7 +228,8 @@ mod tests {
             ("page_token", "%%%"),
             ("page_token", "bm9uc2Vuc2U"),
         ] {
-            assert!(PageRequest::read(&parameters(&[(name, value)]), ORDERS).is_err(), "{name}={value}");
+            let asked = parameters(&[(name, value)]);
+            assert!(PageRequest::read(&asked, ORDERS, PageTokens::default()).is_err(), "{name}={value}");
         }
     }
 }

@@ -72,10 +72,10 @@ pub(crate) fn page<'rows, T: Listed>(
     let names_rows = narrowed.ids.is_some() || narrowed.contact_id.is_some();
     let mut found: Vec<&T> = match request.order {
         "modification_time" if !names_rows => {
-            walk_modified(rows, narrowed, request).filter(fits).take(wanted).collect()
+            walk_modified(rows, narrowed, request).filter(fits).skip(request.skipped).take(wanted).collect()
         }
         "id" if !names_rows && !narrowed.is_bound_in_time() => {
-            walk_ids(rows, narrowed, request).filter(fits).take(wanted).collect()
+            walk_ids(rows, narrowed, request).filter(fits).skip(request.skipped).take(wanted).collect()
         }
         _ => {
             let mut few: Vec<(Place, &T)> = candidates(rows, narrowed)
@@ -84,7 +84,7 @@ pub(crate) fn page<'rows, T: Listed>(
                 .filter(|(place, _)| request.is_due(place))
                 .collect();
             few.sort_unstable_by(|(left, _), (right, _)| request.compare(left, right));
-            few.into_iter().take(wanted).map(|(_, row)| row).collect()
+            few.into_iter().skip(request.skipped).take(wanted).map(|(_, row)| row).collect()
         }
     };
     let has_more = found.len() == wanted;

@@ -31,7 +31,7 @@ pub(crate) async fn list(
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Failure> {
     let properties = fields(&parameters)?;
-    let request = PageRequest::read(&parameters, ORDERS)?;
+    let request = PageRequest::read(&parameters, ORDERS, tenant.page_tokens())?;
     let broken_ids = tenant.faults().broken_ids(Broken::Contact);
     let mut broke = Vec::new();
     let data = tenant.data();

@@ -31,7 +31,7 @@ pub(crate) async fn list(
     Extension(tenant): Extension<Arc<Tenant>>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Failure> {
-    let request = PageRequest::read(&parameters, ORDERS)?;
+    let request = PageRequest::read(&parameters, ORDERS, tenant.page_tokens())?;
     let broken_ids = tenant.faults().broken_ids(Broken::Order);
     let (text, broke) = {
         let data = tenant.data();
@@ -104,7 +104,11 @@ pub(crate) async fn payments(
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Value>, Failure> {
     let order_id = id(&order_id, "order_id")?;
-    let request = PageRequest::read(&parameters, &["payment_id", "amount", "pay_time", "last_updated_time"])?;
+    let request = PageRequest::read(
+        &parameters,
+        &["payment_id", "amount", "pay_time", "last_updated_time"],
+        tenant.page_tokens(),
+    )?;
     let mut wanted_payment = None;
     let mut wants_refunds = None;
     for term in term::parse(parameter(&parameters, "filter").unwrap_or_default())? {

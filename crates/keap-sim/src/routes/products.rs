@@ -28,7 +28,8 @@ pub(crate) async fn list(
     Extension(tenant): Extension<Arc<Tenant>>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Value>, Failure> {
-    let request = PageRequest::read(&parameters, &["name", "sku", "last_updated_time"])?;
+    let request =
+        PageRequest::read(&parameters, &["name", "sku", "last_updated_time"], tenant.page_tokens())?;
     let tests = term::parse(parameter(&parameters, "filter").unwrap_or_default())?
         .iter()
         .map(read_test)

@@ -26,7 +26,7 @@ pub(crate) async fn list(
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Value>, Failure> {
     let product_id = id(&product_id, "product_id")?;
-    let request = PageRequest::read(&parameters, &["id", "product_id"])?;
+    let request = PageRequest::read(&parameters, &["id", "product_id"], tenant.page_tokens())?;
     let (mut is_active, mut cycle_type) = (None, None);
     for term in term::parse(parameter(&parameters, "filter").unwrap_or_default())? {
         match term.field.as_str() {

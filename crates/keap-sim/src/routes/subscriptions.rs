@@ -30,7 +30,7 @@ pub(crate) async fn list(
     Extension(tenant): Extension<Arc<Tenant>>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Failure> {
-    let request = PageRequest::read(&parameters, ORDERS)?;
+    let request = PageRequest::read(&parameters, ORDERS, tenant.page_tokens())?;
     let broken_ids = tenant.faults().broken_ids(Broken::Subscription);
     let (text, broke) = {
         let data = tenant.data();

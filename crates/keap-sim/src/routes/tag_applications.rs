@@ -62,7 +62,7 @@ pub(crate) async fn list_of_contact(
 ) -> Result<Json<Value>, Failure> {
     const ORDERS: &[&str] = &["name", "create_time", "update_time", "applied_time", "category_id"];
     let contact_id = id(&contact_id, "contact_id")?;
-    let request = PageRequest::read(&parameters, ORDERS)?;
+    let request = PageRequest::read(&parameters, ORDERS, tenant.page_tokens())?;
     let (mut filter, mut span) = (TagFilter::default(), AppliedSpan::default());
     for term in term::parse(parameter(&parameters, "filter").unwrap_or_default())? {
         if !filter.read(&term)? && !span.read(&term)? {
@@ -174,7 +174,7 @@ pub(crate) async fn list_of_tag(
 ) -> Result<Json<Value>, Failure> {
     const ORDERS: &[&str] = &["applied_time", "given_name", "family_name", "email"];
     let tag_id = id(&tag_id, "tag_id")?;
-    let request = PageRequest::read(&parameters, ORDERS)?;
+    let request = PageRequest::read(&parameters, ORDERS, tenant.page_tokens())?;
     let filter = TaggedFilter::read(parameter(&parameters, "filter").unwrap_or_default())?;
     let data = tenant.data();
     require_tag(&data, tag_id)?;
@@ -208,7 +208,7 @@ pub(crate) async fn list_tags_across_contacts(
     Extension(tenant): Extension<Arc<Tenant>>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Value>, Failure> {
-    let (contact_ids, span, request) = read_across(&parameters, "contact_ids")?;
+    let (contact_ids, span, request) = read_across(&tenant, &parameters, "contact_ids")?;
     let data = tenant.data();
     let rows = contact_ids
         .iter()
@@ -221,7 +221,7 @@ pub(crate) async fn list_contacts_across_tags(
     Extension(tenant): Extension<Arc<Tenant>>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Value>, Failure> {
-    let (tag_ids, span, request) = read_across(&parameters, "tag_ids")?;
+    let (tag_ids, span, request) = read_across(&tenant, &parameters, "tag_ids")?;
     let data = tenant.data();
     let rows = tag_ids
         .iter()
@@ -231,10 +231,11 @@ pub(crate) async fn list_contacts_across_tags(
 
 /// The ids are demanded here, as the operation's text says; its parameter's text would also take a span of time alone.
 fn read_across(
+    tenant: &Tenant,
     parameters: &Parameters,
     ids_field: &str,
 ) -> Result<(BTreeSet<u64>, AppliedSpan, PageRequest), Failure> {
-    let request = PageRequest::read(parameters, &["applied_time"])?;
+    let request = PageRequest::read(parameters, &["applied_time"], tenant.page_tokens())?;
     let (mut ids, mut span) = (BTreeSet::new(), AppliedSpan::default());
     for term in term::parse(parameter(parameters, "filter").unwrap_or_default())? {
         if term.field == ids_field {

@@ -33,7 +33,8 @@ pub(crate) async fn list(
     Extension(tenant): Extension<Arc<Tenant>>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Value>, Failure> {
-    let request = PageRequest::read(&parameters, &["name", "create_time", "update_time"])?;
+    let request =
+        PageRequest::read(&parameters, &["name", "create_time", "update_time"], tenant.page_tokens())?;
     let terms = term::parse(parameter(&parameters, "filter").unwrap_or_default())?;
     let mut tests: Vec<CategoryTest> = Vec::new();
     for term in terms {

@@ -40,7 +40,8 @@ pub(crate) async fn list(
     Extension(tenant): Extension<Arc<Tenant>>,
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Value>, Failure> {
-    let request = PageRequest::read(&parameters, &["name", "create_time", "update_time"])?;
+    let request =
+        PageRequest::read(&parameters, &["name", "create_time", "update_time"], tenant.page_tokens())?;
     let mut filter = TagFilter::default();
     for term in term::parse(parameter(&parameters, "filter").unwrap_or_default())? {
         if term.field == "tag_ids" {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use keapsync_keap_sim::Options;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stage::{Answer, Stage, person};
+use crate::stage::{Answer, Stage, options, person};
 
 async fn page(stage: &Stage, order: &str, size: &str, token: &str) -> Value {
     let query = [
@@ -77,9 +78,9 @@ async fn page_sizes_have_keaps_bounds_and_a_default() {
     }
 }
 
-#[tokio::test]
-async fn nothing_is_skipped_while_contacts_change() {
-    let stage = Stage::with_contacts(60).await;
+/// The contacts that page after page gives and those that there are, while some change between the pages.
+async fn paged_while_contacts_change(options: Options) -> (BTreeSet<u64>, BTreeSet<u64>) {
+    let stage = Stage::with(Options { contacts: 60, ..options }, "demo").await;
     let (mut seen, mut token, mut rounds) = (BTreeSet::new(), String::new(), 0);
     loop {
         let page = page(&stage, "update_time asc", "10", &token).await;
@@ -97,8 +98,21 @@ async fn nothing_is_skipped_while_contacts_change() {
     }
     let all: BTreeSet<u64> =
         ids(&stage.sim(Method::GET, "/contacts?limit=1000", &Value::Null).await.json()).into_iter().collect();
+    (seen, all)
+}
+
+#[tokio::test]
+async fn stable_tokens_skip_nothing_while_contacts_change() {
+    let (seen, all) = paged_while_contacts_change(Options { stable_page_tokens: true, ..options() }).await;
     let missed: Vec<_> = all.difference(&seen).collect();
     assert!(missed.is_empty(), "skipped {missed:?}");
+}
+
+#[tokio::test]
+async fn positions_skip_what_slides_over_the_border_of_a_page() {
+    let (seen, all) = paged_while_contacts_change(options()).await;
+    // One that moved to the end and one that was deleted leave two places on each of three pages.
+    assert_eq!(all.difference(&seen).count(), 6);
 }
 
 #[tokio::test]
