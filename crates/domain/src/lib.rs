@@ -3,6 +3,7 @@
 //! No clock, no network, no randomness: time and entropy come in as arguments, so that any run can be replayed. Nothing
 //! here knows Keap's JSON (see the `keap` crate), SQL (`store`) or Workers (`platform`).
 
+pub mod application;
 pub mod backoff;
 pub mod canonical;
 pub mod certificate;

@@ -1,5 +1,6 @@
 //! What the workers say to each other: typed JSON over service bindings.
 
+use crate::application::KeapApplication;
 use crate::failure::Failure;
 use crate::hook::Delivery;
 use crate::ids::{AccountId, EntityType};
@@ -109,6 +110,12 @@ pub struct KeapGrant {
     pub expires_at: Timestamp,
     /// The custom fields that carry our row ids, as far as they exist.
     pub link_fields: LinkFields,
+    /// The Keap application whose records the account holds, as far as it is known: no answer of another one is used.
+    #[serde(default)]
+    pub application: KeapApplication,
+    /// The credential's generation, for what a report tells of it.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 /// The custom fields that carry ids of rows, per kind of record that has one.
@@ -196,6 +203,8 @@ impl UnitReport {
             failure: None,
             calls: 0,
             quota: QuotaReading::default(),
+            application: KeapApplication::default(),
+            generation: order.grant.generation,
         }
     }
 }
@@ -226,4 +235,10 @@ pub struct UnitReport {
     /// What Keap said about its quotas.
     #[serde(default)]
     pub quota: QuotaReading,
+    /// The Keap application that answered last, where Keap named it.
+    #[serde(default)]
+    pub application: KeapApplication,
+    /// Generation of the credential under which the unit worked.
+    #[serde(default)]
+    pub generation: u64,
 }

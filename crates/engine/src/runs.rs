@@ -492,6 +492,7 @@ pub fn incremental_due_at(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keapsync_domain::application::KeapApplication;
     use keapsync_domain::limits::ATTEMPTS_MAX;
     use keapsync_domain::quota::QuotaReading;
     use proptest::prelude::*;
@@ -526,6 +527,8 @@ mod tests {
             failure: None,
             calls: 1,
             quota: QuotaReading::default(),
+            application: KeapApplication::default(),
+            generation: 1,
         }
     }
 

@@ -6,6 +6,7 @@ mod conflict_cases;
 mod first_meeting_cases;
 mod guard_cases;
 mod stale_reading_cases;
+mod tenant_cases;
 mod watched_cases;
 
 use crate::fakes::FakeClock;
@@ -18,6 +19,7 @@ use crate::ports::{Clock as _, RowState, WriteSource};
 use crate::unit::run_unit;
 use crate::world::World;
 use futures_util::FutureExt as _;
+use keapsync_domain::application::KeapApplication;
 use keapsync_domain::failure::FailureClass;
 use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::policy::Policy;
@@ -28,6 +30,7 @@ use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{Approval, KeapGrant, LinkField, LinkFields, UnitMode, UnitOrder, UnitReport};
 use keapsync_keap::caller::Caller;
 use keapsync_keap::records::{Links, RecordsApi};
+use keapsync_keap::transport::Transport;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -515,7 +518,18 @@ pub(crate) fn run_of(
     cursor: Cursor,
     calls_max: u32,
 ) -> UnitReport {
-    let paced = PacedTransport::new(stage.keap, stage.clock, calls_max, 1_000);
+    let order = order_of(stage, EntityType::Contact, kind, mode, cursor);
+    run_through(stage, stage.keap, &order, calls_max)
+}
+
+/// One unit whose calls go through `transport`.
+pub(crate) fn run_through<T: Transport>(
+    stage: &Stage<'_>,
+    transport: &T,
+    order: &UnitOrder,
+    calls_max: u32,
+) -> UnitReport {
+    let paced = PacedTransport::new(transport, stage.clock, calls_max, 1_000);
     let caller = Caller { transport: &paced, base_url: "http://keap", access_token: &stage.secret };
     let api = RecordsApi::new(caller, Links::of(&stage.link_fields));
     let world = World {
@@ -526,12 +540,23 @@ pub(crate) fn run_of(
         settings: &stage.settings,
         entropy: 0,
     };
-    let order = UnitOrder {
+    now(run_unit(&world, order))
+}
+
+/// The order of the first unit of a run.
+pub(crate) fn order_of(
+    stage: &Stage<'_>,
+    entity: EntityType,
+    kind: RunKind,
+    mode: UnitMode,
+    cursor: Cursor,
+) -> UnitOrder {
+    UnitOrder {
         account: stage.account.clone(),
         run_id: "run".to_owned(),
         unit: 1,
         kind,
-        entity: EntityType::Contact,
+        entity,
         direction: Direction::Bidirectional,
         mode,
         cursor,
@@ -539,14 +564,15 @@ pub(crate) fn run_of(
         reverts: None,
         grant: KeapGrant {
             access_token: stage.secret.clone(),
-            calls_max,
+            calls_max: 1_000,
             calls_per_second_max: 1_000,
             expires_at: Timestamp(i64::MAX),
             link_fields: stage.link_fields.clone(),
+            application: KeapApplication::default(),
+            generation: 1,
         },
         settings: stage.settings.clone(),
-    };
-    now(run_unit(&world, &order))
+    }
 }
 
 /// One step of a random history.

@@ -53,7 +53,8 @@ async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<Un
     if order.kind == RunKind::Revert {
         return Ok(run_reversal(store.writes(), &WorkerClock, order).await);
     }
-    let (clock, transport) = (WorkerClock, MeteredTransport::new(KeapTransport));
+    let (clock, transport) =
+        (WorkerClock, MeteredTransport::new(KeapTransport, order.grant.application.clone()));
     let paced =
         PacedTransport::new(&transport, &clock, order.grant.calls_max, order.grant.calls_per_second_max)
             .until(order.grant.expires_at);
@@ -72,5 +73,5 @@ async fn attempt(env: &Env, config: &SyncConfig, order: &UnitOrder) -> Result<Un
         entropy: random_u32()?,
     };
     let report = run_unit(&world, order).await;
-    Ok(UnitReport { quota: transport.told(), ..report })
+    Ok(UnitReport { quota: transport.told(), application: transport.application(), ..report })
 }

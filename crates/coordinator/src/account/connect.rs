@@ -9,9 +9,9 @@ use super::wire::{
 use super::{Account, time_now};
 use crate::oauth::state::{STATE_TTL_MS, State};
 use crate::storage::values;
+use keapsync_domain::application::KeapApplication;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_engine::token::application::KeapApplication;
 use keapsync_engine::token::{CredentialKind, TokenState};
 use keapsync_keap::oauth::{TokenResponse, parse_token};
 use keapsync_keap::transport::Transport as _;

@@ -3,13 +3,13 @@
 use super::Account;
 use super::credential::Live;
 use crate::quota::{LeaseEnd, QuotaClient};
+use keapsync_domain::application::KeapApplication;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::quota::{QuotaReading, ThrottleKind};
 use keapsync_engine::feed::quota_throttled;
 use keapsync_engine::metered::MeteredTransport;
 use keapsync_engine::paced::PacedTransport;
 use keapsync_engine::quota::{Grant, Lease, LeaseRequest, Priority};
-use keapsync_engine::token::application::KeapApplication;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::entropy::random_uuid;
 use keapsync_platform::keap_transport::KeapTransport;
@@ -62,14 +62,16 @@ impl Account<'_> {
         }
     }
 
-    /// Does `work` under a lease and gives back what it did not use. Notes which Keap application answered.
+    /// Does `work` under a lease and gives back what it did not use. An answer of another Keap application than the account's is not used,
+    /// and gives the credential up; what is new of the account's is noted.
     pub(super) async fn leased<R>(
         &self,
         credential: &Live,
         want: Want,
         work: impl AsyncFnOnce(&LeasedTransport<'_>) -> R,
     ) -> Result<R, Failure> {
-        let (outcome, application) = self.leased_unchecked(credential, want, work).await?;
+        let known = self.known_application()?;
+        let (outcome, application) = self.leased_by(credential, known, want, work).await?;
         self.note_application(credential.generation, &application)?;
         Ok(outcome)
     }
@@ -82,8 +84,18 @@ impl Account<'_> {
         want: Want,
         work: impl AsyncFnOnce(&LeasedTransport<'_>) -> R,
     ) -> Result<(R, KeapApplication), Failure> {
+        self.leased_by(credential, KeapApplication::default(), want, work).await
+    }
+
+    async fn leased_by<R>(
+        &self,
+        credential: &Live,
+        known: KeapApplication,
+        want: Want,
+        work: impl AsyncFnOnce(&LeasedTransport<'_>) -> R,
+    ) -> Result<(R, KeapApplication), Failure> {
         let lease = self.take_lease(credential, &random_uuid()?, want).await?;
-        let (metered, clock) = (MeteredTransport::new(KeapTransport), WorkerClock);
+        let (metered, clock) = (MeteredTransport::new(KeapTransport, known), WorkerClock);
         let paced = PacedTransport::new(&metered, &clock, lease.permits, lease.calls_per_second_max)
             .until(lease.expires_at);
         let outcome = work(&paced).await;

@@ -152,6 +152,8 @@ impl Account<'_> {
         let Some(tracked) = self.sql().read_run(&report.run_id)? else {
             return Ok(Answer::not_found("there is no such run"));
         };
+        // Whatever became of the run: a credential of another application is given up, and calls nobody any more.
+        self.note_application(report.generation, &report.application)?;
         let now = time_now();
         let Some(next) = tracked.reported(&report, now, random_u32()?) else {
             return Ok(Answer::json(200, &json!({"accepted": false})));
@@ -171,7 +173,7 @@ impl Account<'_> {
         self.log_run(&next, report.failure.as_ref());
         if let Ok(credential) = self.credential_at_hand() {
             if report.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::Unauthorized) {
-                self.note_rejection(credential.generation)?;
+                self.note_rejection(report.generation)?;
             }
             if let Some(lease_id) = &tracked.lease_id {
                 self.release_lease(&credential, lease_id, report.calls, report.quota).await;
@@ -306,6 +308,8 @@ impl Account<'_> {
                 calls_per_second_max: lease.calls_per_second_max,
                 expires_at: lease.expires_at,
                 link_fields: self.link_fields()?,
+                application: self.known_application()?,
+                generation: credential.generation,
             },
             settings: self.settings()?,
         };

@@ -10,6 +10,7 @@ use crate::quota::Priority;
 use crate::runs::{RunRequest, Start, TrackedRun, incremental_due_at, start};
 use crate::undo::{run_reversal, undo};
 use crate::unit::run_unit;
+use keapsync_domain::application::KeapApplication;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::run::{Direction, RunKind, RunState};
@@ -145,6 +146,8 @@ async fn order_unit(stage: &Rc<Stage>, refreshing: &Refreshing, tracked: &Tracke
             calls_per_second_max: lease.calls_per_second_max,
             expires_at: lease.expires_at,
             link_fields: stage.link_fields.clone(),
+            application: KeapApplication::default(),
+            generation,
         },
         settings: stage.settings.clone(),
     };

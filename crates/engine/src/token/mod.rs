@@ -7,7 +7,6 @@
 //!
 //! Nothing in this file asks Keap or stores anything.
 
-pub mod application;
 pub mod refresh;
 #[cfg(test)]
 mod tests;
@@ -15,7 +14,7 @@ mod warning;
 
 pub use warning::TokenWarning;
 
-use application::KeapApplication;
+use keapsync_domain::application::KeapApplication;
 use keapsync_domain::backoff::delay_ms;
 use keapsync_domain::failure::{Failure, FailureClass};
 use keapsync_domain::secret::Secret;
@@ -374,7 +373,8 @@ impl TokenState {
             (REJECTION_INTERVAL_MS << (2 * self.rejections.min(8))).min(REJECTION_INTERVAL_MAX_MS);
         let is_fresh = self.refreshed_at.is_some_and(|at| now.since_ms(at) < interval_ms);
         let is_noted = self.rejected_at.is_some() || generation != self.generation;
-        if is_noted || is_fresh {
+        // One that was given up already is not tried again.
+        if is_noted || is_fresh || self.state != ConnectionState::Connected {
             return self.clone();
         }
         Self { rejected_at: Some(now), rejections: self.rejections.saturating_add(1), ..self.clone() }

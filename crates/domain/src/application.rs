@@ -4,7 +4,7 @@
 //! both are kept in plain beside the sealed credential, so that the rows of one application are never mixed with another's, not
 //! even after the credential can no longer be opened.
 
-use keapsync_domain::failure::{Failure, FailureClass};
+use crate::failure::{Failure, FailureClass};
 use serde::{Deserialize, Serialize};
 
 /// Longest name that is kept, in characters.
@@ -89,6 +89,22 @@ impl KeapApplication {
         }
     }
 
+    /// Takes an answer that names its application; a failure when it is of another one than the account's, and then nothing of the
+    /// answer may be used.
+    pub fn check_answer(&self, answered: &Self) -> Result<(), Failure> {
+        if self.is_same(answered) != Some(false) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            FailureClass::Unauthorized,
+            format!(
+                "Keap answered for the application {}, and this account holds the records of {}: nothing of the answer was used. Connect the account again to its own application, and the other one under another account name",
+                answered.name(),
+                self.name()
+            ),
+        ))
+    }
+
     /// What to call it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -154,6 +170,19 @@ mod tests {
                 assert_eq!(failure.class, FailureClass::Invalid);
                 assert!(failure.message.contains("nothing was changed"), "{failure}");
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_application_is_not_used() {
+        let known = application("ab123.infusionsoft.com", "ab123");
+        for (answered, is_used) in [("ab123", true), ("AB123", true), ("", true), ("zz9", false)] {
+            let checked = known.check_answer(&application("", answered));
+            assert_eq!(checked.is_ok(), is_used, "{answered}: {checked:?}");
+        }
+        // Nothing to compare with.
+        for known in [application("", ""), application("ab123.infusionsoft.com", "")] {
+            assert_eq!(known.check_answer(&application("", "4711")), Ok(()));
         }
     }
 
