@@ -6,6 +6,7 @@ mod conflict_cases;
 mod first_meeting_cases;
 mod guard_cases;
 mod stale_reading_cases;
+mod tag_cases;
 mod tenant_cases;
 mod watched_cases;
 
