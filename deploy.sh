@@ -24,6 +24,8 @@ source deploy/output.sh
 source deploy/settings.sh
 # shellcheck source=deploy/environments.sh
 source deploy/environments.sh
+# shellcheck source=deploy/commands.sh
+source deploy/commands.sh
 # shellcheck source=deploy/cloudflare.sh
 source deploy/cloudflare.sh
 # shellcheck source=deploy/steps.sh
@@ -49,6 +51,8 @@ Options
   --only STEP                one step: settings, build, database, namespace, hyperdrive, config, coordinator, webhook, sync,
                              secrets (sends the secrets alone) or check
   --code-only                deploy code and configurations; the workers keep the secrets that they have, as in CI
+  --prebuilt                 take the workers in build/ and the program build/xtask as they are, and compile nothing: for CI, where a job
+                             that has no secrets makes them
   --yes                      don't ask before deploying to production, attaching a domain or rolling back
   --to RELEASE               rollback: to this release in place of the one before
   --health-only              validate: only ask the three workers whether they are well
@@ -69,6 +73,7 @@ only=''
 to_release=''
 validation=full
 code_only=no
+prebuilt=no
 
 # Takes an option's value, once and not empty.
 take() {
@@ -97,6 +102,7 @@ while [ $# -gt 0 ]; do
         --dry-run) dry_run=yes ;;
         --yes) assume_yes=yes ;;
         --code-only) code_only=yes ;;
+        --prebuilt) prebuilt=yes ;;
         --health-only | --config-only)
             [ "$validation" = full ] || fail "--health-only and --config-only are each one part of the validation" "give one of them, or none for all parts"
             validation=${1%-only}
@@ -130,6 +136,8 @@ esac
 [ -z "$only" ] || [ "$command" = deploy ] || fail "--only belongs to deploying" "leave it out, or leave out $command"
 [ -z "$to_release" ] || [ "$command" = rollback ] || fail "--to belongs to rollback" "write ./deploy.sh rollback --env $environment --to $to_release"
 [ "$validation" = full ] || [ "$command" = validate ] || fail "--health-only and --config-only belong to validate" "write ./deploy.sh validate --env $environment --$validation-only"
+
+keep_settings_to_this_process
 
 # Ids, copies of the configurations, and how far a run came.
 state_dir=$root/.keapsync/deploy/$environment

@@ -149,6 +149,11 @@ const tasks = {
     for (const file of files) digest.update(path.basename(file)).update(createHash("sha256").update(fs.readFileSync(file)).digest());
     return digest.digest("hex").slice(0, 16);
   },
+  /** The program that a build made, of cargo's messages on standard input. */
+  executable: () => {
+    const messages = input().split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+    return messages.findLast((message) => message.executable)?.executable ?? "";
+  },
   /** Parts of a Postgres address on standard input: host, port, user, database. */
   database: () => {
     const url = new URL(input().trim());

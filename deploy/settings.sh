@@ -5,10 +5,10 @@
 
 # Everything that a setting may be called here; each is kept in a variable named SETTING_<name>.
 required_settings='DATABASE_URL KEAP_CLIENT_ID KEAP_CLIENT_SECRET'
-generated_settings='ADMIN_API_TOKEN INTERNAL_TOKEN KEAP_WEBHOOK_SECRET TOKEN_ENCRYPTION_KEY'
+generated_settings='ADMIN_API_TOKEN INTERNAL_TOKEN WAKE_TOKEN KEAP_WEBHOOK_SECRET TOKEN_ENCRYPTION_KEY'
 learned_settings='KEAP_REDIRECT_URI WEBHOOK_PUBLIC_URL SYNC_PUBLIC_URL'
 optional_settings='ENGINE_DATABASE_PASSWORD HYPERDRIVE_DATABASE_HOST CLOUDFLARE_API_TOKEN CLOUDFLARE_ACCOUNT_ID
-ADMIN_API_TOKEN_PREVIOUS INTERNAL_TOKEN_PREVIOUS KEAP_WEBHOOK_SECRET_PREVIOUS TOKEN_ENCRYPTION_KEY_PREVIOUS METRICS_TOKEN
+ADMIN_API_TOKEN_PREVIOUS INTERNAL_TOKEN_PREVIOUS WAKE_TOKEN_PREVIOUS KEAP_WEBHOOK_SECRET_PREVIOUS TOKEN_ENCRYPTION_KEY_PREVIOUS METRICS_TOKEN
 DEFAULT_ACCOUNT_ID ALLOWED_ORIGIN LOG_LEVEL OUTBOX_POLL_INTERVAL_MAX_MS
 KEAP_API_BASE_URL KEAP_AUTHORIZE_URL KEAP_TOKEN_URL KEAP_CALLS_PER_SECOND KEAP_CALLS_PER_MINUTE KEAP_CALLS_PER_DAY'
 all_settings="$required_settings $generated_settings $learned_settings $optional_settings"
@@ -19,7 +19,7 @@ foreign_settings='KEAPSYNC_CACHE_DIR KEAPSYNC_TEST_DATABASE_URL KEAP_OPENAPI'
 secrets_of() {
     case $1 in
         coordinator) printf '%s' 'KEAP_CLIENT_SECRET KEAP_WEBHOOK_SECRET TOKEN_ENCRYPTION_KEY TOKEN_ENCRYPTION_KEY_PREVIOUS
-            ADMIN_API_TOKEN ADMIN_API_TOKEN_PREVIOUS INTERNAL_TOKEN INTERNAL_TOKEN_PREVIOUS METRICS_TOKEN' ;;
+            ADMIN_API_TOKEN ADMIN_API_TOKEN_PREVIOUS INTERNAL_TOKEN INTERNAL_TOKEN_PREVIOUS WAKE_TOKEN WAKE_TOKEN_PREVIOUS METRICS_TOKEN' ;;
         webhook) printf '%s' 'KEAP_WEBHOOK_SECRET KEAP_WEBHOOK_SECRET_PREVIOUS INTERNAL_TOKEN INTERNAL_TOKEN_PREVIOUS' ;;
         sync) printf '%s' 'ADMIN_API_TOKEN ADMIN_API_TOKEN_PREVIOUS INTERNAL_TOKEN INTERNAL_TOKEN_PREVIOUS METRICS_TOKEN' ;;
     esac
@@ -52,15 +52,27 @@ trimmed() {
     printf '%s' "${text%"${text##*[![:space:]]}"}"
 }
 
+# Takes what the environment has of settings out of it, before anything is started: the programs that install and build run what others
+# wrote, and each of the others is given by name what it needs. A program can still look into the environment that this process was
+# started with; who has secrets there, as in CI, builds in another job and deploys with --prebuilt.
+keep_settings_to_this_process() {
+    local name
+    for name in $all_settings; do
+        printf -v "GIVEN_$name" '%s' "${!name-}"
+        unset "$name"
+    done
+}
+
 # Reads every setting, once; what is missing is empty.
 settings_are_read=no
 read_settings() {
-    local name value
+    local name value given
     if [ "$settings_are_read" = yes ]; then return; fi
     settings_are_read=yes
     for name in $all_settings; do
         # The file alone counts where there is one: a variable left over in somebody's shell must not choose the database.
-        if [ -f "$settings_file" ]; then value=''; else value=$(trimmed "${!name-}"); fi
+        given=GIVEN_$name
+        if [ -f "$settings_file" ]; then value=''; else value=$(trimmed "${!given-}"); fi
         set_setting "$name" "$value"
     done
     if [ ! -f "$settings_file" ]; then return; fi

@@ -39,8 +39,9 @@ step_tools() {
         would_run npm ci --no-audit --no-fund
         return
     fi
-    local tool pinned present
-    for tool in node npm cargo curl openssl git; do
+    local tool pinned present tools='node npm cargo curl openssl git'
+    if [ "$prebuilt" = yes ]; then tools='node npm curl openssl git'; fi
+    for tool in $tools; do
         command -v "$tool" >/dev/null || fail "$tool is missing" "install it (node and npm: https://nodejs.org, cargo: https://rustup.rs, the others: your system's packages) and repeat the command"
     done
     pinned=$(sed -n 's/^ *"wrangler": "\(.*\)".*/\1/p' package.json)
@@ -102,11 +103,19 @@ step_settings() {
 step_build() {
     step build "build the three workers, each within its size budget (1.2 MB gzipped)" "delete build/"
     if [ "$dry_run" = yes ]; then
-        would_run cargo xtask build-worker
+        if [ "$prebuilt" = no ]; then would_run cargo xtask build-worker; fi
         return
     fi
-    # Quick builds are for trying things out: neither small nor fast.
-    env -u KEAPSYNC_QUICK_WORKERS cargo xtask build-worker || fail "the workers do not build; the reason is above" "mend it and repeat the command"
+    if [ "$prebuilt" = yes ]; then
+        local worker
+        for worker in $workers; do
+            [ -f "build/$worker/index_bg.wasm" ] || fail "the $worker worker is not in build/" "build it where no secrets are, as in .github/workflows/deploy.yml, or leave --prebuilt out"
+        done
+        detail "they were built before"
+        return
+    fi
+    prepare_xtask
+    xtask -- build-worker || fail "the workers do not build; the reason is above" "mend it and repeat the command"
 }
 
 step_database() {
@@ -119,7 +128,8 @@ step_database() {
     fi
     find_hyperdrive
     require_own_database
-    DATABASE_URL=$(setting DATABASE_URL) cargo xtask migrate up || fail "the migrations were not applied; the reason is above" \
+    prepare_xtask
+    xtask DATABASE_URL -- migrate up || fail "the migrations were not applied; the reason is above" \
         "check DATABASE_URL (Supabase's direct host needs IPv6: else take the session pooler, port 5432), see that the project is not paused, and repeat the command"
     if [ -z "$(setting ENGINE_DATABASE_PASSWORD)" ]; then
         if [ -n "$hyperdrive_id" ]; then
@@ -132,7 +142,7 @@ step_database() {
         detail "the password is the one that Hyperdrive has"
         return
     fi
-    DATABASE_URL=$(setting DATABASE_URL) ENGINE_DATABASE_PASSWORD=$(setting ENGINE_DATABASE_PASSWORD) cargo xtask engine-password ||
+    xtask DATABASE_URL ENGINE_DATABASE_PASSWORD -- engine-password ||
         fail "the workers' role did not get its password; the reason is above" "DATABASE_URL must name the user who applied the migrations; mend it and repeat the command"
 }
 

@@ -76,7 +76,8 @@ validate_cloudflare() {
 validate_database() {
     step database "every migration is applied, with the content that its file has" "nothing: it changes nothing"
     local listed
-    listed=$(DATABASE_URL=$(setting DATABASE_URL) cargo xtask migrate status) || fail "the database does not answer; the reason is above" "check DATABASE_URL and that the project is not paused"
+    prepare_xtask
+    listed=$(xtask DATABASE_URL -- migrate status) || fail "the database does not answer; the reason is above" "check DATABASE_URL and that the project is not paused"
     if printf '%s\n' "$listed" | grep -E 'missing$|changed since$' >&2; then
         fail "these migrations are not applied as their files have them" "missing: run ./deploy.sh --env $environment --only database. Changed: restore the file; a change belongs into a new one"
     fi
@@ -104,6 +105,7 @@ check_health() {
 }
 
 smoke() {
-    ADMIN_API_TOKEN=$(setting ADMIN_API_TOKEN) cargo xtask smoke --coordinator-url "$(url_of coordinator)" --webhook-url "$(url_of webhook)" --sync-url "$(url_of sync)" ||
+    prepare_xtask
+    xtask ADMIN_API_TOKEN -- smoke --coordinator-url "$(url_of coordinator)" --webhook-url "$(url_of webhook)" --sync-url "$(url_of sync)" ||
         fail "the test of the whole failed; what it found is above" "mend what it names, then ./deploy.sh --env $environment --only check. To undo the release: ./deploy.sh rollback --env $environment"
 }

@@ -26,7 +26,7 @@ function database(text) {
   return undefined;
 }
 
-const tokens = ["ADMIN_API_TOKEN", "INTERNAL_TOKEN", "KEAP_WEBHOOK_SECRET"];
+const tokens = ["ADMIN_API_TOKEN", "INTERNAL_TOKEN", "WAKE_TOKEN", "KEAP_WEBHOOK_SECRET"];
 const isToken = (text) => /^[\x21-\x7e]{16,}$/.test(text);
 const isKey = (text) => /^[A-Za-z0-9+/]{43}=$/.test(text);
 const isCount = (text) => /^[1-9][0-9]{0,8}$/.test(text);

@@ -84,7 +84,8 @@ select public.keapsync_protect_function('public.keapsync_check_json(name, jsonb)
 -- extension that makes requests after the commit; where that, the workers' address or their token is missing, nothing happens. The
 -- edit itself never depends on it: the outbox holds it, and the workers look by themselves.
 --
--- Address and token are secrets of Supabase's Vault: keapsync_coordinator_url and keapsync_internal_token.
+-- Address and token are secrets of Supabase's Vault: keapsync_coordinator_url and keapsync_wake_token. pg_net keeps a request with its
+-- headers in a table that PUBLIC may read until the request is sent, so the token opens nothing but this one door.
 create function public.keapsync_wake(account text) returns void
     language plpgsql
     security definer
@@ -103,8 +104,8 @@ begin
     perform set_config('keapsync.woken', woken || account || ',', true);
     begin
         execute 'select max(decrypted_secret) filter (where name = ''keapsync_coordinator_url''),
-                max(decrypted_secret) filter (where name = ''keapsync_internal_token'')
-            from vault.decrypted_secrets where name in (''keapsync_coordinator_url'', ''keapsync_internal_token'')'
+                max(decrypted_secret) filter (where name = ''keapsync_wake_token'')
+            from vault.decrypted_secrets where name in (''keapsync_coordinator_url'', ''keapsync_wake_token'')'
             into base_url, token;
         if base_url is null or token is null then
             perform set_config('keapsync.woken', '*', true);
@@ -112,7 +113,7 @@ begin
         end if;
         execute 'select net.http_post(url := $1, body := $2, headers := $3, timeout_milliseconds := 5000)'
             using rtrim(base_url, '/') || '/coordinator/' || account || '/wake', '{}'::jsonb,
-                jsonb_build_object('content-type', 'application/json', 'x-internal-token', token);
+                jsonb_build_object('content-type', 'application/json', 'x-wake-token', token);
     exception
         -- A hint that cannot be sent is no reason to refuse the edit. The state alone is logged: a message may hold the token.
         when others then

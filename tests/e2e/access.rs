@@ -215,6 +215,86 @@ pub async fn what_admins_do_is_recorded(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// Wherever a wrong credential is shown, somebody may be guessing: also where nobody needs one, and where there is nothing.
+pub async fn every_refused_credential_is_recorded(stage: &Stage) -> Result<()> {
+    let access = &stage.access;
+    let from = "203.0.113.32";
+    let tried = [
+        (&access.sync, Method::POST, "/units", 401),
+        (&access.sync, Method::GET, "/nothing-here", 404),
+        (&access.sync, Method::DELETE, "/sync/status", 405),
+        (&access.sync, Method::GET, "/sync/status?limit=1&limit=2", 400),
+        (&access.sync, Method::GET, "/health", 200),
+        (&access.coordinator, Method::GET, "/nothing-here", 404),
+        (&access.coordinator, Method::DELETE, "/accounts", 405),
+        (&access.coordinator, Method::GET, "/health", 200),
+    ];
+    for (origin, method, path, status) in &tried {
+        let request = stage.http.request(method.clone(), format!("{origin}{path}")).bearer_auth("a guess");
+        let answer = read(request.header(ADDRESS_HEADER, from)).await?;
+        ensure!(answer.status == *status, "{method} {path} answered {}: {}", answer.status, answer.text);
+    }
+    let url = format!("{}/access-log?limit=500", access.coordinator);
+    let kept = stage.admin(Method::GET, &url, None).await?.json();
+    let of_ours: Vec<_> = kept["entries"]
+        .as_array()
+        .context("no entries")?
+        .iter()
+        .filter(|entry| entry["address"] == from)
+        .collect();
+    for (origin, method, path, status) in &tried {
+        let worker = if *origin == &access.sync { "sync" } else { "coordinator" };
+        let action = format!("{method} {}", path.split('?').next().unwrap_or_default());
+        let is_kept = of_ours.iter().any(|entry| {
+            entry["actor"] == "refused"
+                && entry["action"] == action
+                && entry["worker"] == worker
+                && entry["status"] == *status
+        });
+        ensure!(is_kept, "{action} at {worker} is not in the record: {of_ours:?}");
+    }
+    Ok(())
+}
+
+/// The database shows its token through a table that others there may read: it must not be worth more than a look at the outbox.
+pub async fn the_databases_token_wakes_and_does_nothing_else(stage: &Stage) -> Result<()> {
+    let account = Account::connect(stage, "waker").await?;
+    let access = &stage.access;
+    let from = "203.0.113.33";
+    let ask = async |method: Method, url: &str, token: &str| -> Result<Answer> {
+        let request = stage.http.request(method, url).header("x-wake-token", token);
+        read(request.header(ADDRESS_HEADER, from).body("{}")).await
+    };
+    let wake = account.route("wake");
+    let woken = ask(Method::POST, &wake, &access.wake_token).await?;
+    ensure!(woken.status == 202, "{}: {}", woken.status, woken.text);
+    for wrong in ["", "a guess", &access.internal_token, &access.admin_token] {
+        ensure!(ask(Method::POST, &wake, wrong).await?.status == 401, "another token wakes");
+    }
+    for (method, url) in [
+        (Method::GET, account.route("status")),
+        (Method::POST, account.route("token")),
+        (Method::POST, account.route("events")),
+        (Method::POST, account.route("pause")),
+        (Method::GET, format!("{}/accounts", access.coordinator)),
+        (Method::GET, format!("{}/access-log", access.coordinator)),
+        (Method::POST, format!("{}/units", access.sync)),
+    ] {
+        let answer = ask(method.clone(), &url, &access.wake_token).await?;
+        ensure!(answer.status == 401, "{method} {url} answered {}: {}", answer.status, answer.text);
+    }
+    // Nor in the place of another.
+    let as_internal = stage.http.post(account.route("token")).header("x-internal-token", &access.wake_token);
+    ensure!(read(as_internal.body("{}")).await?.status == 401, "it passes for the workers'");
+    let tried = entries(stage, &account.name).await?;
+    let refused = format!("GET /coordinator/{}/status", account.name);
+    ensure!(
+        tried.iter().any(|entry| entry["actor"] == "refused" && entry["action"] == refused),
+        "that it was tried is not in the record: {tried:?}"
+    );
+    Ok(())
+}
+
 pub async fn attempts_to_connect_belong_to_one_browser(stage: &Stage) -> Result<()> {
     let (mine, theirs) = (stage.fresh_name("browser"), stage.fresh_name("fixation"));
     let finished = journey(stage, &mine, &mine).await?;

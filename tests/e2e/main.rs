@@ -144,6 +144,8 @@ fn all_tests() -> Vec<Test> {
         access::every_answer_carries_its_headers,
         access::no_other_origin_reads,
         access::what_admins_do_is_recorded,
+        access::every_refused_credential_is_recorded,
+        access::the_databases_token_wakes_and_does_nothing_else,
         access::attempts_to_connect_belong_to_one_browser,
         access::no_redirect_leads_elsewhere,
         attacks::signatures_are_worth_one_body,

@@ -39,6 +39,8 @@ pub struct Access {
     pub admin_token: String,
     /// `INTERNAL_TOKEN`.
     pub internal_token: String,
+    /// `WAKE_TOKEN`.
+    pub wake_token: String,
     /// `KEAP_WEBHOOK_SECRET`.
     pub webhook_secret: String,
     /// Where the processes log, for a person who looks for the cause of a failure.
@@ -58,6 +60,7 @@ impl Access {
             database: urls.database.clone(),
             admin_token: secrets.admin_api_token.clone(),
             internal_token: secrets.internal_token.clone(),
+            wake_token: secrets.wake_token.clone(),
             webhook_secret: secrets.keap_webhook_secret.clone(),
             logs: system.logs_dir().display().to_string(),
         }

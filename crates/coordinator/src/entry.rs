@@ -11,7 +11,7 @@ use keapsync_domain::failure::Failure;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::wire::AccessEntry;
 use keapsync_engine::ports::Clock as _;
-use keapsync_platform::access::{Caller, Visit, caller, log_entry, shows};
+use keapsync_platform::access::{Caller, Tokens, Visit, log_entry, shows};
 use keapsync_platform::body::read_body;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, CoordinatorConfig};
@@ -25,7 +25,7 @@ use keapsync_platform::prometheus;
 use keapsync_platform::respond::Answer;
 use keapsync_platform::sync_client::{SYNC_WORKER_BINDING, SyncClient};
 use serde_json::{Value, json};
-use worker::{Context, Env, Method, Request, Response, event};
+use worker::{Context, Env, Method, Request, Response, Url, event};
 
 /// Largest body that is taken, in bytes: a report or a delivery of 1000 ids is far smaller.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -102,16 +102,30 @@ impl Surroundings<'_> {
         if let Err(refusal) = visit.admit(WorkerClock.now()) {
             return refusal;
         }
+        let (answer, account) = self.answer_visit(&visit, route, &url, &mut request).await;
+        // Whatever was asked, and whether or not it is there: every answer passes here.
+        self.record_visit(&visit, account, answer.status).await;
+        answer
+    }
+
+    /// Answers a visit that was let in, and names the account that it is about.
+    async fn answer_visit(
+        &self,
+        visit: &Visit,
+        route: Route,
+        url: &Url,
+        request: &mut Request,
+    ) -> (Answer, Option<AccountId>) {
         let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         // What anybody may ask.
         match &route {
-            Route::Health => return self.health(url.query()).await,
+            Route::Health => return (self.health(url.query()).await, None),
             Route::OAuthOpen => {
                 let answer = handlers::open(self, &query).await;
                 if answer.status == 400 {
                     visit.charge_wrong_credential(WorkerClock.now());
                 }
-                return answer;
+                return (answer, None);
             }
             Route::OAuthCallback => {
                 let cookies = request.headers().get("cookie").ok().flatten();
@@ -124,26 +138,23 @@ impl Surroundings<'_> {
                     self.record(Some(visit.browser_entry(WORKER, account, answer.status, WorkerClock.now())))
                         .await;
                 }
-                return answer;
+                return (answer, None);
             }
-            Route::Unknown => return Answer::not_found("there is nothing at this path"),
-            Route::OtherMethod(methods) => return Answer::method_not_allowed(methods),
+            Route::Unknown => return (Answer::not_found("there is nothing at this path"), None),
+            Route::OtherMethod(methods) => return (Answer::method_not_allowed(methods), None),
             _ => {}
         }
         if !may_ask(visit.caller, &route) {
             let answer =
                 Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>");
-            self.record_visit(&visit, account_of(&route, &[]), &answer).await;
-            return answer;
+            return (answer, account_of(&route, &[]));
         }
-        let body = match read_body(&mut request, BODY_BYTES_MAX).await {
+        let body = match read_body(request, BODY_BYTES_MAX).await {
             Ok(body) => body,
-            Err(error) => return error.answer(),
+            Err(error) => return (error.answer(), account_of(&route, &[])),
         };
         let account = account_of(&route, &body);
-        let answer = self.answer_route(route, url.path(), &query, &body).await;
-        self.record_visit(&visit, account, &answer).await;
-        answer
+        (self.answer_route(route, url.path(), &query, &body).await, account)
     }
 
     /// Answers who may ask.
@@ -180,16 +191,13 @@ impl Surroundings<'_> {
     /// The account, when the request is a delivery that another worker hands over.
     fn delivered_to(&self, request: &Request) -> Option<AccountId> {
         match Route::of(request.method().as_ref(), &request.path()) {
-            Route::Account(account, AccountCall::Events) if self.caller(request) == Caller::Worker => {
+            Route::Account(account, AccountCall::Events)
+                if self.visit(request, &request.path()).caller == Caller::Worker =>
+            {
                 Some(account)
             }
             _ => None,
         }
-    }
-
-    fn caller(&self, request: &Request) -> Caller {
-        let header = |name: &str| request.headers().get(name).ok().flatten();
-        caller(header, &self.config.admin_token, &self.config.common.internal_token)
     }
 
     /// Hands a delivery to the account's object, neither side read here: this is the way of every hook.
@@ -209,19 +217,20 @@ impl Surroundings<'_> {
         let headers = request.headers();
         let header = |name: &str| headers.get(name).ok().flatten();
         let config = self.config;
-        Visit::new(
-            request.method().as_ref(),
-            path,
-            header,
-            &config.admin_token,
-            &config.common.internal_token,
-        )
+        let method = request.method();
+        let wakes = matches!(Route::of(method.as_ref(), path), Route::Account(_, AccountCall::Wake));
+        let tokens = Tokens {
+            admin: &config.admin_token,
+            internal: &config.common.internal_token,
+            wake: wakes.then_some(&config.wake_token),
+        };
+        Visit::new(method.as_ref(), path, header, tokens)
     }
 
     /// Records what an admin did, or that a credential was refused.
-    pub(crate) async fn record_visit(&self, visit: &Visit, account: Option<AccountId>, answer: &Answer) {
+    pub(crate) async fn record_visit(&self, visit: &Visit, account: Option<AccountId>, status: u16) {
         let now = WorkerClock.now();
-        self.record(visit.entry(WORKER, &self.config.admin_token, account, answer.status, now)).await;
+        self.record(visit.entry(WORKER, &self.config.admin_token, account, status, now)).await;
     }
 
     /// Durable before the answer leaves. What was done stays done when the record cannot be reached: the log has the entry then.
@@ -330,6 +339,7 @@ impl Surroundings<'_> {
 fn may_ask(caller: Caller, route: &Route) -> bool {
     match (caller, route) {
         (Caller::Anybody | Caller::Refused, _) | (Caller::Admin(_), Route::NoteAccess) => false,
+        (Caller::Waker, route) => matches!(route, Route::Account(_, AccountCall::Wake)),
         (Caller::Admin(_), Route::Account(_, call)) => !call.is_internal_only(),
         (Caller::Worker | Caller::Admin(_), _) => true,
     }

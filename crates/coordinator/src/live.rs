@@ -38,16 +38,18 @@ impl Surroundings<'_> {
         }
         let has_ticket = query.iter().any(|(name, _)| name == "ticket");
         let resource = match () {
-            () if visit.caller.is_known() => "live/authorized",
+            () if visit.caller.is_worker_or_admin() => "live/authorized",
             () if !has_ticket => {
                 let message = "give the admin token, or a ticket from POST live-ticket as ?ticket=";
                 let answer = Answer::unauthorized(message);
-                self.record_visit(&visit, Some(account.clone()), &answer).await;
+                self.record_visit(&visit, Some(account.clone()), answer.status).await;
                 return answer.into_response();
             }
             () if !is_welcome(self.config.common.allowed_origin.as_deref(), origin.as_deref()) => {
                 let message = "tickets are good on pages of ALLOWED_ORIGIN only";
-                return Answer::error(403, "forbidden_origin", message).into_response();
+                let answer = Answer::error(403, "forbidden_origin", message);
+                self.record_visit(&visit, Some(account.clone()), answer.status).await;
+                return answer.into_response();
             }
             () => "live/ticketed",
         };
@@ -59,6 +61,8 @@ impl Surroundings<'_> {
                 if has_ticket && response.status_code() == 401 {
                     visit.charge_wrong_credential(WorkerClock.now());
                 }
+                // A wrong credential beside a ticket, be that good or not.
+                self.record_visit(&visit, Some(account.clone()), response.status_code()).await;
                 Ok(response)
             }
             Err(failure) => self.unreachable(account, &failure).into_response(),

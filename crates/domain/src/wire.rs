@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 /// Header of calls between workers.
 pub const INTERNAL_TOKEN_HEADER: &str = "x-internal-token";
 
+/// The header in which the database shows the token that only wakes accounts.
+pub const WAKE_TOKEN_HEADER: &str = "x-wake-token";
+
 /// What somebody did, or was refused: the record of access keeps it, and the log says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessEntry {

@@ -1,6 +1,6 @@
 //! Who calls: the admin, another worker, somebody who showed a wrong credential, or anybody.
 //!
-//! Both credentials may be in the course of a change, in which the one before counts as well. Comparisons are the domain's, in
+//! Each credential may be in the course of a change, in which the one before counts as well. Comparisons are the domain's, in
 //! constant time. What a caller may do is each worker's to say.
 //!
 //! [`Visit`] is what is known of one request before its answer: it takes from the address' bucket when no good credential was shown,
@@ -12,7 +12,7 @@ use crate::respond::Answer;
 use keapsync_domain::ids::AccountId;
 use keapsync_domain::secret::{Generation, Rotating, Secret};
 use keapsync_domain::timestamp::Timestamp;
-use keapsync_domain::wire::{AccessEntry, INTERNAL_TOKEN_HEADER};
+use keapsync_domain::wire::{AccessEntry, INTERNAL_TOKEN_HEADER, WAKE_TOKEN_HEADER};
 use sha2::{Digest as _, Sha256};
 use std::net::IpAddr;
 
@@ -34,8 +34,10 @@ const NAME_BYTES: usize = 2;
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Another worker, or the database's trigger that wakes an account.
+    /// Another worker.
     Worker,
+    /// The database, or whoever has the token that it wakes accounts with. Only where that token counts.
+    Waker,
     /// Who knows the admin token.
     Admin(Generation),
     /// Who showed a credential that is none.
@@ -45,9 +47,9 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// Whether the credential that was shown is a good one.
+    /// Whether it is another worker or the admin, to whom an account's data may be shown.
     #[must_use]
-    pub fn is_known(self) -> bool {
+    pub fn is_worker_or_admin(self) -> bool {
         matches!(self, Self::Worker | Self::Admin(_))
     }
 
@@ -56,6 +58,7 @@ impl Caller {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "worker",
+            Self::Waker => "waker",
             Self::Admin(Generation::Current) => "admin",
             Self::Admin(Generation::Previous) => "admin_previous",
             Self::Refused => REFUSED,
@@ -64,23 +67,41 @@ impl Caller {
     }
 }
 
+/// The tokens that count for a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Tokens<'a> {
+    /// `ADMIN_API_TOKEN`.
+    pub admin: &'a Rotating,
+    /// `INTERNAL_TOKEN`.
+    pub internal: &'a Rotating,
+    /// `WAKE_TOKEN`, where an account is woken. Everywhere else it is a wrong credential: it passes through a table of the database
+    /// that others may read.
+    pub wake: Option<&'a Rotating>,
+}
+
 /// Tells who calls by the credentials in a request's headers. `header` gives a header's value; two of one name come joined by a
 /// comma and so fit nothing.
 #[must_use]
-pub fn caller(
-    header: impl Fn(&str) -> Option<String>,
-    admin_token: &Rotating,
-    internal_token: &Rotating,
-) -> Caller {
+pub fn caller(header: impl Fn(&str) -> Option<String>, tokens: Tokens<'_>) -> Caller {
     let internal = header(INTERNAL_TOKEN_HEADER);
-    if internal.as_deref().is_some_and(|token| internal_token.which(token).is_some()) {
+    if internal.as_deref().is_some_and(|token| tokens.internal.which(token).is_some()) {
         return Caller::Worker;
     }
     let authorization = header("authorization");
-    match authorization.as_deref().map(|text| bearer(text).and_then(|token| admin_token.which(token))) {
-        Some(Some(generation)) => Caller::Admin(generation),
-        None if internal.is_none() => Caller::Anybody,
-        _ => Caller::Refused,
+    let by_bearer = authorization.as_deref().and_then(bearer).and_then(|token| tokens.admin.which(token));
+    if let Some(generation) = by_bearer {
+        return Caller::Admin(generation);
+    }
+    let wake = header(WAKE_TOKEN_HEADER);
+    if let (Some(given), Some(token)) = (&wake, tokens.wake)
+        && token.which(given).is_some()
+    {
+        return Caller::Waker;
+    }
+    if internal.is_none() && authorization.is_none() && wake.is_none() {
+        Caller::Anybody
+    } else {
+        Caller::Refused
     }
 }
 
@@ -122,18 +143,17 @@ impl Visit {
         method: &str,
         path: &str,
         header: impl Fn(&str) -> Option<String>,
-        admin_token: &Rotating,
-        internal_token: &Rotating,
+        tokens: Tokens<'_>,
     ) -> Self {
         let address = header(ADDRESS_HEADER);
-        let caller = caller(header, admin_token, internal_token);
+        let caller = caller(header, tokens);
         Self { caller, method: method.to_owned(), path: path.to_owned(), address }
     }
 
     /// Takes from the address' bucket, unless a good credential was shown; the answer, when the bucket is empty.
     pub fn admit(&self, now: Timestamp) -> Result<(), Answer> {
         let cost = match self.caller {
-            Caller::Worker | Caller::Admin(_) => return Ok(()),
+            Caller::Worker | Caller::Waker | Caller::Admin(_) => return Ok(()),
             Caller::Refused => WRONG_CREDENTIAL_COST,
             Caller::Anybody => PAGE_COST,
         };
@@ -161,7 +181,7 @@ impl Visit {
             Caller::Admin(Generation::Current) => Some(token_name(admin_token.current())),
             Caller::Admin(Generation::Previous) => admin_token.previous().map(token_name),
             Caller::Refused => None,
-            Caller::Worker | Caller::Anybody => return None,
+            Caller::Worker | Caller::Waker | Caller::Anybody => return None,
         };
         Some(self.entry_of(self.caller.as_str(), token, worker, account, status, at))
     }
@@ -227,8 +247,13 @@ mod tests {
 
     const ADMIN: &str = "correct horse battery";
     const INTERNAL: &str = "between the workers";
+    const WAKE: &str = "good for waking";
 
     fn called(headers: &[(&str, &str)]) -> Caller {
+        called_where(false, headers)
+    }
+
+    fn called_where(wakes: bool, headers: &[(&str, &str)]) -> Caller {
         let header = |name: &str| {
             let values: Vec<&str> = headers
                 .iter()
@@ -239,7 +264,9 @@ mod tests {
         };
         let admin = Rotating::new(Secret::new(ADMIN), Some(Secret::new("the admin before")));
         let internal = Rotating::new(Secret::new(INTERNAL), Some(Secret::new("the workers before")));
-        caller(header, &admin, &internal)
+        let wake = Rotating::new(Secret::new(WAKE), Some(Secret::new("the waker before")));
+        let wake = wakes.then_some(&wake);
+        caller(header, Tokens { admin: &admin, internal: &internal, wake })
     }
 
     #[test]
@@ -281,6 +308,25 @@ mod tests {
         }
     }
 
+    /// The database's token stands in a table that others may read.
+    #[test]
+    fn the_token_that_wakes_opens_nothing_else() {
+        for good in [WAKE, "the waker before"] {
+            assert_eq!(called_where(true, &[("X-Wake-Token", good)]), Caller::Waker);
+            assert_eq!(called_where(false, &[("X-Wake-Token", good)]), Caller::Refused);
+            // Nor does it in another header.
+            assert_eq!(called_where(true, &[("X-Internal-Token", good)]), Caller::Refused);
+            let bearer = format!("Bearer {good}");
+            assert_eq!(called_where(true, &[("Authorization", bearer.as_str())]), Caller::Refused);
+        }
+        for wrong in ["", ADMIN, INTERNAL, "good for wakin"] {
+            assert_eq!(called_where(true, &[("X-Wake-Token", wrong)]), Caller::Refused, "{wrong:?}");
+        }
+        assert!(!Caller::Waker.is_worker_or_admin());
+        assert_eq!(called_where(true, &[("X-Internal-Token", INTERNAL)]), Caller::Worker);
+        assert_eq!(called_where(true, &[]), Caller::Anybody);
+    }
+
     #[test]
     fn a_token_for_one_door_opens_only_that() {
         let token = Secret::new("only the metrics");
@@ -301,7 +347,7 @@ mod tests {
         };
         let admin = Rotating::new(Secret::new(ADMIN), Some(Secret::new("the admin before")));
         let internal = Rotating::new(Secret::new(INTERNAL), None);
-        (Visit::new(method, path, header, &admin, &internal), admin)
+        (Visit::new(method, path, header, Tokens { admin: &admin, internal: &internal, wake: None }), admin)
     }
 
     #[test]

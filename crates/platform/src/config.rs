@@ -97,6 +97,8 @@ pub struct CoordinatorConfig {
     pub common: CommonConfig,
     /// `ADMIN_API_TOKEN`, and `ADMIN_API_TOKEN_PREVIOUS` during a change.
     pub admin_token: Rotating,
+    /// `WAKE_TOKEN`, and `WAKE_TOKEN_PREVIOUS` during a change: what the database shows to wake an account, and good for nothing else.
+    pub wake_token: Rotating,
     /// `KEAP_CLIENT_ID`, `KEAP_CLIENT_SECRET`, `KEAP_REDIRECT_URI`, `KEAP_AUTHORIZE_URL`, `KEAP_TOKEN_URL`.
     pub application: Application,
     /// `KEAP_API_BASE_URL`, without a slash at its end.
@@ -121,6 +123,7 @@ impl CoordinatorConfig {
         Ok(Self {
             common: CommonConfig::read(lookup)?,
             admin_token: lookup.rotating("ADMIN_API_TOKEN", "ADMIN_API_TOKEN_PREVIOUS")?,
+            wake_token: lookup.rotating("WAKE_TOKEN", "WAKE_TOKEN_PREVIOUS")?,
             application: Application {
                 client_id: lookup.required("KEAP_CLIENT_ID")?,
                 client_secret: Secret::new(lookup.required("KEAP_CLIENT_SECRET")?),

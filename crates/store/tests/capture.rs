@@ -553,7 +553,7 @@ async fn a_decision_about_a_conflict_wakes_the_workers_where_pg_net_is_there() {
              create table vault.decrypted_secrets (name text, decrypted_secret text);
              grant select on vault.decrypted_secrets to public;
              insert into vault.decrypted_secrets values ('keapsync_coordinator_url', 'https://coordinator.example'),
-                 ('keapsync_internal_token', 'hush')",
+                 ('keapsync_wake_token', 'hush')",
         )
         .await
         .expect("the stand-in is made");

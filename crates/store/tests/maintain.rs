@@ -316,17 +316,17 @@ async fn an_edit_wakes_the_workers_once_per_account_where_pg_net_is_there() {
         ))
         .await
         .unwrap();
-    let sent =
-        "select concat_ws(' ', url, headers ->> 'x-internal-token', body) from net.requests order by 1";
+    let sent = "select concat_ws(' ', url, headers - 'content-type', body) from net.requests order by 1";
     person.batch_execute(edit).await.unwrap();
     assert_eq!(texts(&superuser, sent).await, Vec::<String>::new());
 
     superuser
-        .batch_execute("insert into vault.secrets values ('keapsync_internal_token', 'hush')")
+        .batch_execute("insert into vault.secrets values ('keapsync_wake_token', 'hush')")
         .await
         .unwrap();
-    let expected = ["demo", "other"]
-        .map(|account| format!("https://coordinator.example/coordinator/{account}/wake hush {{}}"));
+    let expected = ["demo", "other"].map(|account| {
+        format!("https://coordinator.example/coordinator/{account}/wake {{\"x-wake-token\": \"hush\"}} {{}}")
+    });
     person.batch_execute(edit).await.unwrap();
     assert_eq!(texts(&superuser, sent).await, expected);
     // What the engine queues it knows itself.

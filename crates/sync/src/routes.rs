@@ -12,7 +12,7 @@ use keapsync_domain::ids::{AccountId, EntityType};
 use keapsync_domain::run::RunKind;
 use keapsync_domain::wire::UnitOrder;
 use keapsync_engine::ports::Clock as _;
-use keapsync_platform::access::{Caller, Visit, log_entry, shows};
+use keapsync_platform::access::{Caller, Tokens, Visit, log_entry, shows};
 use keapsync_platform::body::read_body;
 use keapsync_platform::clock::WorkerClock;
 use keapsync_platform::config::{ConfigError, SyncConfig};
@@ -23,7 +23,7 @@ use keapsync_platform::kv::Cache;
 use keapsync_platform::log::Log;
 use keapsync_platform::respond::Answer;
 use serde_json::{Value, json};
-use worker::{Context, Env, Method, Request};
+use worker::{Context, Env, Method, Request, Url};
 
 /// Longest order of a unit, in bytes: settings and a token, no records.
 const ORDER_BYTES_MAX: usize = 64 * 1024;
@@ -76,17 +76,34 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         request.method().as_ref(),
         url.path(),
         |name| header(&request, name),
-        &config.admin_token,
-        &config.common.internal_token,
+        Tokens { admin: &config.admin_token, internal: &config.common.internal_token, wake: None },
     );
     if let Err(refusal) = visit.admit(WorkerClock.now()) {
         return refusal;
     }
-    let query = match Query::new(url.query_pairs().into_owned()) {
-        Ok(query) => query,
-        Err(reason) => return Answer::bad_request(&reason),
+    let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
+    let query = Query::new(url.query_pairs().into_owned());
+    let account = query.as_ref().ok().and_then(|query| query.account().ok().flatten());
+    let answer = match &query {
+        Ok(query) => {
+            answer_visit(&visit, &mut request, &url, query, (env, context, config, &coordinator)).await
+        }
+        Err(reason) => Answer::bad_request(reason),
     };
-    let path = Path::parse(url.path(), &query);
+    // Whatever was asked, and whether or not it is there: every answer passes here.
+    record(&visit, config, &coordinator, account, &answer).await;
+    answer
+}
+
+/// Answers a visit that was let in.
+async fn answer_visit(
+    visit: &Visit,
+    request: &mut Request,
+    url: &Url,
+    query: &Query,
+    (env, context, config, coordinator): (&Env, &Context, &SyncConfig, &CoordinatorClient),
+) -> Answer {
+    let path = Path::parse(url.path(), query);
     let is_read = request.method() == Method::Get;
     let is_write = request.method() == Method::Post;
     match &path {
@@ -95,7 +112,7 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
             if visit.caller != Caller::Worker {
                 return Answer::unauthorized("units are ordered by the coordinator only");
             }
-            return order(&mut request, env, context, config).await;
+            return order(request, env, context, config).await;
         }
         Path::Unknown => return Answer::not_found("there is nothing at this path"),
         Path::Health
@@ -127,15 +144,12 @@ async fn answer(mut request: Request, env: &Env, context: &Context, config: &Syn
         Path::Verify if !is_read && !is_write => return Answer::method_not_allowed("GET, POST"),
         _ => {}
     }
-    let coordinator = CoordinatorClient::new(env, &config.common.internal_token);
-    let answer = if matches!(visit.caller, Caller::Admin(_)) {
-        let answered = answer_admin(&mut request, env, &coordinator, &query, path).await;
+    if matches!(visit.caller, Caller::Admin(_)) {
+        let answered = answer_admin(request, env, coordinator, query, path).await;
         answered.unwrap_or_else(|failure| Answer::failure(&failure))
     } else {
         Answer::unauthorized("give the admin token: Authorization: Bearer <ADMIN_API_TOKEN>")
-    };
-    record(&visit, config, &coordinator, query.account().ok().flatten(), &answer).await;
-    answer
+    }
 }
 
 /// Records what an admin did, or that a credential was refused: durable before the answer leaves. What was done stays done when the

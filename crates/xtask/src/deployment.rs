@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 const CALLBACK_PATH: &str = "/oauth/callback";
 
 /// What is taken from the process' own environment where there is no file, as in CI.
-const FROM_SURROUNDINGS: [&str; 15] = [
+const FROM_SURROUNDINGS: [&str; 17] = [
     "KEAP_CLIENT_ID",
     "KEAP_CLIENT_SECRET",
     "KEAP_REDIRECT_URI",
@@ -32,6 +32,8 @@ const FROM_SURROUNDINGS: [&str; 15] = [
     "ADMIN_API_TOKEN_PREVIOUS",
     "INTERNAL_TOKEN",
     "INTERNAL_TOKEN_PREVIOUS",
+    "WAKE_TOKEN",
+    "WAKE_TOKEN_PREVIOUS",
     "METRICS_TOKEN",
     "DATABASE_URL",
 ];

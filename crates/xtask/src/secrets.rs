@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::private_file;
 
@@ -27,6 +28,8 @@ pub struct Secrets {
     pub admin_api_token: String,
     /// What the workers send to each other.
     pub internal_token: String,
+    /// What the database would show the coordinator to wake an account.
+    pub wake_token: String,
     /// The OAuth application in the simulator.
     pub keap_client_id: String,
     /// Its secret.
@@ -49,12 +52,19 @@ impl Secrets {
     /// The secrets of a state directory; made on first use.
     pub fn of(state_dir: &Path) -> Result<Self> {
         let path = state_dir.join("secrets.json");
-        if let Some(secrets) = private_file::read_json(&path)? {
-            return Ok(secrets);
+        let mut all = serde_json::to_value(Self::generate()?).context("secrets have no JSON form")?;
+        let kept: Option<Value> = private_file::read_json(&path)?;
+        // A directory that an earlier version made lacks what came since: that is made now, and the rest stays.
+        for (name, value) in kept.as_ref().and_then(Value::as_object).into_iter().flatten() {
+            if let Some(secret) = all.get_mut(name) {
+                secret.clone_from(value);
+            }
         }
-        let secrets = Self::generate()?;
-        private_file::write_json(&path, &secrets)?;
-        Ok(secrets)
+        if kept.as_ref() != Some(&all) {
+            private_file::write_json(&path, &all)?;
+        }
+        serde_json::from_value(all)
+            .with_context(|| format!("{} is damaged: delete it and repeat the command", path.display()))
     }
 
     fn generate() -> Result<Self> {
@@ -63,6 +73,7 @@ impl Secrets {
             token_encryption_key: STANDARD.encode(random_bytes::<ENCRYPTION_KEY_BYTES>()?),
             admin_api_token: random_hex()?,
             internal_token: random_hex()?,
+            wake_token: random_hex()?,
             keap_client_id: "keapsync-local".to_owned(),
             keap_client_secret: random_hex()?,
             postgres_superuser_password: random_hex()?,
@@ -99,7 +110,17 @@ mod tests {
     fn a_state_directory_keeps_its_secrets() {
         let directory = std::env::temp_dir().join(format!("keapsync-xtask-{}-secrets", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        assert_eq!(Secrets::of(&directory).unwrap(), Secrets::of(&directory).unwrap());
+        let made = Secrets::of(&directory).unwrap();
+        assert_eq!(Secrets::of(&directory).unwrap(), made);
+        // One of an earlier version, which had no such token.
+        let path = directory.join("secrets.json");
+        let mut older = serde_json::to_value(&made).unwrap();
+        older.as_object_mut().unwrap().remove("wake_token");
+        private_file::write_json(&path, &older).unwrap();
+        let completed = Secrets::of(&directory).unwrap();
+        assert_eq!(completed, Secrets { wake_token: completed.wake_token.clone(), ..made.clone() });
+        assert_ne!(completed.wake_token, made.wake_token);
+        assert_eq!(Secrets::of(&directory).unwrap(), completed);
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use keapsync_domain::limits::WEBHOOK_OBJECTS_MAX;
 use keapsync_domain::secret::{Rotating, Secret};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_domain::wire::{EventsRequest, EventsResponse};
-use keapsync_platform::access::{Caller, Visit, caller};
+use keapsync_platform::access::{Caller, Tokens, Visit, caller};
 use keapsync_platform::body::BodyError;
 use keapsync_platform::config::{CoordinatorConfig, Lookup, WebhookConfig};
 use keapsync_platform::hook_auth::{is_handshake_secret, path_token, verify_path_token, verify_signature};
@@ -201,6 +201,7 @@ fn credentials() -> Vec<Vec<u8>> {
         "Bearer an-admin-token-of-length",
         "bearer  an-admin-token-of-length ",
         "an-internal-token-of-length",
+        "a-wake-token-of-length",
         "203.0.113.7",
         "2001:db8::1",
     ])
@@ -210,20 +211,25 @@ fn credential(input: &[u8]) {
     let given = text(input);
     let admin = Rotating::new(Secret::new("an-admin-token-of-length"), None);
     let internal = Rotating::new(Secret::new("an-internal-token-of-length"), None);
+    let wake = Rotating::new(Secret::new("a-wake-token-of-length"), None);
+    let tokens = Tokens { admin: &admin, internal: &internal, wake: Some(&wake) };
     let as_header = |wanted: &'static str| {
         let given = given.clone();
         move |name: &str| (name == wanted).then(|| given.clone().into_owned())
     };
-    let by_bearer = caller(as_header("authorization"), &admin, &internal);
+    let by_bearer = caller(as_header("authorization"), tokens);
     assert_eq!(
-        by_bearer.is_known(),
+        by_bearer.is_worker_or_admin(),
         given.split_once(' ').is_some_and(|(scheme, token)| {
             scheme.eq_ignore_ascii_case("bearer") && token.trim() == "an-admin-token-of-length"
         })
     );
-    let by_internal = caller(as_header("x-internal-token"), &admin, &internal);
+    let by_internal = caller(as_header("x-internal-token"), tokens);
     assert_eq!(by_internal == Caller::Worker, given == "an-internal-token-of-length");
-    let visit = Visit::new("POST", &given, as_header("CF-Connecting-IP"), &admin, &internal);
+    let by_wake = caller(as_header("x-wake-token"), tokens);
+    assert_eq!(by_wake == Caller::Waker, given == "a-wake-token-of-length");
+    assert!(!by_wake.is_worker_or_admin());
+    let visit = Visit::new("POST", &given, as_header("CF-Connecting-IP"), tokens);
     let entry = visit.browser_entry("sync", None, 200, NOW);
     for shown in [Some(&entry.action), entry.address.as_ref()].into_iter().flatten() {
         assert!(shown.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{shown}");
@@ -278,7 +284,7 @@ fn sealed_secret(input: &[u8]) {
 /// Variables by lines.
 fn configurations() -> Vec<Vec<u8>> {
     texts(&["ADMIN_API_TOKEN=admin-token-0123456789\nADMIN_API_TOKEN_PREVIOUS=admin-before-0123456789\n\
-        INTERNAL_TOKEN=internal-token-0123456789\nKEAP_WEBHOOK_SECRET=webhook-secret-0123456789\nKEAP_CLIENT_ID=client\n\
+        INTERNAL_TOKEN=internal-token-0123456789\nWAKE_TOKEN=wake-token-0123456789\nKEAP_WEBHOOK_SECRET=webhook-secret-0123456789\nKEAP_CLIENT_ID=client\n\
         KEAP_CLIENT_SECRET=hush\nKEAP_REDIRECT_URI=https://sync.example.com/oauth/callback\n\
         WEBHOOK_PUBLIC_URL=https://hooks.example.com/\nTOKEN_ENCRYPTION_KEY=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n\
         ALLOWED_ORIGIN=https://app.example.com\nLOG_LEVEL=warn\nKEAP_CALLS_PER_SECOND=20\nOUTBOX_POLL_INTERVAL_MAX_MS=1000"])

@@ -8,6 +8,7 @@ fn complete() -> HashMap<&'static str, &'static str> {
     HashMap::from([
         ("ADMIN_API_TOKEN", "admin-token-0123456789"),
         ("INTERNAL_TOKEN", "internal-token-0123456789"),
+        ("WAKE_TOKEN", "wake-token-0123456789"),
         ("KEAP_WEBHOOK_SECRET", "webhook-secret-0123456789"),
         ("KEAP_CLIENT_ID", "client"),
         ("KEAP_CLIENT_SECRET", "hush"),
@@ -84,6 +85,7 @@ fn names_what_is_wrong_without_repeating_it() {
         ("ADMIN_API_TOKEN_PREVIOUS", "too-short-value"),
         ("INTERNAL_TOKEN", "wrong because of spaces"),
         ("INTERNAL_TOKEN_PREVIOUS", "wrong because of spaces"),
+        ("WAKE_TOKEN", "too-short-value"),
         ("KEAP_WEBHOOK_SECRET", "wröng-0123456789-wrong"),
         ("KEAP_REDIRECT_URI", "/oauth/wrong"),
         ("KEAP_API_BASE_URL", "http://wrong.example.com"),
@@ -120,10 +122,12 @@ fn the_secret_before_counts_while_it_is_set() {
         ("ADMIN_API_TOKEN_PREVIOUS", "admin-before-0123456789"),
         ("INTERNAL_TOKEN_PREVIOUS", "internal-before-0123456789"),
         ("KEAP_WEBHOOK_SECRET_PREVIOUS", "webhook-before-0123456789"),
+        ("WAKE_TOKEN_PREVIOUS", "wake-before-0123456789"),
     ]);
     let config = coordinator(&variables).unwrap();
     assert_eq!(config.admin_token.which("admin-before-0123456789"), Some(Generation::Previous));
     assert_eq!(config.admin_token.which("admin-token-0123456789"), Some(Generation::Current));
+    assert_eq!(config.wake_token.which("wake-before-0123456789"), Some(Generation::Previous));
     assert!(
         config.common.internal_token.previous().is_some_and(|token| token.is("internal-before-0123456789"))
     );

@@ -9,9 +9,10 @@ use super::Finding;
 use crate::deployment::Variables;
 
 /// Secrets of which no two may be the same: who learns one would have the other.
-const DISTINCT: [&str; 5] = [
+const DISTINCT: [&str; 6] = [
     "ADMIN_API_TOKEN",
     "INTERNAL_TOKEN",
+    "WAKE_TOKEN",
     "KEAP_WEBHOOK_SECRET",
     "TOKEN_ENCRYPTION_KEY",
     "KEAP_CLIENT_SECRET",

@@ -252,6 +252,7 @@ impl System {
         }
         match worker {
             Worker::Coordinator => {
+                set("WAKE_TOKEN", &secrets.wake_token);
                 set("KEAP_REDIRECT_URI", &format!("{}/oauth/callback", urls.coordinator));
                 set("WEBHOOK_PUBLIC_URL", &urls.webhook);
                 set("TOKEN_ENCRYPTION_KEY", &secrets.token_encryption_key);

@@ -73,7 +73,7 @@ fn a_release_that_was_rolled_back_from_is_not_come_back_to() {
 #[test]
 fn a_rollback_of_half_a_release_makes_all_three_agree() {
     let clone = with_three_releases();
-    let failed = clone.deploy_with(&[], Failure::Before(10), &[("STAND_IN_CODE", "four")], "");
+    let failed = clone.deploy_with(&[], Failure::Before(11), &[("STAND_IN_CODE", "four")], "");
     assert!(!failed.succeeded);
     assert_eq!(code(&clone), ["four", "three", "three"], "{:#?}", failed.calls);
     assert_succeeded(&clone.deploy(&["rollback", "--yes"]));
@@ -182,7 +182,9 @@ fn validation_finds_what_is_missing_and_changes_nothing() {
         clone.change_state(breaking);
         assert_refused(&clone.deploy(&["validate"]), &[words]);
         let mut mended = whole.clone();
-        mended["calls"] = clone.state()["calls"].clone();
+        for recorded in ["calls", "seen"] {
+            mended[recorded] = clone.state()[recorded].clone();
+        }
         clone.write_state(&mended);
         assert!(clone.deploy(&["validate"]).succeeded, "{what} was not mended by the test");
     }
@@ -190,6 +192,7 @@ fn validation_finds_what_is_missing_and_changes_nothing() {
 
 fn without_calls(mut state: Value) -> Value {
     state["calls"] = json!([]);
+    state["seen"] = json!([]);
     state
 }
 

@@ -38,7 +38,7 @@ fn shape(clone: &Clone, calls: &[String]) -> Vec<String> {
     let root = format!("{}/", clone.root.display());
     let shorten = |call: &String| {
         let call = call.replace(&root, "");
-        let call = call.split(" --message").next().unwrap_or_default().to_owned();
+        let call = call.split(" --message ").next().unwrap_or_default().to_owned();
         call.split(' ')
             .map(|word| {
                 let is_id = word.len() >= 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -89,6 +89,7 @@ fn assert_whole(clone: &Clone) {
                 "KEAP_CLIENT_SECRET",
                 "KEAP_WEBHOOK_SECRET",
                 "TOKEN_ENCRYPTION_KEY",
+                "WAKE_TOKEN",
             ][..],
         ),
         ("webhook-handler-staging", &["INTERNAL_TOKEN", "KEAP_WEBHOOK_SECRET"]),
@@ -107,6 +108,7 @@ fn assert_kept_secret(clone: &Clone, run: &Run) {
     let names = [
         "ADMIN_API_TOKEN",
         "INTERNAL_TOKEN",
+        "WAKE_TOKEN",
         "KEAP_WEBHOOK_SECRET",
         "TOKEN_ENCRYPTION_KEY",
         "ENGINE_DATABASE_PASSWORD",
@@ -131,14 +133,15 @@ fn assert_kept_secret(clone: &Clone, run: &Run) {
 }
 
 /// What a first deployment calls, in this order.
-const FIRST_DEPLOYMENT: [&str; 22] = [
+const FIRST_DEPLOYMENT: [&str; 23] = [
     "wrangler --version",
     "wrangler whoami --json",
     "wrangler deployments list --name sync-coordinator-staging --json",
-    "cargo xtask build-worker",
+    "cargo build --quiet --locked --package keapsync-xtask --message-format json-render-diagnostics",
+    "xtask build-worker",
     "wrangler hyperdrive list",
-    "cargo xtask migrate up",
-    "cargo xtask engine-password",
+    "xtask migrate up",
+    "xtask engine-password",
     "wrangler kv namespace list",
     "wrangler kv namespace create keapsync-staging",
     "wrangler kv namespace list",
@@ -153,7 +156,7 @@ const FIRST_DEPLOYMENT: [&str; 22] = [
     "curl --silent --max-time 20 --output .keapsync/deploy/staging/health-coordinator.json --write-out %{http_code} https://sync-coordinator-staging.acme.workers.dev/health",
     "curl --silent --max-time 20 --output .keapsync/deploy/staging/health-webhook.json --write-out %{http_code} https://webhook-handler-staging.acme.workers.dev/health",
     "curl --silent --max-time 20 --output .keapsync/deploy/staging/health-sync.json --write-out %{http_code} https://sync-worker-staging.acme.workers.dev/health",
-    "cargo xtask smoke --coordinator-url https://sync-coordinator-staging.acme.workers.dev --webhook-url https://webhook-handler-staging.acme.workers.dev --sync-url https://sync-worker-staging.acme.workers.dev",
+    "xtask smoke --coordinator-url https://sync-coordinator-staging.acme.workers.dev --webhook-url https://webhook-handler-staging.acme.workers.dev --sync-url https://sync-worker-staging.acme.workers.dev",
 ];
 
 #[test]

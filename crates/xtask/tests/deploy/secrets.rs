@@ -115,6 +115,7 @@ fn every_worker_gets_what_its_configuration_reads() {
                 | "KEAP_CLIENT_SECRET"
                 | "ADMIN_API_TOKEN"
                 | "INTERNAL_TOKEN"
+                | "WAKE_TOKEN"
                 | "KEAP_WEBHOOK_SECRET" => "a-value-that-is-long-enough",
                 _ => return None,
             };
@@ -140,6 +141,113 @@ fn every_worker_gets_what_its_configuration_reads() {
     }
 }
 
+/// Programs that install or compile run the scripts of everybody whose code is used; each other program gets what it needs by name.
+#[test]
+fn nothing_is_installed_or_built_with_the_deployments_secrets() {
+    let clone = Clone::deployed();
+    let variables = in_ci(&clone);
+    let mut variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    variables.extend([
+        ("CLOUDFLARE_API_TOKEN", "token-of-cloudflare"),
+        ("KEAP_CLIENT_SECRET", "secret-of-the-client"),
+        ("STAND_IN_CODE", "two"),
+    ]);
+    // A machine without the pinned tools: they are installed first.
+    let wrangler = clone.root.join("node_modules/.bin/wrangler");
+    let hidden = clone.root.join("node_modules/.bin/hidden");
+    std::fs::rename(&wrangler, &hidden).expect("it can be moved");
+    let before = clone.state()["calls"].as_array().map_or(0, Vec::len);
+    let run = clone.deploy_with(&["--code-only", "--yes"], Failure::None, &variables, "");
+    assert!(!run.succeeded, "it cannot go on without wrangler:\n{}", run.output);
+    std::fs::rename(&hidden, &wrangler).expect("it can be moved back");
+    assert_succeeded(&clone.deploy_with(&["--code-only", "--yes"], Failure::None, &variables, ""));
+    let state = clone.state();
+    let (calls, seen) = (state["calls"].as_array().expect("calls"), state["seen"].as_array().expect("names"));
+    assert_eq!(calls.len(), seen.len());
+    let mut kinds = BTreeSet::new();
+    for (call, seen) in calls.iter().zip(seen).skip(before) {
+        let call = call.as_str().expect("a text");
+        let expected = match call {
+            _ if call.starts_with("xtask migrate") => json!(["DATABASE_URL"]),
+            _ if call.starts_with("xtask smoke") => json!(["ADMIN_API_TOKEN"]),
+            // It is asked for its version before any setting is read.
+            _ if call.starts_with("wrangler") && call != "wrangler --version" => {
+                json!(["CLOUDFLARE_API_TOKEN"])
+            }
+            _ => json!([]),
+        };
+        assert_eq!(*seen, expected, "{call}");
+        kinds.extend(call.split(' ').next());
+    }
+    assert_eq!(kinds, ["cargo", "curl", "npm", "wrangler", "xtask"].into());
+}
+
+#[test]
+fn what_was_built_elsewhere_is_deployed_without_compiling_anything() {
+    let clone = Clone::deployed();
+    let variables = in_ci(&clone);
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let deploy = || clone.deploy_with(&["--code-only", "--prebuilt", "--yes"], Failure::None, &variables, "");
+    assert_refused(&deploy(), &["build/xtask is not there"]);
+    std::fs::copy(clone.root.join("bin/xtask"), clone.root.join("build/xtask")).expect("the program");
+    // It looks for the stand-in beside itself.
+    std::fs::copy(clone.root.join("bin/stand_in.cjs"), clone.root.join("build/stand_in.cjs"))
+        .expect("it too");
+    std::fs::remove_file(clone.root.join("bin/cargo")).expect("there is no cargo there");
+    let run = deploy();
+    assert_succeeded(&run);
+    assert!(run.calls.iter().any(|call| call == "xtask migrate up"), "{:#?}", run.calls);
+    std::fs::remove_file(clone.root.join("build/sync/index_bg.wasm")).expect("it was built");
+    assert_refused(&deploy(), &["the sync worker is not in build/"]);
+}
+
+/// The jobs of a workflow, each with its text.
+fn jobs(workflow: &str) -> std::collections::BTreeMap<String, String> {
+    let (_, jobs) = workflow.split_once("\njobs:\n").expect("it has jobs");
+    let mut found = std::collections::BTreeMap::new();
+    let mut name = String::new();
+    for line in jobs.lines() {
+        let heading = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '));
+        match heading.and_then(|rest| rest.strip_suffix(':')) {
+            Some(job) => job.clone_into(&mut name),
+            None => found.entry(name.clone()).or_insert_with(String::new).extend([line, "\n"]),
+        }
+    }
+    found
+}
+
+#[test]
+fn the_workflow_builds_where_no_secret_is() {
+    let workflow = std::fs::read_to_string(repository().join(".github/workflows/deploy.yml")).expect("it");
+    let jobs = jobs(&workflow);
+    assert_eq!(jobs.keys().collect::<Vec<_>>(), ["build", "checks", "deploy"]);
+    for (name, job) in &jobs {
+        let (has_secrets, compiles) = (job.contains("secrets."), job.contains("cargo "));
+        assert!(!(has_secrets && compiles), "{name} compiles where secrets are");
+        // The environment's secrets are at hand to every step of its job.
+        assert_eq!(job.contains("environment:"), has_secrets, "{name}");
+    }
+    let (before, steps) = jobs["deploy"].split_once("    steps:\n").expect("it has steps");
+    assert!(!before.contains("secrets."), "every step would have them");
+    for step in steps.split("\n      - ") {
+        assert!(!(step.contains("secrets.") && step.contains("npm ")), "npm runs where secrets are: {step}");
+        for line in step.lines().filter(|line| line.contains("npm ") && !line.contains("# ")) {
+            assert!(
+                line.contains("npm ci --ignore-scripts"),
+                "a package's script could wait for them: {line}"
+            );
+        }
+    }
+    // wrangler wants the Node that is pinned, which npm puts in place by a script only.
+    let pinned: Value =
+        serde_json::from_str(&std::fs::read_to_string(repository().join("package.json")).expect("the pins"))
+            .expect("JSON");
+    let node = pinned["devDependencies"]["node"].as_str().expect("a version");
+    assert!(jobs["deploy"].contains(&format!("node-version: {node}\n")), "another Node than {node}");
+}
+
 #[test]
 fn the_workflow_passes_every_setting_and_no_secret_of_the_workers() {
     let workflow = std::fs::read_to_string(repository().join(".github/workflows/deploy.yml")).expect("it");
@@ -159,7 +267,7 @@ fn the_workflow_passes_every_setting_and_no_secret_of_the_workers() {
         ["ADMIN_API_TOKEN", "CLOUDFLARE_API_TOKEN", "DATABASE_URL"].map(str::to_owned).into()
     );
     assert_eq!(workflow.matches("secrets.").count(), 3);
-    assert!(workflow.contains("./deploy.sh --env \"$ENVIRONMENT\" --code-only --yes"));
+    assert!(workflow.contains("./deploy.sh --env \"$ENVIRONMENT\" --code-only --prebuilt --yes"));
     let manual = std::fs::read_to_string(repository().join("docs/manual-setup.md")).expect("the manual");
     let section = manual.split("## Deployments from GitHub").nth(1).expect("it says how");
     for name in &settings {

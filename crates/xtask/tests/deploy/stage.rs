@@ -111,7 +111,7 @@ impl Clone {
         );
         // Whoever follows the documents calls the pinned programs through npx.
         clone.program("bin/npx", "if [ -x \"node_modules/.bin/$1\" ]; then program=$1; shift; set -- \"./node_modules/.bin/$program\" \"$@\"; fi\nexec \"$@\"");
-        for program in ["cargo", "npm", "curl"] {
+        for program in ["cargo", "npm", "curl", "xtask"] {
             let line = format!("exec node \"${{0%/*}}/stand_in.cjs\" {program} \"$@\"");
             clone.program(&format!("bin/{program}"), &line);
         }

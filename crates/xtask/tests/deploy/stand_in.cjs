@@ -131,29 +131,34 @@ const wrangler = {
 };
 
 const needed = (name) => process.env[name] || refuse(`${name} is not set`);
-const cargo = {
-  "xtask build-worker": () => {
+const xtask = {
+  "build-worker": () => {
     for (const worker of ["coordinator", "webhook", "sync"]) {
       fs.mkdirSync(`build/${worker}`, { recursive: true });
       for (const name of ["index.js", "index_bg.wasm"]) fs.writeFileSync(`build/${worker}/${name}`, `${worker} ${process.env.STAND_IN_CODE ?? "one"}`);
     }
     state.quick = process.env.KEAPSYNC_QUICK_WORKERS === "1";
   },
-  "xtask migrate": () => {
+  "migrate": () => {
     needed("DATABASE_URL");
-    if (words[2] === "up") state.database.migrated = true;
-    if (words[2] === "down") state.database.migrated = false;
-    if (words[2] === "status") say(`0001 roles                    ${state.database.migrated ? "applied" : "missing"}`);
+    if (words[1] === "up") state.database.migrated = true;
+    if (words[1] === "down") state.database.migrated = false;
+    if (words[1] === "status") say(`0001 roles                    ${state.database.migrated ? "applied" : "missing"}`);
   },
-  "xtask engine-password": () => {
+  "engine-password": () => {
     needed("DATABASE_URL");
     if (!state.database.migrated) refuse("there is no role keapsync_engine");
     state.database.password = needed("ENGINE_DATABASE_PASSWORD");
   },
-  "xtask smoke": () => {
+  "smoke": () => {
     const sync = Object.values(state.workers).find((worker) => worker.url === option("sync-url")) ?? refuse("the sync worker does not answer");
     if (needed("ADMIN_API_TOKEN") !== sync.secrets.ADMIN_API_TOKEN) refuse("401 Unauthorized");
   },
+};
+
+/** What is compiled before it is started; a person starts the commands through cargo too. */
+const cargo = {
+  "build": () => say(`${JSON.stringify({ reason: "compiler-artifact", executable: null })}\n${JSON.stringify({ reason: "compiler-artifact", executable: path.join(path.dirname(file), "bin/xtask") })}\n${JSON.stringify({ reason: "build-finished", success: true })}`),
 };
 
 /** What a worker says of itself: well when what it is bound to is there and it has its secrets. */
@@ -170,13 +175,16 @@ function health() {
 function act() {
   if (program === "npm") return;
   if (program === "curl") return args.some((argument) => argument.endsWith("/health")) ? health() : process.stdout.write(`{"auth_url":"…"}`);
-  const known = program === "wrangler" ? wrangler : program === "cargo" ? cargo : {};
+  if (program === "cargo" && words[0] === "xtask") return xtask[(words.shift(), words[0])]();
+  const known = { wrangler, cargo, xtask }[program] ?? {};
   if (program === "wrangler" && words.length === 0 && has("version")) return say("4.164.0");
   const name = Object.keys(known).find((candidate) => words.join(" ").startsWith(candidate)) ?? refuse(`the stand-in knows no ${program} ${args.join(" ")}`);
   if (program === "wrangler" && !state.loggedIn && name !== "login" && !(name === "deploy" && has("dry-run"))) refuse("You are not authenticated. [code: 10000]");
   known[name]();
 }
 
+// What of the deployment's secrets the program could read in its environment.
+(state.seen ??= []).push(Object.keys(process.env).filter((name) => /(_TOKEN|_SECRET|_KEY|_PASSWORD|^DATABASE_URL)(_PREVIOUS)?$/.test(name)).sort());
 state.calls.push([program, ...visible.slice(ownName + (isWrangler ? 1 : 2))].join(" "));
 save();
 const fails = Number(process.env.FAIL_AT ?? 0) === state.calls.length - Number(process.env.CALLS_BEFORE ?? 0);

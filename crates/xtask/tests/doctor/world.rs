@@ -88,7 +88,7 @@ pub(crate) fn healthy() -> World {
             "KEAP_CLIENT_ID=client\nKEAP_CLIENT_SECRET=the-applications-secret\n\
              KEAP_REDIRECT_URI=https://c.acme.workers.dev/oauth/callback\nWEBHOOK_PUBLIC_URL=https://w.acme.workers.dev\n\
              KEAP_WEBHOOK_SECRET=webhook-secret-0123456789\nTOKEN_ENCRYPTION_KEY=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n\
-             ADMIN_API_TOKEN=admin-token-0123456789\nINTERNAL_TOKEN=internal-token-0123456789\n\
+             ADMIN_API_TOKEN=admin-token-0123456789\nINTERNAL_TOKEN=internal-token-0123456789\nWAKE_TOKEN=wake-token-0123456789\n\
              DATABASE_URL=postgres://postgres.ref:p%40ss@aws-0.pooler.supabase.com:5432/postgres\n",
         )
         .unwrap(),
