@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::rust_tools;
 use crate::subprocess::{cargo, output_of, run_shown};
@@ -33,6 +33,28 @@ pub(super) fn deny(workspace: &Workspace) -> Result<()> {
     let program = rust_tools::ensure_cargo_deny(workspace)?;
     let arguments = ["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
     run_shown(Command::new(program).args(arguments).current_dir(workspace.root()))
+}
+
+/// No known vulnerability is in what is built or started. What was published today may be known tomorrow, so that this is no matter of a
+/// commit: a workflow runs it every day.
+pub(super) fn advisories(workspace: &Workspace) -> Result<()> {
+    let program = rust_tools::ensure_cargo_deny(workspace)?;
+    let crates = Command::new(program)
+        .args(["--locked", "check", "--hide-inclusion-graph", "advisories"])
+        .current_dir(workspace.root())
+        .status()
+        .context("cargo-deny cannot be started")?;
+    let packages = Command::new("npm")
+        .args(["audit", "--package-lock-only", "--audit-level=moderate"])
+        .current_dir(workspace.root())
+        .status()
+        .context("npm is missing: install Node 20 or later with npm (https://nodejs.org)")?;
+    ensure!(
+        crates.success() && packages.success(),
+        "there are advisories, or their database was not reached; what was found is above. Take a release that mends it \
+         (`cargo update --package NAME`, `npm update NAME`); one that does not concern keapsync goes into deny.toml with the reason"
+    );
+    Ok(())
 }
 
 /// A toolchain of the minimal profile lacks these.

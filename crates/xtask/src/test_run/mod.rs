@@ -8,6 +8,7 @@ mod contract_rule;
 mod dependency_rules;
 mod deployment;
 mod gates;
+mod licences;
 mod lint;
 mod native_tests;
 mod postgres_15;
@@ -40,7 +41,7 @@ pub enum Part {
     Format,
     /// No secret in a tracked file.
     Secrets,
-    /// Dependencies point one way, and none is unused.
+    /// Dependencies point one way, none is unused, and licences and sources are those that `deny.toml` allows.
     Dependencies,
     /// Shell scripts by shellcheck, workflow files by actionlint, and migrations that take something away.
     Lint,
@@ -66,6 +67,8 @@ pub enum Part {
     E2e,
     /// Licences, sources and banned crates, by cargo-deny; builds that tool first, so it runs only when named.
     Deny,
+    /// Known vulnerabilities of what is used, by cargo-deny and npm, from databases in the network; runs only when named.
+    Advisories,
 }
 
 impl Part {
@@ -103,6 +106,7 @@ impl Part {
             Self::Deployment => "deployment",
             Self::E2e => "e2e",
             Self::Deny => "deny",
+            Self::Advisories => "advisories",
         }
     }
 }
@@ -171,7 +175,10 @@ async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
     match part {
         Part::Format => gates::format(workspace),
         Part::Secrets => secret_scan::run(workspace),
-        Part::Dependencies => dependency_rules::run(workspace),
+        Part::Dependencies => {
+            dependency_rules::run(workspace)?;
+            licences::run(workspace)
+        }
         Part::Lint => lint::run(workspace),
         Part::Clippy => gates::clippy(workspace),
         Part::Docs => gates::docs(workspace),
@@ -184,6 +191,7 @@ async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
         Part::Deployment => deployment::run(workspace),
         Part::E2e => native_tests::end_to_end(workspace),
         Part::Deny => gates::deny(workspace),
+        Part::Advisories => gates::advisories(workspace),
     }
 }
 
