@@ -11,7 +11,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn played(seed: u64, mutation: Mutation) -> Outcome {
-    run(play(seed, u64::MAX, mutation)).unwrap()
+    run(play(seed, false, mutation)).unwrap()
 }
 
 /// The first problem that a planted fault brings about, and that the engine as it is does not have.

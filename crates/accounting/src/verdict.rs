@@ -59,6 +59,7 @@ impl Case<'_> {
         outcome.problems.push(Problem {
             kind: format!("{entity} {}: {what}", kind_of_path(path)),
             told: format!("{entity} {}: {path}: {detail}", self.name),
+            round: outcome.round,
         });
     }
 

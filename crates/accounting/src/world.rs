@@ -114,6 +114,8 @@ pub struct Problem {
     pub kind: String,
     /// All of it, for people.
     pub told: String,
+    /// The round in which it was found.
+    pub round: usize,
 }
 
 /// What a seed came to.
@@ -129,6 +131,8 @@ pub struct Outcome {
     pub story: Vec<Vec<Step>>,
     /// Calls of Keap.
     pub calls: u64,
+    /// The round that is played.
+    pub(crate) round: usize,
 }
 
 /// An account under test.
@@ -568,17 +572,18 @@ fn told_of(failure: &Failure) -> anyhow::Error {
     anyhow!("the engine failed: {failure}")
 }
 
-/// Plays a seed: with chance, until so many edits are made or the account has had its rounds.
-pub async fn play(seed: u64, edits_max: u64, mutation: Mutation) -> Result<Outcome> {
+/// Plays a seed: with chance, until the account has had its rounds, or until something is found unless it `goes_on`.
+pub async fn play(seed: u64, goes_on: bool, mutation: Mutation) -> Result<Outcome> {
     let mut account = Account::new(seed, mutation).await?;
     let mut outcome = Outcome::default();
     let mut number = 0;
     for round in 0..ROUNDS {
-        if outcome.edits >= edits_max || account.records.len() < 6 || !outcome.problems.is_empty() {
+        if account.records.len() < 6 || !(goes_on || outcome.problems.is_empty()) {
             break;
         }
         let mut random = Random::new(seed, round);
         let steps = account.plan(&mut random, &mut number).await;
+        outcome.round = outcome.story.len();
         outcome.story.push(steps.clone());
         for step in &steps {
             account.step(step).await?;
@@ -594,7 +599,8 @@ pub async fn play(seed: u64, edits_max: u64, mutation: Mutation) -> Result<Outco
 pub async fn replay(seed: u64, story: &[Vec<Step>], mutation: Mutation) -> Result<Outcome> {
     let mut account = Account::new(seed, mutation).await?;
     let mut outcome = Outcome { story: story.to_vec(), ..Outcome::default() };
-    for steps in story {
+    for (round, steps) in story.iter().enumerate() {
+        outcome.round = round;
         for step in steps {
             account.step(step).await?;
         }

@@ -70,7 +70,7 @@ async fn search(options: &Options) -> Result<bool> {
     let mut seed = options.seed.unwrap_or(options.first_seed);
     let mut is_sound = true;
     while edits < options.edits {
-        let outcome = play(seed, u64::MAX, options.mutation).await.with_context(|| format!("seed {seed}"))?;
+        let outcome = play(seed, options.survey, options.mutation).await.with_context(|| format!("seed {seed}"))?;
         edits += outcome.edits;
         calls += outcome.calls;
         seeds += 1;
@@ -94,17 +94,19 @@ async fn search(options: &Options) -> Result<bool> {
         }
         seed += 1;
     }
-    for (kind, (seed, count)) in &kinds {
-        println!("\n{count} times: {kind}");
-        let outcome = play(*seed, u64::MAX, options.mutation).await?;
-        let (story, problem) = shrink(*seed, &outcome.story, kind, options.mutation).await?;
-        tell_story(*seed, &story, &problem.told);
-    }
     let seconds = begun.elapsed().as_secs_f64();
     for (fate, count) in &fates {
         println!("{count:>10}  {}", fate.as_str());
     }
     println!("{edits} edits in {seeds} accounts, {calls} calls of Keap, {seconds:.1} s");
+    for (kind, (seed, count)) in &kinds {
+        println!("\n{count} times: {kind}");
+        let outcome = play(*seed, true, options.mutation).await?;
+        let round = outcome.problems.iter().find(|problem| problem.kind == *kind).map_or(0, |problem| problem.round);
+        let story = outcome.story.get(..=round).unwrap_or(&outcome.story);
+        let (story, problem) = shrink(*seed, story, kind, options.mutation).await?;
+        tell_story(*seed, &story, &problem.told);
+    }
     if is_sound {
         println!("Every edit is accounted for");
     }
@@ -129,5 +131,5 @@ fn tell_story(seed: u64, story: &[Vec<keapsync_accounting::world::Step>], told: 
             println!("  {}. {step}", round + 1);
         }
     }
-    println!("  => {told}\n  Replay: cargo xtask account-edits --seed {seed}");
+    println!("  => {told}\n  Replay: cargo xtask account-edits --survey --seed {seed}");
 }
