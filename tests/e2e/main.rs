@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod accounting;
 mod attacks;
 mod bad_input;
 mod chaos;
@@ -101,6 +102,7 @@ fn all_tests() -> Vec<Test> {
         outbound::edits_on_both_sides_combine,
         outbound::what_keap_does_not_take_is_put_back_and_the_rest_is_carried,
         outbound::a_refused_row_becomes_a_dead_letter_and_can_be_replayed,
+        accounting::every_edit_is_accounted_for,
         outbound::a_delete_stays_here_until_the_owner_lets_it_through,
         conflicts::a_person_lets_the_row_win,
         conflicts::a_person_lets_keap_win,
