@@ -265,6 +265,7 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
                     in_keap: &in_keap,
                     edits: &edits.here,
                     reached: &[],
+                    unanswered: &[],
                 };
                 for edit in &edits.here {
                     if let Err(what) = rest.fate(edit) {
@@ -294,6 +295,7 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
                         body: write["body"].clone(),
                         before: None,
                         after: None,
+                        is_answer_lost: false,
                     };
                     problems.extend(unasked(&sent, &wanted));
                 }

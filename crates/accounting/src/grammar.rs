@@ -3,7 +3,7 @@
 //! An edit names a part and the value as JSON text, because a number's digits are lost once they are read as a double. The
 //! simulated and the real database are edited by this one grammar.
 
-use crate::parts::{Parts, field_of, is_blank, parts_of, set_part};
+use crate::parts::{Parts, field_of, is_blank, is_same, parts_of, set_part};
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::json_number;
 use keapsync_domain::record::Record;
@@ -31,11 +31,13 @@ pub struct Edit {
     pub json: String,
     /// Whether Keap takes it.
     pub takes: Takes,
+    /// Whether it only spells what stood there otherwise.
+    pub respells: bool,
 }
 
 impl Edit {
     fn new(path: impl Into<String>, value: &Value, takes: Takes) -> Self {
-        Self { path: path.into(), json: value.to_string(), takes }
+        Self { path: path.into(), json: value.to_string(), takes, respells: false }
     }
 
     /// The value as the store reads it.
@@ -125,7 +127,8 @@ impl Writer<'_> {
             let before = parts.get(&edit.path).cloned().unwrap_or_default();
             let is_change = !(is_blank(&before) && is_blank(&edit.value())) && before != edit.value();
             if is_new && is_change {
-                edits.push(edit);
+                let respells = is_same(row.entity(), &edit.path, &before, &edit.value());
+                edits.push(Edit { respells, ..edit });
             }
         }
         edits
@@ -190,7 +193,12 @@ impl Writer<'_> {
         let path = format!("custom_fields.{id}");
         match self.random.below(12) {
             0 => Edit::new(path, &Value::Null, Takes::Yes),
-            1 | 2 => Edit { path, json: self.pick(&NUMBERS, "7").to_owned(), takes: Takes::Perhaps },
+            1 | 2 => Edit {
+                path,
+                json: self.pick(&NUMBERS, "7").to_owned(),
+                takes: Takes::Perhaps,
+                respells: false,
+            },
             3 => Edit::new(path, &json!([format!("a{number}"), "b"]), Takes::Yes),
             4 => Edit::new(path, &Value::Bool(number.is_multiple_of(2)), Takes::Yes),
             5 => Edit::new(format!("custom_fields.9{number:06}"), &"nowhere".into(), Takes::No),
@@ -215,7 +223,10 @@ impl Writer<'_> {
             }
             4 => {
                 let code = self.pick(&["US-AZ", "US-NV", "us-ca"], "US-AZ");
-                Edit::new(path("region_code"), &code.into(), has_country)
+                // An order's address is written without codes: one that Keap does not know becomes a name.
+                let is_name = code == "us-ca" && prefix == "shipping_address";
+                let takes = if is_name { Takes::Perhaps } else { has_country };
+                Edit::new(path("region_code"), &code.into(), takes)
             }
             5 => {
                 let country = self.pick(&["Nowhere", "Canada", "", "United States"], "Nowhere");
@@ -364,6 +375,7 @@ impl Writer<'_> {
                 path: path("price_per_unit"),
                 json: format!("{}.50", 1 + number % 900),
                 takes: Takes::Yes,
+                respells: false,
             },
             5 => Edit::new(path("discount"), &format!("{}.5", number % 9).into(), Takes::No),
             6 => Edit::new(path("color"), &format!("n{number}").into(), Takes::No),

@@ -2,7 +2,7 @@
 
 use crate::grammar::{Edit, Takes};
 use crate::keap::Sent;
-use crate::parts::{Parts, decimal, digits, field_of, is_blank, is_same, parts_of, unit_of};
+use crate::parts::{Parts, decimal, digits, field_of, is_blank, is_same, parts_of, says_same, unit_of};
 use crate::store::Noted;
 use keapsync_domain::ids::EntityType;
 use keapsync_domain::remote::RemoteRecord;
@@ -57,6 +57,8 @@ pub struct Rest<'a> {
     pub edits: &'a [Edit],
     /// What Keap held after each of our writes since then, where that is known.
     pub reached: &'a [Parts],
+    /// The same of those whose answers were lost.
+    pub unanswered: &'a [Parts],
 }
 
 static ABSENT: Value = Value::Null;
@@ -113,7 +115,13 @@ impl Rest<'_> {
             let unit = unit_of(&edit.path);
             let has_other_side = self.in_keap.iter().any(|path| unit_of(path) == unit)
                 || is_moved_with(self.entity, &edit.path, self.in_keap);
-            if has_other_side {
+            // What Keap made of a write whose answer was lost cannot be told from what somebody did there.
+            let is_unanswered = edit.takes != Takes::Yes
+                && self
+                    .unanswered
+                    .iter()
+                    .any(|parts| is_same(self.entity, &edit.path, at(parts, &edit.path), there));
+            if has_other_side || is_unanswered {
                 return Ok(Fate::InConflict);
             }
             return Err("in a conflict, and nobody edited that in Keap".to_owned());
@@ -127,10 +135,22 @@ impl Rest<'_> {
             .filter(|other| unit_of(&other.path) == unit)
             .all(|other| other.takes == Takes::Yes);
         if is_equal {
-            // Carried, and then replaced in Keap.
+            let others: BTreeSet<&str> =
+                self.edits.iter().map(|edit| edit.path.as_str()).filter(|path| *path != edit.path).collect();
+            // Carried, and then replaced: in Keap, or by what Keap does with another edit.
             let had_it =
                 self.reached.iter().any(|parts| is_written(self.entity, edit, at(parts, &edit.path)));
-            if had_it && self.in_keap.iter().any(|path| unit_of(path) == unit) {
+            if had_it
+                && (self.in_keap.iter().any(|path| unit_of(path) == unit)
+                    || is_moved_with(self.entity, &edit.path, &others))
+            {
+                return Ok(Fate::Replaced);
+            }
+            // A name that is left blank beside its code, and what was only spelled otherwise while somebody changed it.
+            let is_said_otherwise = others.iter().any(|path| says_same(path, &edit.path));
+            let says_nothing = is_derived(&edit.path) && is_blank(&edit.value());
+            let is_changed_there = self.in_keap.iter().any(|path| unit_of(path) == unit);
+            if says_nothing && is_said_otherwise || edit.respells && (is_said_otherwise || is_changed_there) {
                 return Ok(Fate::Replaced);
             }
             if takes_unit {
@@ -320,6 +340,7 @@ fn strange_values(sent: &Sent, wanted: &Wanted<'_>, problems: &mut Vec<String>) 
         return;
     }
     let held = all_of(before);
+    let spellings: BTreeSet<String> = held.values().map(spelling).collect();
     let written = || wanted.edits.values().flatten();
     let mut leaves = Vec::new();
     collect(&sent.body, "", &mut leaves);
@@ -339,9 +360,9 @@ fn strange_values(sent: &Sent, wanted: &Wanted<'_>, problems: &mut Vec<String>) 
         if is_name || is_status || is_blank(value) || value.as_str() == Some(wanted.row_id) {
             continue;
         }
-        let spelled = |other: &Value| spelling(other) == spelling(value);
-        let is_known = held.values().any(spelled)
-            || written().any(|edit| spelled(&edit.value()) || edit.value() == *value);
+        let spelled = spelling(value);
+        let is_known = spellings.contains(&spelled)
+            || written().any(|edit| spelling(&edit.value()) == spelled || edit.value() == *value);
         if !is_known {
             problems.push(format!("sent {name} {value}, which nobody wrote and Keap did not hold"));
         }

@@ -64,6 +64,8 @@ pub struct Sent {
     pub before: Option<RemoteRecord>,
     /// What it holds after.
     pub after: Option<RemoteRecord>,
+    /// Whether the answer was lost.
+    pub is_answer_lost: bool,
 }
 
 /// The engine's way to Keap.
@@ -165,7 +167,15 @@ impl Transport for Keap {
         if let Some((entity, keap_id)) = subject.filter(|_| (200..300).contains(&response.status)) {
             self.seen.borrow_mut().remove(&(entity, keap_id.clone()));
             let after = if keap_id.is_empty() { None } else { self.held(entity, &keap_id).await };
-            self.sent.borrow_mut().push(Sent { call, entity, keap_id, body, before, after });
+            self.sent.borrow_mut().push(Sent {
+                call,
+                entity,
+                keap_id,
+                body,
+                before,
+                after,
+                is_answer_lost: fault == Some(Fault::AnswerLost),
+            });
         }
         if fault == Some(Fault::AnswerLost) {
             return Err(Failure::new(FailureClass::Unavailable, "the answer was lost"));

@@ -78,6 +78,20 @@ pub fn unit_of(path: &str) -> &str {
     path.match_indices('.').nth(1).map_or(path, |(place, _)| path.get(..place).unwrap_or(path))
 }
 
+/// Parts of an address that say the same thing twice.
+const SAID_TWICE: [&[&str]; 3] =
+    [&["region", "region_code"], &["country", "country_code"], &["zip_code", "zip_four", "postal_code"]];
+
+/// Whether two paths are of one address and say the same thing, so that what is written to one replaces the other.
+#[must_use]
+pub fn says_same(left: &str, right: &str) -> bool {
+    let (Some((of_left, left)), Some((of_right, right))) = (left.rsplit_once('.'), right.rsplit_once('.'))
+    else {
+        return false;
+    };
+    of_left == of_right && SAID_TWICE.iter().any(|keys| keys.contains(&left) && keys.contains(&right))
+}
+
 /// How values at a path compare, taken alone.
 #[must_use]
 pub fn kind_of(entity: EntityType, path: &str) -> FieldKind {

@@ -77,11 +77,11 @@ impl Case<'_> {
 
     fn edits_here(&self, outcome: &mut Outcome) {
         let in_keap: BTreeSet<&str> = self.in_keap.iter().map(|one| one.edit.path.as_str()).collect();
-        let reached: Vec<Parts> = self
-            .sent
-            .iter()
-            .filter_map(|sent| sent.after.as_ref().map(|after| parts_of(&after.record)))
-            .collect();
+        let after = |is_chosen: &dyn Fn(&Sent) -> bool| -> Vec<Parts> {
+            let sent = self.sent.iter().filter(|sent| is_chosen(sent));
+            sent.filter_map(|sent| sent.after.as_ref().map(|after| parts_of(&after.record))).collect()
+        };
+        let (reached, unanswered) = (after(&|_| true), after(&|sent| sent.is_answer_lost));
         let rest = Rest {
             entity: self.entity,
             here: &self.here,
@@ -92,6 +92,7 @@ impl Case<'_> {
             in_keap: &in_keap,
             edits: self.edits,
             reached: &reached,
+            unanswered: &unanswered,
         };
         for (place, edit) in self.edits.iter().enumerate() {
             outcome.edits += 1;

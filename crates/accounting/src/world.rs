@@ -344,6 +344,10 @@ impl Account {
             }
             Step::InKeap { entity, keap_id, edit } => {
                 let Some(held) = self.keap.held(*entity, keap_id).await else { return Ok(()) };
+                let before = parts_of(&held.record).remove(&edit.path).unwrap_or_default();
+                if is_same(*entity, &edit.path, &before, &edit.value()) {
+                    return Ok(());
+                }
                 let (method, path, body) =
                     control_call(*entity, keap_id, &edit.path, &edit.value(), &held.record);
                 if self.keap.person(method, &path, Some(&body)).await.is_some() {
@@ -517,8 +521,12 @@ impl Account {
 fn insert(writer: &mut Writer<'_>, catalogue: &Catalogue, free: Option<&String>) -> Option<Step> {
     *writer.number += 1;
     let number = *writer.number;
-    let yes =
-        |path: &str, value: Value| Edit { path: path.to_owned(), json: value.to_string(), takes: Takes::Yes };
+    let yes = |path: &str, value: Value| Edit {
+        path: path.to_owned(),
+        json: value.to_string(),
+        takes: Takes::Yes,
+        respells: false,
+    };
     let contact = writer.random.pick(&[0, 1, 2, 3]).and_then(|place: usize| catalogue.contacts.get(place))?;
     Some(match writer.random.below(4) {
         0 => Step::Insert {

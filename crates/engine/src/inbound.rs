@@ -34,7 +34,7 @@ use keapsync_domain::run::Counts;
 use keapsync_domain::schema::{fields, position};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::capability::{CreateKey, capability};
-use keapsync_keap::edits::{Refusal, put_back, settle};
+use keapsync_keap::edits::{Refusal, Settled, Wrote, made_of, put_back, settle};
 use keapsync_keap::orders::line_steps::aligned;
 use keapsync_keap::transport::Transport;
 use serde_json::{Map, Value};
@@ -110,8 +110,8 @@ pub struct Told {
     pub gone_tags: Vec<String>,
     /// What of the row Keap does not take: it is put back where it still stands, and said.
     pub refused: Vec<Refusal>,
-    /// Whether what Keap has no place for is put back: so does the drain, which carries edits. Until then it waits in the row.
-    pub refuses: bool,
+    /// The write that the record is the answer to.
+    pub wrote: Option<Wrote>,
 }
 
 /// A line that our own update made in Keap.
@@ -699,10 +699,15 @@ pub fn meet(remote: &RemoteRecord, row: &LocalRow, policies: &Policies, told: &T
     let mut refused = told.refused.clone();
     if !row.base_delta.is_empty() || !row.has_base {
         record = put_back(&base, &record, &told.refused);
-        if let Some(settled) = settle(&base, &record, &remote.record, told.refuses) {
-            record = settled.row;
+        let mut take = |settled: Option<Settled>, record: &mut Record| {
+            let Some(settled) = settled else { return };
+            *record = settled.row;
             let paths: HashSet<String> = refused.iter().map(Refusal::path).collect();
             refused.extend(settled.refused.into_iter().filter(|refusal| !paths.contains(&refusal.path())));
+        };
+        take(settle(&base, &record, &remote.record), &mut record);
+        if let Some(wrote) = &told.wrote {
+            take(made_of(wrote, &base, &record, &remote.record), &mut record);
         }
     }
     let sides = Sides {
@@ -844,32 +849,62 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
 /// Longest word on a row, in characters: it is to be read.
 const WORD_LENGTH_MAX: usize = 1000;
 
+/// One word of several. Where they are too long together, those that find no room are named at least.
+fn composed(words: &[(String, String)]) -> String {
+    const BETWEEN: &str = " | ";
+    const NAMED: &str = "also restored, and told in the audit log: ";
+    let length = |text: &str| text.chars().count() + BETWEEN.len();
+    let mut room = WORD_LENGTH_MAX;
+    let is_long = words.iter().map(|(_, said)| length(said)).sum::<usize>() > WORD_LENGTH_MAX;
+    if is_long {
+        let names: usize = words.iter().map(|(name, _)| length(name)).sum();
+        room = room.saturating_sub(names + NAMED.len());
+    }
+    let (mut said, mut named): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    for (name, word) in words {
+        match room.checked_sub(length(word)) {
+            Some(left) => {
+                room = left;
+                said.push(word);
+            }
+            None => named.push(name),
+        }
+    }
+    let named = (!named.is_empty()).then(|| format!("{NAMED}{}", named.join(", ")));
+    let all: Vec<&str> = said.into_iter().chain(named.as_deref()).collect();
+    all.join(BETWEEN).chars().take(WORD_LENGTH_MAX).collect()
+}
+
 fn state_of(
     merge: &Merge,
     delta: &Map<String, Value>,
     gone_tags: &[String],
     refused: &[Refusal],
 ) -> (RowState, Option<String>) {
-    let mut words: Vec<String> = Vec::new();
+    // Each with the name of what it is about.
+    let mut words: Vec<(String, String)> = Vec::new();
     if merge.has_open_conflict() {
         let paths: Vec<&str> =
             merge.conflicts.iter().filter(|c| c.winner.is_none()).map(|c| c.path.as_str()).collect();
-        words.push(format!("conflict: decide about {}", paths.join(", ")));
+        let paths = paths.join(", ");
+        words.push((paths.clone(), format!("conflict: decide about {paths}")));
     }
     for edit in &merge.refused {
-        words.push(format!("read_only_field: {} was restored. {}", edit.field, edit.reason));
+        let said = format!("read_only_field: {} was restored. {}", edit.field, edit.reason);
+        words.push((edit.field.to_owned(), said));
     }
-    if !refused.is_empty() {
-        let said: Vec<String> = refused.iter().map(Refusal::said).collect();
-        words.push(format!("restored: Keap does not take this edit. {}", said.join("; ")));
+    for (place, refusal) in refused.iter().enumerate() {
+        let begin = if place == 0 { "restored: Keap does not take this edit. " } else { "" };
+        words.push((refusal.path(), format!("{begin}{}", refusal.said())));
     }
     if !gone_tags.is_empty() {
-        words.push(format!(
-            "gone_tag: Keap has no tag {} any more, so the contact does not carry it; choose a tag that there is",
-            gone_tags.join(", ")
-        ));
+        let tags = gone_tags.join(", ");
+        let said = format!(
+            "gone_tag: Keap has no tag {tags} any more, so the contact does not carry it; choose a tag that there is"
+        );
+        words.push((format!("tags {tags}"), said));
     }
-    let word = words.join(" | ").chars().take(WORD_LENGTH_MAX).collect();
+    let word = composed(&words);
     if merge.has_open_conflict() {
         (RowState::Conflict, Some(word))
     } else if !words.is_empty() {

@@ -70,7 +70,8 @@ async fn search(options: &Options) -> Result<bool> {
     let mut seed = options.seed.unwrap_or(options.first_seed);
     let mut is_sound = true;
     while edits < options.edits {
-        let outcome = play(seed, options.survey, options.mutation).await.with_context(|| format!("seed {seed}"))?;
+        let outcome =
+            play(seed, options.survey, options.mutation).await.with_context(|| format!("seed {seed}"))?;
         edits += outcome.edits;
         calls += outcome.calls;
         seeds += 1;
@@ -102,7 +103,8 @@ async fn search(options: &Options) -> Result<bool> {
     for (kind, (seed, count)) in &kinds {
         println!("\n{count} times: {kind}");
         let outcome = play(*seed, true, options.mutation).await?;
-        let round = outcome.problems.iter().find(|problem| problem.kind == *kind).map_or(0, |problem| problem.round);
+        let round =
+            outcome.problems.iter().find(|problem| problem.kind == *kind).map_or(0, |problem| problem.round);
         let story = outcome.story.get(..=round).unwrap_or(&outcome.story);
         let (story, problem) = shrink(*seed, story, kind, options.mutation).await?;
         tell_story(*seed, &story, &problem.told);

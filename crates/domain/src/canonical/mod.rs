@@ -94,6 +94,12 @@ pub fn is_slot_edited(kind: SlotKind, base: &Value, slot: &Value) -> bool {
     !PartKind::Slot(kind).same_edit(Some(slot), Some(base), Some(slot), Some(base))
 }
 
+/// Whether Keap's slot holds what an edit of `base` to `slot` asks for: what Keap finds for it by itself is its answer.
+#[must_use]
+pub fn is_slot_answered(kind: SlotKind, keap: &Value, slot: &Value, base: &Value) -> bool {
+    PartKind::Slot(kind).is_answered(Some(keap), Some(slot), Some(base))
+}
+
 /// The canonical form of one value of a [`FieldKind::Map`].
 #[must_use]
 pub fn canonical_entry(value: &Value) -> Value {

@@ -15,7 +15,7 @@ use keapsync_domain::remote::RemoteRecord;
 use keapsync_domain::schema::{SlotKind, fields};
 use keapsync_domain::timestamp::Timestamp;
 use keapsync_keap::capability::{DeleteSupport, capability};
-use keapsync_keap::edits::Refusal;
+use keapsync_keap::edits::{Refusal, Wrote, put_back};
 use keapsync_keap::records::{Change, Written};
 use keapsync_keap::transport::Transport;
 use serde_json::Value;
@@ -161,7 +161,7 @@ async fn update<T: Transport, S: MirrorStore, C: Clock>(
     // What is put back before the write is said after it.
     let mut refused: Vec<Refusal> = Vec::new();
     for _ in 0..READINGS_MAX {
-        let met = meet(&reading.remote, &row, &world.settings.policies, &as_carried());
+        let met = meet(&reading.remote, &row, &world.settings.policies, &Told::default());
         let is_known = |new: &Refusal| refused.iter().any(|known| known.path() == new.path());
         let new: Vec<Refusal> = met.refused.into_iter().filter(|new| !is_known(new)).collect();
         refused.extend(new);
@@ -222,11 +222,6 @@ fn another_row_has_it(row: &LocalRow) -> Result<(), Failure> {
     ))
 }
 
-/// As the merge goes that decides what is carried.
-fn as_carried() -> Told {
-    Told { refuses: true, ..Told::default() }
-}
-
 /// Writes what the merge of the row with the reading calls for. What is left for the next reading goes by the one that is returned;
 /// `None` when nothing is.
 async fn write<T: Transport, S: MirrorStore, C: Clock>(
@@ -235,7 +230,7 @@ async fn write<T: Transport, S: MirrorStore, C: Clock>(
     Reading { remote, read_at }: &Reading,
     refused: &mut Vec<Refusal>,
 ) -> Result<Option<Reading>, Failure> {
-    let meeting = meet(remote, row, &world.settings.policies, &as_carried());
+    let meeting = meet(remote, row, &world.settings.policies, &Told::default());
     if meeting.merge.to_keap.is_empty() {
         let told = Told { refused: std::mem::take(refused), ..Told::default() };
         return finish(world, remote.clone(), told, None).await.map(|()| None);
@@ -247,10 +242,11 @@ async fn write<T: Transport, S: MirrorStore, C: Clock>(
         .iter()
         .filter_map(|change| schema.get(change.position).map(|field| field.name))
         .collect();
+    let wanted = meeting.merge.keap_after(&remote.record);
     let change = Change {
         row_id: &row.id,
         base: &meeting.base,
-        wanted: &meeting.merge.keap_after(&remote.record),
+        wanted: &wanted,
         remote,
         read_at: *read_at,
         changed: &changed,
@@ -272,7 +268,9 @@ async fn write<T: Transport, S: MirrorStore, C: Clock>(
     let Written { remote: after, made_lines, gone_tags, refused: not_taken, is_cut_short } = written;
     refused.extend(not_taken);
     let made_lines = named_as_in(row, change.wanted, made_lines);
-    let told = Told { made_lines, gone_tags, refused: std::mem::take(refused), ..Told::default() };
+    let wrote =
+        Some(Wrote { sent: put_back(&remote.record, &wanted, refused), before: remote.record.clone() });
+    let told = Told { made_lines, gone_tags, refused: std::mem::take(refused), wrote };
     if is_cut_short {
         let next = Reading { remote: after.clone(), read_at: after_at };
         merge_in(world, after, told).await?;

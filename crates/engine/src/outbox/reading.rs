@@ -119,7 +119,7 @@ pub(super) async fn reread<T, S: MirrorStore, C>(
 }
 
 pub(super) fn origin(told: Told) -> Origin {
-    Origin { source: WriteSource::Outbox, run_id: None, told: Told { refuses: true, ..told } }
+    Origin { source: WriteSource::Outbox, run_id: None, told }
 }
 
 /// Merges what Keap holds into the row, so that what is in conflict is recorded while all three values are at hand.

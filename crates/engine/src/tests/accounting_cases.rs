@@ -44,3 +44,29 @@ fn an_edited_region_wins_over_its_code_and_an_odd_key_is_said() {
         assert!(after.sync_error.unwrap().contains("addresses.BILLING.note"));
     });
 }
+
+#[test]
+fn what_has_no_place_in_keap_is_said_also_where_a_hook_comes_first() {
+    on_stage(|stage| {
+        let (id, row) = stage.linked(&json!({"given_name": "Ann", "website": "w",
+            "phone_numbers": [{"field": "PHONE2", "number": "4805550134"}]}));
+        stage.mirror.edit(
+            &row,
+            "phones",
+            &json!([{"field": "PHONE2", "number": "4805550134", "label": "private"}]),
+        );
+        stage.keap.edit(id, &json!({"website": "k"}));
+        stage.hook(&[id]);
+        let after = stage.mirror.linked(id);
+        let word = after.sync_error.unwrap();
+        assert!(word.contains("phones.PHONE2.label"), "{word}");
+        assert_eq!(after.row.record.get_by_name("website"), &json!("k"));
+        stage.drain();
+        let after = stage.mirror.linked(id);
+        assert!(after.sync_error.unwrap().contains("phones.PHONE2.label"));
+        assert_eq!(
+            after.row.record.get_by_name("phones"),
+            &json!([{"field": "PHONE2", "number": "4805550134"}])
+        );
+    });
+}

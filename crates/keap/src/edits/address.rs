@@ -60,9 +60,8 @@ pub(super) fn settle_address(
             && holds(address, code)
         {
             let reason = format!("follows from {code}: clear that");
-            if field.refuse(slot, Some(name), reason) {
-                put_back_key(address, was, name);
-            }
+            field.refuse(slot, Some(name), reason);
+            put_back_key(address, was, name);
         }
     }
     settle_country(field, slot, was, address);
@@ -87,9 +86,8 @@ fn settle_country(field: &mut Field<'_>, slot: Option<&str>, was: &Value, addres
             }
         } else if !is_code {
             let fault = "is no code of a country: use one such as USA";
-            if field.refuse(slot, Some("country_code"), fault) {
-                put_back_key(address, was, "country_code");
-            }
+            field.refuse(slot, Some("country_code"), fault);
+            put_back_key(address, was, "country_code");
         }
         // Without the code that was refused, a name that was edited beside it counts.
         is_code_refused = !is_edited(was, address, "country_code");
@@ -112,9 +110,8 @@ fn settle_country(field: &mut Field<'_>, slot: Option<&str>, was: &Value, addres
         Some(code) => drop(address.insert("country_code".to_owned(), code.into())),
         None => {
             let fault = "is no country that is known by this name: write its country_code";
-            if field.refuse(slot, Some("country"), fault) {
-                put_back_key(address, was, "country");
-            }
+            field.refuse(slot, Some("country"), fault);
+            put_back_key(address, was, "country");
         }
     }
 }

@@ -13,8 +13,11 @@
 //! Pure; what Keap refuses only when it is asked is found by [`records`](crate::records).
 
 mod address;
+mod made_of;
 mod refused_keys;
 mod slots;
+
+pub use made_of::{Wrote, made_of};
 
 use crate::wire::{is_blank, plain_text};
 use keapsync_domain::canonical::{canonical_slot, same, set_elements, slot_entries};
@@ -72,30 +75,25 @@ struct Field<'a> {
     name: &'static str,
     base: &'a Value,
     held: &'a Value,
-    /// Whether what has no place is put back; else it stays and waits.
-    refuses: bool,
     refused: Vec<Refusal>,
 }
 
 impl Field<'_> {
-    /// Says no to a part; whether it is to be put back.
-    fn refuse(&mut self, part: Option<&str>, key: Option<&str>, reason: impl Into<String>) -> bool {
-        if self.refuses {
-            self.refused.push(Refusal {
-                field: self.name,
-                part: part.map(shown),
-                key: key.map(shown),
-                sent: None,
-                reason: reason.into(),
-            });
-        }
-        self.refuses
+    /// Says no to a part, which the caller puts back.
+    fn refuse(&mut self, part: Option<&str>, key: Option<&str>, reason: impl Into<String>) {
+        self.refused.push(Refusal {
+            field: self.name,
+            part: part.map(shown),
+            key: key.map(shown),
+            sent: None,
+            reason: reason.into(),
+        });
     }
 }
 
-/// The row as it is meant; `None` where that is how it stands. With `refuses`, what Keap has no place for is put back.
+/// The row as it is meant; `None` where that is how it stands.
 #[must_use]
-pub fn settle(base: &Record, row: &Record, held: &Record, refuses: bool) -> Option<Settled> {
+pub fn settle(base: &Record, row: &Record, held: &Record) -> Option<Settled> {
     let entity = row.entity();
     let mut settled: Option<Settled> = None;
     for (position, schema) in fields(entity).iter().enumerate() {
@@ -103,8 +101,7 @@ pub fn settle(base: &Record, row: &Record, held: &Record, refuses: bool) -> Opti
         if was == value || schema.access.refusal().is_some() {
             continue;
         }
-        let mut field =
-            Field { name: schema.name, base: was, held: held.get(position), refuses, refused: Vec::new() };
+        let mut field = Field { name: schema.name, base: was, held: held.get(position), refused: Vec::new() };
         // What a text takes is told by its digits.
         let spelled = (schema.kind != FieldKind::Map && holds_kept(value)).then(|| digits_shown(value));
         let value = spelled.as_ref().unwrap_or(value);
@@ -221,14 +218,10 @@ fn settle_map(field: &mut Field<'_>, value: &Value) -> Option<Value> {
         entries.iter().filter(|(id, content)| is_odd(id, content)).map(|(id, _)| id.clone()).collect();
     let mut changed = false;
     for id in odd {
-        if field.refuse(
-            Some(&id),
-            None,
-            "is no id of a custom field: name the field by the id that Keap gives it",
-        ) {
-            put_back_key(&mut entries, field.base, &id);
-            changed = true;
-        }
+        let fault = "is no id of a custom field: name the field by the id that Keap gives it";
+        field.refuse(Some(&id), None, fault);
+        put_back_key(&mut entries, field.base, &id);
+        changed = true;
     }
     let long: Vec<String> = entries
         .iter()
@@ -236,8 +229,6 @@ fn settle_map(field: &mut Field<'_>, value: &Value) -> Option<Value> {
         .map(|(id, _)| id.clone())
         .collect();
     for id in long {
-        // At once, whoever asks: written to the row again it would be a text.
-        field.refuses = true;
         field.refuse(
             Some(&id),
             None,
@@ -264,11 +255,8 @@ fn settle_set(field: &mut Field<'_>, value: &Value) -> Option<Value> {
             continue;
         }
         let part = text.unwrap_or_else(|| format!("#{position}"));
-        if field.refuse(Some(&part), None, "is no id of a tag: use the id that Keap gives it") {
-            changed = true;
-        } else {
-            kept.push(element.clone());
-        }
+        field.refuse(Some(&part), None, "is no id of a tag: use the id that Keap gives it");
+        changed = true;
     }
     changed.then_some(Value::Array(kept))
 }

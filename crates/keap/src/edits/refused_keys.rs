@@ -45,7 +45,8 @@ pub(super) fn hold_refused(
         && !same(kind, &property(was, key), &property(held, key))
     {
         let fault = format!("was written for a {key} that Keap has not got any more: write it again");
-        return !field.refuse(name, None, fault);
+        field.refuse(name, None, fault);
+        return false;
     }
     let is_of_held = value
         .is_none_or(|(key, kind)| same(kind, &property(held, key), slot.get(key).unwrap_or(&Value::Null)));

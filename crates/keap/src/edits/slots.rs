@@ -98,8 +98,10 @@ pub(super) fn settle_slots(field: &mut Field<'_>, kind: SlotKind, value: &Value)
         let place = format!("#{position}");
         let is_of_base = was.get(&place).is_some_and(|known| *known == item);
         let Value::Object(slot) = item else {
-            if is_blank(item) || !field.refuse(Some(&place), None, NO_PLACE) {
+            if is_blank(item) {
                 settled.push(item.clone());
+            } else {
+                field.refuse(Some(&place), None, NO_PLACE);
             }
             continue;
         };
@@ -117,10 +119,8 @@ pub(super) fn settle_slots(field: &mut Field<'_>, kind: SlotKind, value: &Value)
                 &Value::Array(vec![later.clone()]),
                 &Value::Array(vec![item.clone()]),
             );
-            if !is_alike
-                && !field.refuse(Some(&name), None, "is there twice, and the last one counts: write one")
-            {
-                settled.push(item.clone());
+            if !is_alike {
+                field.refuse(Some(&name), None, "is there twice, and the last one counts: write one");
             }
             continue;
         }
@@ -175,7 +175,8 @@ fn settle_name(
             }
             _ => format!("is no slot in Keap: use {}", kind.names.join(", ")),
         };
-        return if field.refuse(Some(name), None, reason) { None } else { Some(name.clone()) };
+        field.refuse(Some(name), None, reason);
+        return None;
     }
     if slot.values().all(is_blank) {
         return Some(place.to_owned());
@@ -186,9 +187,8 @@ fn settle_name(
         slot.insert("field".to_owned(), (*free).into());
         return Some((*free).to_owned());
     }
-    let is_put_back =
-        field.refuse(Some(place), None, "finds no free slot in Keap: write it in place of another");
-    if is_put_back { None } else { Some(place.to_owned()) }
+    field.refuse(Some(place), None, "finds no free slot in Keap: write it in place of another");
+    None
 }
 
 /// Puts back what has no place among an object's keys.
@@ -223,9 +223,8 @@ pub(super) fn settle_keys(
         })
         .collect();
     for (key, fault) in edited {
-        if field.refuse(slot, Some(&key), fault) {
-            put_back_key(object, was, &key);
-        }
+        field.refuse(slot, Some(&key), fault);
+        put_back_key(object, was, &key);
     }
 }
 
@@ -255,7 +254,8 @@ fn has_value(field: &mut Field<'_>, kind: &Kind, name: &str, slot: &Map<String, 
     let says = |key: &str| slot.get(key).and_then(plain_text).is_some();
     match kind.value {
         Some((key, _)) if !says(key) && kind.keys.texts.iter().any(|key| says(key)) => {
-            !field.refuse(Some(name), None, format!("has no {key}: give it one"))
+            field.refuse(Some(name), None, format!("has no {key}: give it one"));
+            false
         }
         _ => true,
     }
@@ -275,8 +275,10 @@ pub(super) fn settle_lines(field: &mut Field<'_>, value: &Value) -> Option<Value
     let mut settled: Vec<Value> = Vec::with_capacity(items.len());
     for (position, item) in items.iter().enumerate() {
         let (Value::Object(line), Some(name)) = (item, names.get(&position)) else {
-            if is_blank(item) || !field.refuse(Some(&format!("#{position}")), None, NO_PLACE) {
+            if is_blank(item) {
                 settled.push(item.clone());
+            } else {
+                field.refuse(Some(&format!("#{position}")), None, NO_PLACE);
             }
             continue;
         };

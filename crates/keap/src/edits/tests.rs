@@ -8,7 +8,7 @@ fn contact(object: &Value) -> Record {
 /// A field of a contact after its edits are settled, and what was refused of it.
 fn settled(field: &str, was: Value, edited: Value) -> (Value, Vec<String>) {
     let [was, edited] = [was, edited].map(|value| contact(&json!({field: value})));
-    match settle(&was, &edited, &was, true) {
+    match settle(&was, &edited, &was) {
         None => (edited.get_by_name(field).clone(), Vec::new()),
         Some(settled) => {
             (settled.row.get_by_name(field).clone(), settled.refused.iter().map(Refusal::path).collect())
@@ -159,7 +159,7 @@ fn a_number_keeps_its_digits_or_is_refused_by_name() {
 fn in_place_of_what_was_refused_goes_what_keap_holds() {
     let after = |field: &str, [was, held, edited]: [&Value; 3]| {
         let [was, held, edited] = [was, held, edited].map(|value| contact(&json!({field: value})));
-        let settled = settle(&was, &edited, &held, true).unwrap();
+        let settled = settle(&was, &edited, &held).unwrap();
         let paths: Vec<String> = settled.refused.iter().map(Refusal::path).collect();
         (settled.row.get_by_name(field).clone(), paths)
     };
@@ -213,4 +213,54 @@ fn in_place_of_what_was_refused_goes_what_keap_holds() {
     let edited = json!([{"field": "EMAIL2", "email": ["c@x.io"], "opt_in_reason": "asked"}]);
     let paths = vec!["emails.EMAIL2.email".to_owned(), "emails.EMAIL2".to_owned()];
     assert_eq!(after("emails", [&was, &held, &edited]), (was.clone(), paths));
+}
+
+#[test]
+fn what_keap_makes_of_a_write_is_said_and_is_nobodys_edit() {
+    let made = |field: &str, states: [Value; 4]| {
+        let [base, sent, row, after] = states.map(|value| contact(&json!({field: value})));
+        let wrote = Wrote { before: base.clone(), sent };
+        made_of(&wrote, &base, &row, &after).map(|settled| {
+            let paths: Vec<String> = settled.refused.iter().map(Refusal::path).collect();
+            (settled.row.get_by_name(field).clone(), paths)
+        })
+    };
+    let [before, sent, after] = [("US-NV", "Nevada"), ("US-AZ", "Nowhere"), ("US-AZ", "Arizona")]
+        .map(|(code, name)| json!([{"field": "BILLING", "line1": "1", "region_code": code, "region": name}]));
+    let paths = vec!["addresses.BILLING.region".to_owned()];
+    assert_eq!(
+        made("addresses", [before.clone(), sent.clone(), sent.clone(), after.clone()]),
+        Some((after.clone(), paths))
+    );
+    // What was edited again meanwhile is merged.
+    let later = json!([{"field": "BILLING", "line1": "2", "region_code": "US-AZ", "region": "Nowhere"}]);
+    assert_eq!(made("addresses", [before.clone(), sent.clone(), later, after]), None);
+    // A write that changed nothing is not heeded; one that was taken needs no word.
+    assert_eq!(made("addresses", [before.clone(), sent.clone(), sent.clone(), before.clone()]), None);
+    assert_eq!(made("addresses", [before, sent.clone(), sent.clone(), sent]), None);
+    let day = |day: &str| json!(day);
+    assert_eq!(
+        made("birth_date", [day("2000-01-01"), day("2001-01-01"), day("2001-01-01"), day("2002-02-02")]),
+        Some((day("2002-02-02"), vec!["birth_date".to_owned()]))
+    );
+    let entry = |content: &str| json!({"16": content, "17": "x"});
+    assert_eq!(
+        made("custom_fields", [entry("a"), entry("b"), entry("b"), entry("B")]),
+        Some((entry("B"), vec!["custom_fields.16".to_owned()]))
+    );
+}
+
+#[test]
+fn a_lines_discount_that_keap_works_out_anew_is_no_conflict() {
+    let order = |lines: Value| {
+        let object = json!({"line_items": lines});
+        Record::from_object(keapsync_domain::ids::EntityType::Order, object.as_object().cloned().unwrap())
+    };
+    let line = |quantity: i64, discount: &str| {
+        order(json!([{"id": "1", "quantity": quantity, "discount": discount}]))
+    };
+    let (base, sent, after) = (line(1, "5.00"), line(3, "5.00"), line(3, "15.00"));
+    let wrote = Wrote { before: base.clone(), sent: sent.clone() };
+    let settled = made_of(&wrote, &base, &sent, &after).unwrap();
+    assert_eq!(settled, Settled { row: after, refused: Vec::new() });
 }

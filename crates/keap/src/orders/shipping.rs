@@ -82,12 +82,21 @@ pub(super) fn request(wanted: &Value, remote: &Value) -> Map<String, Value> {
         }
         let blank = if property == "is_invoice_to_company" { Value::Bool(false) } else { "".into() };
         if let Some(value) = first(wanted, keys) {
-            body.insert(property.to_owned(), value.clone());
+            body.insert(property.to_owned(), spelled(property, value));
         } else if first(remote, keys).is_some() {
             body.insert(property.to_owned(), blank);
         }
     }
     body
+}
+
+/// A text as Keap takes it: what merging ignores must not decide whether an address is refused.
+fn spelled(property: &str, value: &Value) -> Value {
+    match value.as_str().map(str::trim) {
+        Some(code) if property == "country_code" => code.to_uppercase().into(),
+        Some(text) => text.into(),
+        None => value.clone(),
+    }
 }
 
 /// Whether the postal code says the last four digits already, so that sending them again would double them.

@@ -237,7 +237,7 @@ proptest! {
             observed_at: NOW,
         };
         let (row, base) = (with(edits), record(base.clone()));
-        let meant = settle(&base, &row, &remote.record, true).map_or_else(|| row.clone(), |settled| settled.row);
+        let meant = settle(&base, &row, &remote.record).map_or_else(|| row.clone(), |settled| settled.row);
         let policies = Policies { default: policy, ..Policies::default() };
         let sides = Sides { base: &base, keap: &remote.record, supabase: &meant, keap_changed_at: None, supabase_changed_at: None };
         let merge = reconcile(&sides, &policies);

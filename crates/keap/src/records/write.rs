@@ -139,12 +139,37 @@ impl<T: Transport> RecordsApi<'_, T> {
     ///
     /// What Keap does not take keeps nothing else back: it is told, and the rest is carried. Where Keap refuses a call, the
     /// edits in it are tried in halves, until the ones that it refuses stand alone.
+    ///
+    /// A failure after a call that Keap took cuts the write short: the record is read again, so that what Keap made of that
+    /// call is not taken for somebody's edit later.
     pub async fn update(
         &self,
         change: &Change<'_>,
         now: &impl Fn() -> Timestamp,
     ) -> Result<Written, Failure> {
         let mut written = Written::from(change.remote.clone());
+        let mut is_stale = false;
+        match self.carry_all(change, &mut written, &mut is_stale, now).await {
+            Ok(()) => {}
+            Err(failure) if is_stale || written.remote.content_hash != change.remote.content_hash => {
+                // What it failed of tells more than that it can't be read either.
+                let again = self.read_again(&written.remote, change.wanted.entity(), now()).await;
+                written.remote = again.map_err(|_| failure)?;
+                written.is_cut_short = true;
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(written)
+    }
+
+    /// All calls of an update. `is_stale` tells that Keap took a call which `written` knows nothing of.
+    async fn carry_all(
+        &self,
+        change: &Change<'_>,
+        written: &mut Written,
+        is_stale: &mut bool,
+        now: &impl Fn() -> Timestamp,
+    ) -> Result<(), Failure> {
         let units = taken(change, now(), &mut written.refused);
         let (ending, units): (Vec<Unit>, Vec<Unit>) = units.into_iter().partition(|unit| {
             // The end takes the reason along.
@@ -156,8 +181,7 @@ impl<T: Transport> RecordsApi<'_, T> {
                     && wanted == Some(INACTIVE))
         });
         let mut window = Window::opened(change.read_at);
-        self.carry_units(change, units, &mut written, &mut window, now).await?;
-        let mut is_stale = false;
+        self.carry_units(change, units, written, &mut window, now).await?;
         if !ending.is_empty() && window.takes_call(now()) {
             let reason = plain_text(change.wanted.get_by_name("cancel_reason"));
             let ended = self.subscriptions().deactivate(&written.remote.keap_id, reason.as_deref()).await;
@@ -167,13 +191,13 @@ impl<T: Transport> RecordsApi<'_, T> {
                 }
                 ended => {
                     ended?;
-                    is_stale = true;
+                    *is_stale = true;
                 }
             }
         }
         let calls = capability(change.wanted.entity()).update_calls(change.changed.iter().copied());
         if calls.sub_resources.contains(&SubResource::OrderItems) {
-            is_stale |= self.carry_lines(change, &mut written, &mut window, now).await?;
+            self.carry_lines(change, written, &mut window, is_stale, now).await?;
         }
         if calls.sub_resources.contains(&SubResource::TagApplications) {
             let (merged, remote) = (&change.remote.record, written.remote.clone());
@@ -182,11 +206,11 @@ impl<T: Transport> RecordsApi<'_, T> {
             written.gone_tags = carried.gone_tags;
             written.refused.extend(carried.refused);
         }
-        if is_stale {
+        if *is_stale {
             written.remote = self.read_again(&written.remote, change.wanted.entity(), now()).await?;
         }
         written.is_cut_short = window.is_over;
-        Ok(written)
+        Ok(())
     }
 
     /// Carries what goes by the properties of an update: in one call, where Keap takes all of it.
@@ -227,14 +251,15 @@ impl<T: Transport> RecordsApi<'_, T> {
         Ok(())
     }
 
-    /// Carries the lines of an order, one by one. Whether a call was made.
+    /// Carries the lines of an order, one by one.
     async fn carry_lines(
         &self,
         change: &Change<'_>,
         written: &mut Written,
         window: &mut Window,
+        is_stale: &mut bool,
         now: &impl Fn() -> Timestamp,
-    ) -> Result<bool, Failure> {
+    ) -> Result<(), Failure> {
         let held = &change.remote.record;
         let [base, wanted, held_lines] =
             [change.base, change.wanted, held].map(|record| record.get_by_name("line_items"));
@@ -243,19 +268,20 @@ impl<T: Transport> RecordsApi<'_, T> {
         // What somebody changed meanwhile shows in the answer to what was written before, and the steps are planned without it.
         window.is_over |=
             !plan.steps.is_empty() && !has_same_lines(&written.remote.record, &change.remote.record);
-        let mut is_called = false;
         for step in plan.steps {
             if !window.takes_call(now()) {
                 break;
             }
-            is_called = true;
             let (key, is_gone) = match &step {
                 LineStep::Create { key, .. } => (key.clone(), false),
                 LineStep::Update { id, .. } => (id.clone(), false),
                 LineStep::Delete { id } => (id.clone(), true),
             };
             match self.orders().take(&written.remote.keap_id, step).await {
-                Ok(made) => written.made_lines.extend(made),
+                Ok(made) => {
+                    *is_stale = true;
+                    written.made_lines.extend(made);
+                }
                 Err(failure) if failure.class == FailureClass::Invalid => {
                     let line = slot_entries(SlotKind::Item, wanted).find(|(name, _)| *name == key);
                     let sent = line.filter(|_| !is_gone).map(|(_, line)| line.clone()).unwrap_or_default();
@@ -264,7 +290,7 @@ impl<T: Transport> RecordsApi<'_, T> {
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(is_called)
+        Ok(())
     }
 
     async fn patch(
@@ -419,7 +445,7 @@ pub fn as_created(record: &Record) -> Record {
 
 fn settled_for_create(record: &Record) -> Option<Settled> {
     let nothing = Record::empty(record.entity());
-    settle(&nothing, record, &nothing, true)
+    settle(&nothing, record, &nothing)
 }
 
 /// The properties of what the record has and a create does not take.

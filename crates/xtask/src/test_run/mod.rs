@@ -53,7 +53,7 @@ pub enum Part {
     Unit,
     /// Ten thousand random histories of the sync, simulated.
     Simulation,
-    /// A million random edits of both sides, each of them accounted for; runs only when named.
+    /// A million random edits of both sides, each of them accounted for.
     Edits,
     /// The store on a real Postgres.
     Store,
@@ -73,7 +73,7 @@ pub enum Part {
 
 impl Part {
     /// What runs when nothing is named: what is quick to fail comes first.
-    const USUAL: [Self; 13] = [
+    const USUAL: [Self; 14] = [
         Self::Format,
         Self::Secrets,
         Self::Dependencies,
@@ -84,6 +84,7 @@ impl Part {
         Self::Store,
         Self::Schema,
         Self::Simulation,
+        Self::Edits,
         Self::Workers,
         Self::Deployment,
         Self::E2e,
@@ -126,9 +127,9 @@ pub async fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<boo
     let mut outcomes = Vec::new();
     let mut waiting = parts.as_slice();
     while let Some((&part, rest)) = waiting.split_first() {
-        if (part, rest.first()) == (Part::Simulation, Some(&Part::Workers)) {
-            outcomes.extend(simulation_beside_workers(workspace));
-            waiting = rest.get(1..).unwrap_or_default();
+        if let [Part::Simulation, Part::Edits, Part::Workers, rest @ ..] = waiting {
+            outcomes.extend(random_stories_beside_workers(workspace));
+            waiting = rest;
             continue;
         }
         say(format!("Testing: {}", part.name()));
@@ -154,15 +155,19 @@ fn ended(part: Part, started: Instant, result: Result<()>) -> Outcome {
     outcome
 }
 
-/// Runs two parts at the same time, each of which keeps one core busy: the simulation always, and a worker's build for the most of it.
-fn simulation_beside_workers(workspace: &Workspace) -> [Outcome; 2] {
-    say("Testing: simulation and workers, at the same time");
+/// Runs at the same time what keeps one core busy each: the random stories always, and a worker's build for the most of it.
+fn random_stories_beside_workers(workspace: &Workspace) -> Vec<Outcome> {
+    say("Testing: simulation and edits, and at the same time workers");
     let started = Instant::now();
     std::thread::scope(|scope| {
-        let simulated = scope.spawn(|| ended(Part::Simulation, started, simulation(workspace)));
+        let stories = scope.spawn(|| {
+            let simulated = ended(Part::Simulation, started, simulation(workspace));
+            let started = Instant::now();
+            [simulated, ended(Part::Edits, started, edits(workspace))]
+        });
         let built = ended(Part::Workers, started, workers(workspace));
-        let simulated = simulated.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        [simulated, built]
+        let stories = stories.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        stories.into_iter().chain([built]).collect()
     })
 }
 
@@ -205,7 +210,7 @@ fn simulation(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Edits of the accounting: about a minute and a half on one core.
+/// Edits of the accounting: three to four minutes on one core.
 const EDITS: u64 = 1_000_000;
 
 fn edits(workspace: &Workspace) -> Result<()> {
