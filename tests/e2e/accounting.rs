@@ -8,7 +8,7 @@ use futures_util::SinkExt as _;
 use keapsync_accounting::grammar::{Catalogue, Edit, Takes, Writer, columns_json};
 use keapsync_accounting::judge::{Rest, Wanted, unasked};
 use keapsync_accounting::keap::{Sent, control_call};
-use keapsync_accounting::parts::parts_of;
+use keapsync_accounting::parts::{Parts, parts_of};
 use keapsync_accounting::store::Noted;
 use keapsync_accounting::wire::record_from;
 use keapsync_domain::ids::EntityType;
@@ -269,13 +269,23 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
                 };
                 for edit in &edits.here {
                     if let Err(what) = rest.fate(edit) {
+                        let holds = |parts: &Parts| parts.get(&edit.path).cloned().unwrap_or_default();
                         problems.push(format!(
-                            "{} {}: {} = {}: {what}",
+                            "{} {}: {} = {}: {what}; the row ({}) holds {}, Keap {}",
                             entity.as_str(),
                             row.keap_id,
                             edit.path,
-                            edit.json
+                            edit.json,
+                            row.state.as_str(),
+                            holds(&here),
+                            holds(&there)
                         ));
+                        if std::env::var("DEBUG_STAGE").is_ok() {
+                            let audit = account.mirror.one("select coalesce(jsonb_agg(to_jsonb(a) - 'account_id' order by created_at), '[]') as a from sync_audit_log a where entity_id::text = $2 and account_id = $1", &[&row.id]).await?;
+                            for one in audit["a"].as_array().into_iter().flatten() {
+                                problems.push(format!("      {one}"));
+                            }
+                        }
                     }
                 }
                 if row.state != RowState::Completed {

@@ -111,10 +111,13 @@ impl Rest<'_> {
         if is_equal && is_written(self.entity, edit, there) {
             return Ok(Fate::Carried);
         }
+        let unit = unit_of(&edit.path);
+        let is_changed_there = self.in_keap.iter().any(|path| unit_of(path) == unit);
+        let others: BTreeSet<&str> =
+            self.edits.iter().map(|edit| edit.path.as_str()).filter(|path| *path != edit.path).collect();
+        let had_it = self.reached.iter().any(|parts| is_written(self.entity, edit, at(parts, &edit.path)));
         if self.is_in_conflict(&edit.path, !is_equal) {
-            let unit = unit_of(&edit.path);
-            let has_other_side = self.in_keap.iter().any(|path| unit_of(path) == unit)
-                || is_moved_with(self.entity, &edit.path, self.in_keap);
+            let has_other_side = is_changed_there || is_moved_with(self.entity, &edit.path, self.in_keap);
             // What Keap made of a write whose answer was lost cannot be told from what somebody did there.
             let is_unanswered = edit.takes != Takes::Yes
                 && self
@@ -124,32 +127,24 @@ impl Rest<'_> {
             if has_other_side || is_unanswered {
                 return Ok(Fate::InConflict);
             }
+            if is_equal && had_it && others.iter().any(|path| says_same(path, &edit.path)) {
+                return Ok(Fate::Replaced);
+            }
             return Err("in a conflict, and nobody edited that in Keap".to_owned());
         }
         let said = self.word.unwrap_or("nothing");
-        // What merges as one is refused as one: half an address is no address.
-        let unit = unit_of(&edit.path);
-        let takes_unit = self
-            .edits
-            .iter()
-            .filter(|other| unit_of(&other.path) == unit)
-            .all(|other| other.takes == Takes::Yes);
+        // What merges as one is refused as one: half an address is no address. Nor is it known what Keap takes of one that was
+        // changed there as well.
+        let mut in_unit = self.edits.iter().filter(|other| unit_of(&other.path) == unit);
+        let takes_unit = !is_changed_there && in_unit.all(|other| other.takes == Takes::Yes);
         if is_equal {
-            let others: BTreeSet<&str> =
-                self.edits.iter().map(|edit| edit.path.as_str()).filter(|path| *path != edit.path).collect();
             // Carried, and then replaced: in Keap, or by what Keap does with another edit.
-            let had_it =
-                self.reached.iter().any(|parts| is_written(self.entity, edit, at(parts, &edit.path)));
-            if had_it
-                && (self.in_keap.iter().any(|path| unit_of(path) == unit)
-                    || is_moved_with(self.entity, &edit.path, &others))
-            {
+            if had_it && (is_changed_there || is_moved_with(self.entity, &edit.path, &others)) {
                 return Ok(Fate::Replaced);
             }
             // A name that is left blank beside its code, and what was only spelled otherwise while somebody changed it.
             let is_said_otherwise = others.iter().any(|path| says_same(path, &edit.path));
             let says_nothing = is_derived(&edit.path) && is_blank(&edit.value());
-            let is_changed_there = self.in_keap.iter().any(|path| unit_of(path) == unit);
             if says_nothing && is_said_otherwise || edit.respells && (is_said_otherwise || is_changed_there) {
                 return Ok(Fate::Replaced);
             }
