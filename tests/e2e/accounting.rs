@@ -101,8 +101,8 @@ async fn write(account: &Account<'_>, row: &Row, edits: &[Edit], way: u64) -> Re
     Ok(())
 }
 
-/// New contacts by COPY.
-async fn copy(account: &Account<'_>, round: u64) -> Result<Vec<String>> {
+/// New contacts: the first by INSERT, the others by COPY.
+async fn insert(account: &Account<'_>, round: u64) -> Result<Vec<String>> {
     let names: Vec<String> = (0..3).map(|number| format!("copied-{round}-{number}")).collect();
     let sink = account
         .mirror
@@ -110,7 +110,7 @@ async fn copy(account: &Account<'_>, round: u64) -> Result<Vec<String>> {
         .copy_in("copy sync_contacts (account_id, first_name, email, emails) from stdin")
         .await?;
     let mut sink = Box::pin(sink);
-    for name in &names {
+    for name in names.iter().skip(1) {
         let line = format!(
             "{}\t{name}\t{name}@x.example\t[{{\"field\": \"EMAIL2\", \"email\": \"{name}.two@x.example\"}}]\n",
             account.name
@@ -118,6 +118,10 @@ async fn copy(account: &Account<'_>, round: u64) -> Result<Vec<String>> {
         sink.send(bytes(line)).await?;
     }
     sink.as_mut().finish().await?;
+    let sql = "insert into sync_contacts (account_id, first_name, email, emails) select $1, name, name || '@x.example', \
+               jsonb_build_array(jsonb_build_object('field', 'EMAIL2', 'email', name || '.two@x.example')) \
+               from unnest(array[$2::text]) as name";
+    account.mirror.execute(sql, &[&names.first()]).await?;
     Ok(names)
 }
 
@@ -227,7 +231,7 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
             edits_made += edits.len();
             made.insert(row.id.clone(), Edits { here: edits, there: there.into_iter().collect() });
         }
-        let copied = copy(&account, round).await?;
+        let copied = insert(&account, round).await?;
         edits_made += copied.len() * 3;
         account.wait_for_quiet().await?;
         let noted = noted(&account, &since["now"]).await?;
@@ -249,7 +253,7 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
                     let second = "emails.EMAIL2.email";
                     let is_equal = here.get(second).is_some() && here.get(second) == there.get(second);
                     if !is_equal || row.state != RowState::Completed {
-                        problems.push(format!("{name} was copied in: the row {here:?}, Keap {there:?}"));
+                        problems.push(format!("{name} was inserted: the row {here:?}, Keap {there:?}"));
                     }
                 }
                 let Some(edits) = made.get(&row.id) else { continue };
@@ -280,12 +284,6 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
                             holds(&here),
                             holds(&there)
                         ));
-                        if std::env::var("DEBUG_STAGE").is_ok() {
-                            let audit = account.mirror.one("select coalesce(jsonb_agg(to_jsonb(a) - 'account_id' order by created_at), '[]') as a from sync_audit_log a where entity_id::text = $2 and account_id = $1", &[&row.id]).await?;
-                            for one in audit["a"].as_array().into_iter().flatten() {
-                                problems.push(format!("      {one}"));
-                            }
-                        }
                     }
                 }
                 if row.state != RowState::Completed {

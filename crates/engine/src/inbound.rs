@@ -9,6 +9,7 @@
 //! some moment between its request and its arrival, so what was asked for before the last answer had arrived is read again.
 
 mod base;
+mod words;
 
 pub use base::base_of;
 
@@ -39,6 +40,7 @@ use keapsync_keap::orders::line_steps::aligned;
 use keapsync_keap::transport::Transport;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use words::state_of;
 
 /// The key under which a delete stands in base deltas, audit entries and conflicts.
 pub const DELETED_AT: &str = "deleted_at";
@@ -821,7 +823,7 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
     if operation.is_none() && keap_unchanged && delta == row.base_delta && row.has_base {
         return None;
     }
-    let (state, sync_error) = state_of(&merge, &delta, &gone_tags, &refused);
+    let (state, sync_error) = state_of(&merge, &delta, &gone_tags, &refused, row.word.as_deref());
     let mut audit_lost: Map<String, Value> =
         merge.refused.iter().map(|edit| (edit.field.to_owned(), edit.value.clone())).collect();
     for refusal in &refused {
@@ -844,76 +846,6 @@ fn plan_update(remote: &RemoteRecord, row: &LocalRow, meeting: Meeting) -> Optio
         conflicts,
         ..write_of(remote)
     })
-}
-
-/// Longest word on a row, in characters: it is to be read.
-const WORD_LENGTH_MAX: usize = 1000;
-
-/// One word of several. Where they are too long together, those that find no room are named at least.
-fn composed(words: &[(String, String)]) -> String {
-    const BETWEEN: &str = " | ";
-    const NAMED: &str = "also restored, and told in the audit log: ";
-    let length = |text: &str| text.chars().count() + BETWEEN.len();
-    let mut room = WORD_LENGTH_MAX;
-    let is_long = words.iter().map(|(_, said)| length(said)).sum::<usize>() > WORD_LENGTH_MAX;
-    if is_long {
-        let names: usize = words.iter().map(|(name, _)| length(name)).sum();
-        room = room.saturating_sub(names + NAMED.len());
-    }
-    let (mut said, mut named): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-    for (name, word) in words {
-        match room.checked_sub(length(word)) {
-            Some(left) => {
-                room = left;
-                said.push(word);
-            }
-            None => named.push(name),
-        }
-    }
-    let named = (!named.is_empty()).then(|| format!("{NAMED}{}", named.join(", ")));
-    let all: Vec<&str> = said.into_iter().chain(named.as_deref()).collect();
-    all.join(BETWEEN).chars().take(WORD_LENGTH_MAX).collect()
-}
-
-fn state_of(
-    merge: &Merge,
-    delta: &Map<String, Value>,
-    gone_tags: &[String],
-    refused: &[Refusal],
-) -> (RowState, Option<String>) {
-    // Each with the name of what it is about.
-    let mut words: Vec<(String, String)> = Vec::new();
-    if merge.has_open_conflict() {
-        let paths: Vec<&str> =
-            merge.conflicts.iter().filter(|c| c.winner.is_none()).map(|c| c.path.as_str()).collect();
-        let paths = paths.join(", ");
-        words.push((paths.clone(), format!("conflict: decide about {paths}")));
-    }
-    for edit in &merge.refused {
-        let said = format!("read_only_field: {} was restored. {}", edit.field, edit.reason);
-        words.push((edit.field.to_owned(), said));
-    }
-    for (place, refusal) in refused.iter().enumerate() {
-        let begin = if place == 0 { "restored: Keap does not take this edit. " } else { "" };
-        words.push((refusal.path(), format!("{begin}{}", refusal.said())));
-    }
-    if !gone_tags.is_empty() {
-        let tags = gone_tags.join(", ");
-        let said = format!(
-            "gone_tag: Keap has no tag {tags} any more, so the contact does not carry it; choose a tag that there is"
-        );
-        words.push((format!("tags {tags}"), said));
-    }
-    let word = composed(&words);
-    if merge.has_open_conflict() {
-        (RowState::Conflict, Some(word))
-    } else if !words.is_empty() {
-        (RowState::Error, Some(word))
-    } else if delta.is_empty() {
-        (RowState::Completed, None)
-    } else {
-        (RowState::Pending, None)
-    }
 }
 
 /// What a 404 for the record of a row calls for; `None` where the row says it already.

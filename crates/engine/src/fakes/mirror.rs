@@ -140,6 +140,7 @@ impl<'a> FakeMirror<'a> {
             deleted_at: None,
             waits_for_contact: false,
             lost_in_keap: false,
+            word: None,
         };
         self.rows
             .borrow_mut()
@@ -157,6 +158,7 @@ impl<'a> FakeMirror<'a> {
             entry.row.record.set_by_name(column, value.clone());
             entry.row.version += 1;
             entry.row.edited_at = Some(now);
+            entry.row.word = None;
             entry.state = RowState::Pending;
         }
         self.capture(id, "update");
@@ -267,6 +269,7 @@ impl MirrorStore for FakeMirror<'_> {
                 deleted_at: write.deleted_at,
                 waits_for_contact: false,
                 lost_in_keap: write.leaves_lost(before.as_ref()),
+                word: write.sync_error.clone(),
             };
             for conflict in &write.conflicts {
                 self.conflicts.borrow_mut().push((id.clone(), conflict.field.clone(), conflict.winner));

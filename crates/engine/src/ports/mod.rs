@@ -71,6 +71,8 @@ pub struct LocalRow {
     pub waits_for_contact: bool,
     /// Whether Keap lost the record while an edit here waited, and a person has been asked about it.
     pub lost_in_keap: bool,
+    /// What the row says where it is in error or in conflict (`sync_error`). A person's edit of the row takes it away.
+    pub word: Option<String>,
 }
 
 impl LocalRow {

@@ -45,7 +45,7 @@ left join lateral (
             where conflict.entity_id = mirrored.id and conflict.entity_type = '{entity}' and conflict.resolved_at is null
                 and conflict.conflict_fields = '{deleted_at}'
         ),
-        {columns_read}
+        case when mirrored.sync_status in ('error', 'conflict') then mirrored.sync_error end, {columns_read}
     from {table} mirrored
     left join lateral (
         select * from public.sync_status status

@@ -17,7 +17,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 /// Columns of `known.sql` and `rows.sql` before the table's own.
-const LEADING_COLUMNS: usize = 13;
+const LEADING_COLUMNS: usize = 14;
 
 /// Finds rows by Keap id or by the row id that a record carries.
 pub(crate) async fn known(
@@ -130,6 +130,7 @@ fn plain_columns(
         deleted_at: time(9)?,
         waits_for_contact: row.try_get(first + 11)?,
         lost_in_keap: row.try_get(first + 12)?,
+        word: row.try_get(first + 13)?,
     };
     Ok(Some((local, row.try_get(first + 4)?, row.try_get(first + 10)?)))
 }

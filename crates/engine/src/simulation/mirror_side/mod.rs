@@ -151,6 +151,7 @@ impl MirrorSide {
             deleted_at: None,
             waits_for_contact: false,
             lost_in_keap: false,
+            word: None,
         };
         let entry = MirrorRow { row: row.clone(), state: RowState::Pending, sync_error: None, contact_row };
         self.table_mut(entity).rows.insert(id.clone(), entry);
@@ -270,7 +271,9 @@ impl MirrorSide {
 
     fn shown(entry: &MirrorRow) -> LocalRow {
         let waits = entry.contact_row.is_some() && entry.row.record.get_by_name("keap_contact_id").is_null();
-        LocalRow { waits_for_contact: waits, ..entry.row.clone() }
+        let is_said = matches!(entry.state, RowState::Error | RowState::Conflict);
+        let word = entry.sync_error.clone().filter(|_| is_said);
+        LocalRow { waits_for_contact: waits, word, ..entry.row.clone() }
     }
 
     /// `known.sql`.

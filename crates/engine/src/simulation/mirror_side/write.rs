@@ -204,5 +204,6 @@ fn row_after(entity: EntityType, id: String, old: Option<&LocalRow>, write: &Row
         deleted_at: if has_record { write.deleted_at } else { old_deleted_at.or(write.deleted_at) },
         waits_for_contact: false,
         lost_in_keap: write.leaves_lost(old),
+        word: None,
     }
 }
