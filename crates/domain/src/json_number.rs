@@ -80,18 +80,28 @@ pub fn inexact(text: &str) -> bool {
         })
 }
 
-/// Whether a text may hold a number of more digits than any double holds. It looks at few of its bytes.
+/// Whether a text may hold a number of more digits than any double holds. It looks at few of its bytes. Ids of sixteen digits stand as
+/// texts in nearly every record: a run that a quote or a letter comes before is none.
 #[must_use]
 pub fn may_hold_long_number(text: &str) -> bool {
     let bytes = text.as_bytes();
     let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     (STRIDE - 1..bytes.len()).step_by(STRIDE).any(|position| {
         let (before, after) = bytes.split_at(position);
-        let run = |count: usize| count > DIGITS_EXACT;
-        after.first().is_some_and(is_part)
-            && run(before.iter().rev().take_while(|byte| is_part(byte)).count()
-                + after.iter().take_while(|byte| is_part(byte)).count())
+        if !after.first().is_some_and(is_part) {
+            return false;
+        }
+        let begun = before.iter().rev().take_while(|byte| is_part(byte)).count();
+        let length = begun + after.iter().take_while(|byte| is_part(byte)).count();
+        length > DIGITS_EXACT && may_end_before_number(before)
     })
+}
+
+/// Whether what comes before the rest of a number is its beginning, or nothing of it, after something that a value may follow.
+fn may_end_before_number(before: &[u8]) -> bool {
+    let is_of_number = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+    let preceding = before.iter().rev().find(|byte| !is_of_number(byte));
+    preceding.is_none_or(|byte| matches!(byte, b':' | b',' | b'[' | b' ' | b'\t' | b'\n' | b'\r'))
 }
 
 /// Where the numbers of a JSON text stand.
@@ -198,7 +208,29 @@ mod tests {
         assert!(inexact(r#"{"a": 5.6843418860808020000001E-14}"#));
     }
 
+    #[test]
+    fn long_ids_in_texts_are_no_long_numbers() {
+        for shift in 0..STRIDE {
+            let id = format!("{}{{\"keapSourceId\":\"6088383224607256\",\"n\":7}}", " ".repeat(shift));
+            assert!(!may_hold_long_number(&id), "{shift}");
+            let number = format!("{}{{\"keapSourceId\":-6088383224607256.5}}", " ".repeat(shift));
+            assert!(may_hold_long_number(&number), "{shift}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_long_number_is_seen_wherever_it_stands(
+            number in "-?[1-9][0-9]{0,20}(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,18})?",
+            around in prop::sample::select(vec![("[", "]"), ("{\"a\":", "}"), ("{\"a\": ", " }"), ("[1,", ",2]"), ("[\n", "\n]"), ("", "")]),
+            shift in 0_usize..20,
+        ) {
+            let text = format!("{}{}{number}{}", " ".repeat(shift), around.0, around.1);
+            let is_long = |run: &str| run.len() > DIGITS_EXACT;
+            let has_run = number.split(['-', '+', 'e', 'E']).any(is_long);
+            prop_assert_eq!(may_hold_long_number(&text), has_run);
+        }
+
         #[test]
         fn what_is_read_is_what_is_written_or_kept(number in "-?(0|[1-9][0-9]{0,24})(\\.[0-9]{1,24})?", shift in 0_usize..20) {
             let text = format!("{}[{number}]", " ".repeat(shift));
