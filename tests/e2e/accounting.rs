@@ -188,6 +188,18 @@ struct Edits {
     there: Vec<Edit>,
 }
 
+/// One round: what was edited, and what is known of it when everything has come to rest.
+struct Round {
+    /// By row id.
+    made: BTreeMap<String, Edits>,
+    /// First names of the rows that were inserted.
+    inserted: Vec<String>,
+    /// By row id.
+    noted: BTreeMap<String, Vec<Noted>>,
+    /// Writing calls that Keap took, as the simulator tells them.
+    sent: Vec<Value>,
+}
+
 pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
     let account = Account::connect_filled(stage, "edits", 14).await?;
     account.full_sync().await?;
@@ -197,119 +209,21 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
     let (mut number, mut retired) = (0, BTreeSet::new());
     let (mut edits_made, mut writes_seen) = (0, 0);
     let mut problems = Vec::new();
-    for round in 0..ROUNDS {
+    for number_of_round in 0..ROUNDS {
         let since =
             account.mirror.one("select clock_timestamp()::text as now, $1::text as account", &[]).await?;
-        let mut random = Random::new(SEED, round);
-        let mut all: Vec<Row> = Vec::new();
-        for entity in KINDS {
-            all.extend(rows(&account, entity).await?);
-        }
-        all.retain(|row| !retired.contains(&row.id));
-        let mut made: BTreeMap<String, Edits> = BTreeMap::new();
-        for _ in 0..ROWS {
-            let place = usize::try_from(random.below(all.len() as u64))?;
-            let Some(row) = all.get(place).filter(|row| !made.contains_key(&row.id)) else { continue };
-            let entity = row.record.entity();
-            let mut writer = Writer {
-                random: &mut random,
-                catalogue: &catalogue,
-                number: &mut number,
-                later_days: ["2127-01-01", "2128-02-29", "2126-12-31"],
-            };
-            let edits = writer.edits(&row.record, 5);
-            let there = writer.random.chance(30).then(|| writer.edit_in_keap(entity, &parts_of(&row.record)));
-            let way = writer.random.below(2);
-            if let Some(edit) = &there {
-                let (_, path, body) =
-                    control_call(entity, &row.keap_id, &edit.path, &edit.value(), &row.record);
-                account.keap.person(Method::PATCH, &path, Some(&body)).await?;
-            }
-            if !edits.is_empty() {
-                write(&account, row, &edits, way).await.with_context(|| format!("{edits:?}"))?;
-            }
-            edits_made += edits.len();
-            made.insert(row.id.clone(), Edits { here: edits, there: there.into_iter().collect() });
-        }
-        let copied = insert(&account, round).await?;
-        edits_made += copied.len() * 3;
+        let made = edit_some(&account, &catalogue, number_of_round, &mut number, &retired).await?;
+        let inserted = insert(&account, number_of_round).await?;
+        edits_made += made.values().map(|edits| edits.here.len()).sum::<usize>() + inserted.len() * 3;
         account.wait_for_quiet().await?;
         let noted = noted(&account, &since["now"]).await?;
-        let sent = account.keap.kept_writes().await?;
+        let writes = account.keap.kept_writes().await?;
+        let sent = writes.iter().skip(writes_seen).cloned().collect();
+        writes_seen = writes.len();
+        let round = Round { made, inserted, noted, sent };
         for entity in KINDS {
-            let held: BTreeMap<String, Value> = account
-                .keap
-                .all(entity.plural())
-                .await?
-                .into_iter()
-                .filter_map(|one| Some((one["id"].as_str()?.to_owned(), one)))
-                .collect();
-            for row in rows(&account, entity).await? {
-                let Some(wire) = held.get(&row.keap_id) else { continue };
-                let there = record_from(entity, wire)?;
-                let (here, there) = (parts_of(&row.record), parts_of(&there.record));
-                let name = row.record.get_by_name("first_name").as_str().unwrap_or_default();
-                if copied.iter().any(|copied| copied == name) {
-                    let second = "emails.EMAIL2.email";
-                    let is_equal = here.get(second).is_some() && here.get(second) == there.get(second);
-                    if !is_equal || row.state != RowState::Completed {
-                        problems.push(format!("{name} was inserted: the row {here:?}, Keap {there:?}"));
-                    }
-                }
-                let Some(edits) = made.get(&row.id) else { continue };
-                let in_keap: BTreeSet<&str> = edits.there.iter().map(|edit| edit.path.as_str()).collect();
-                let none = Vec::new();
-                let rest = Rest {
-                    entity,
-                    here: &here,
-                    there: &there,
-                    state: row.state,
-                    word: row.word.as_deref(),
-                    noted: noted.get(&row.id).unwrap_or(&none),
-                    in_keap: &in_keap,
-                    edits: &edits.here,
-                    reached: &[],
-                    unanswered: &[],
-                };
-                for edit in &edits.here {
-                    if let Err(what) = rest.fate(edit) {
-                        let holds = |parts: &Parts| parts.get(&edit.path).cloned().unwrap_or_default();
-                        problems.push(format!(
-                            "{} {}: {} = {}: {what}; the row ({}) holds {}, Keap {}",
-                            entity.as_str(),
-                            row.keap_id,
-                            edit.path,
-                            edit.json,
-                            row.state.as_str(),
-                            holds(&here),
-                            holds(&there)
-                        ));
-                    }
-                }
-                if row.state != RowState::Completed {
-                    retired.insert(row.id.clone());
-                }
-                let mut by_path: BTreeMap<&str, Vec<&Edit>> = BTreeMap::new();
-                for edit in edits.here.iter().filter(|edit| edit.takes != Takes::No) {
-                    by_path.entry(&edit.path).or_default().push(edit);
-                }
-                let wanted = Wanted { row_id: &row.id, edits: by_path, conflicts: BTreeSet::new() };
-                let route = format!("/crm/rest/v2/{}/{}", entity.plural(), row.keap_id);
-                for write in sent.iter().skip(writes_seen).filter(|write| write["path"] == json!(route)) {
-                    let sent = Sent {
-                        call: route.clone(),
-                        entity,
-                        keap_id: row.keap_id.clone(),
-                        body: write["body"].clone(),
-                        before: None,
-                        after: None,
-                        is_answer_lost: false,
-                    };
-                    problems.extend(unasked(&sent, &wanted));
-                }
-            }
+            problems.extend(judged(&account, entity, &round, &mut retired).await?);
         }
-        writes_seen = sent.len();
     }
     ensure!(edits_made > 100, "only {edits_made} edits were made");
     ensure!(
@@ -319,4 +233,140 @@ pub async fn every_edit_is_accounted_for(stage: &Stage) -> Result<()> {
         problems.join("\n")
     );
     Ok(())
+}
+
+/// Edits a dozen rows, and some of their records in Keap at the same time.
+async fn edit_some(
+    account: &Account<'_>,
+    catalogue: &Catalogue,
+    round: u64,
+    number: &mut u64,
+    retired: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Edits>> {
+    let mut random = Random::new(SEED, round);
+    let mut all: Vec<Row> = Vec::new();
+    for entity in KINDS {
+        all.extend(rows(account, entity).await?);
+    }
+    all.retain(|row| !retired.contains(&row.id));
+    let mut made: BTreeMap<String, Edits> = BTreeMap::new();
+    for _ in 0..ROWS {
+        let place = usize::try_from(random.below(all.len() as u64))?;
+        let Some(row) = all.get(place).filter(|row| !made.contains_key(&row.id)) else { continue };
+        let entity = row.record.entity();
+        let mut writer = Writer {
+            random: &mut random,
+            catalogue,
+            number: &mut *number,
+            later_days: ["2127-01-01", "2128-02-29", "2126-12-31"],
+        };
+        let edits = writer.edits(&row.record, 5);
+        let there = writer.random.chance(30).then(|| writer.edit_in_keap(entity, &parts_of(&row.record)));
+        let way = writer.random.below(2);
+        if let Some(edit) = &there {
+            let (_, path, body) = control_call(entity, &row.keap_id, &edit.path, &edit.value(), &row.record);
+            account.keap.person(Method::PATCH, &path, Some(&body)).await?;
+        }
+        if !edits.is_empty() {
+            write(account, row, &edits, way).await.with_context(|| format!("{edits:?}"))?;
+        }
+        made.insert(row.id.clone(), Edits { here: edits, there: there.into_iter().collect() });
+    }
+    Ok(made)
+}
+
+/// What is not accounted for in the rows of a kind. A row that still differs is retired.
+async fn judged(
+    account: &Account<'_>,
+    entity: EntityType,
+    round: &Round,
+    retired: &mut BTreeSet<String>,
+) -> Result<Vec<String>> {
+    let held: BTreeMap<String, Value> = account
+        .keap
+        .all(entity.plural())
+        .await?
+        .into_iter()
+        .filter_map(|one| Some((one["id"].as_str()?.to_owned(), one)))
+        .collect();
+    let mut problems = Vec::new();
+    for row in rows(account, entity).await? {
+        let Some(wire) = held.get(&row.keap_id) else { continue };
+        let there = record_from(entity, wire)?;
+        let (here, there) = (parts_of(&row.record), parts_of(&there.record));
+        let name = row.record.get_by_name("first_name").as_str().unwrap_or_default();
+        if round.inserted.iter().any(|inserted| inserted == name) {
+            let second = "emails.EMAIL2.email";
+            let is_equal = here.contains_key(second) && here.get(second) == there.get(second);
+            if !is_equal || row.state != RowState::Completed {
+                problems.push(format!("{name} was inserted: the row {here:?}, Keap {there:?}"));
+            }
+        }
+        let Some(edits) = round.made.get(&row.id) else { continue };
+        problems.extend(lost_edits(&row, (&here, &there), edits, round));
+        problems.extend(unasked_writes(&row, edits, round));
+        if row.state != RowState::Completed {
+            retired.insert(row.id.clone());
+        }
+    }
+    Ok(problems)
+}
+
+/// Edits of a row that are on neither side, in no conflict, and refused without a word.
+fn lost_edits(row: &Row, (here, there): (&Parts, &Parts), edits: &Edits, round: &Round) -> Vec<String> {
+    let entity = row.record.entity();
+    let in_keap: BTreeSet<&str> = edits.there.iter().map(|edit| edit.path.as_str()).collect();
+    let rest = Rest {
+        entity,
+        here,
+        there,
+        state: row.state,
+        word: row.word.as_deref(),
+        noted: round.noted.get(&row.id).map_or(&[], Vec::as_slice),
+        in_keap: &in_keap,
+        edits: &edits.here,
+        reached: &[],
+        unanswered: &[],
+    };
+    let holds = |parts: &Parts, edit: &Edit| parts.get(&edit.path).cloned().unwrap_or_default();
+    let lost = edits.here.iter().filter_map(|edit| {
+        let what = rest.fate(edit).err()?;
+        Some(format!(
+            "{} {}: {} = {}: {what}; the row ({}) holds {}, Keap {}",
+            entity.as_str(),
+            row.keap_id,
+            edit.path,
+            edit.json,
+            row.state.as_str(),
+            holds(here, edit),
+            holds(there, edit)
+        ))
+    });
+    lost.collect()
+}
+
+/// What was sent of a row that nobody asked for.
+fn unasked_writes(row: &Row, edits: &Edits, round: &Round) -> Vec<String> {
+    let entity = row.record.entity();
+    let mut by_path: BTreeMap<&str, Vec<&Edit>> = BTreeMap::new();
+    for edit in edits.here.iter().filter(|edit| edit.takes != Takes::No) {
+        by_path.entry(&edit.path).or_default().push(edit);
+    }
+    let wanted = Wanted { row_id: &row.id, edits: by_path, conflicts: BTreeSet::new() };
+    let route = format!("/crm/rest/v2/{}/{}", entity.plural(), row.keap_id);
+    let of_row = round.sent.iter().filter(|write| write["path"] == json!(route));
+    of_row
+        .flat_map(|write| {
+            let sent = Sent {
+                call: route.clone(),
+                entity,
+                keap_id: row.keap_id.clone(),
+                body: write["body"].clone(),
+                before: None,
+                after: None,
+                is_answer_lost: false,
+            };
+            unasked(&sent, &wanted)
+        })
+        .collect()
 }
