@@ -19,6 +19,9 @@ const WATCHDOG_INTERVAL: Duration = Duration::from_secs(6);
 /// How often it is told what is still on its way.
 const REPORT_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How often it is asked whether anything is on its way.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How often the silence is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -126,17 +129,33 @@ async fn run_of(account: &Account<'_>, what: &str, patience: Duration) -> Result
     Ok(run)
 }
 
-/// Waits until no hook waits at Keap, no event here, and nothing in the outbox.
+/// Waits until no hook waits at Keap, no event here, and nothing in the outbox: for as long as less and less is on its way, because how
+/// long a backlog takes is the quota's matter, and for no longer than `patience` without.
 async fn wait_for_rest(account: &Account<'_>, patience: Duration) -> Result<()> {
     let (mut ticks, mut reports) = (interval(WATCHDOG_INTERVAL), interval(REPORT_INTERVAL));
-    until_within(patience, "both sides to be at rest", async || {
+    let (mut least, mut progressed_at) = (u64::MAX, Instant::now());
+    loop {
         tick(account, &mut ticks).await;
-        if futures_util::FutureExt::now_or_never(reports.tick()).is_some() {
-            detail(format!("on its way: {:?}", account.on_its_way().await?));
-        }
-        is_at_rest(account).await.map(Some)
-    })
-    .await
+        let last = match account.on_its_way().await {
+            Ok(open) if open == OnItsWay::default() => return Ok(()),
+            Ok(open) => {
+                if open.events + open.outbox < least {
+                    (least, progressed_at) = (open.events + open.outbox, Instant::now());
+                }
+                if futures_util::FutureExt::now_or_never(reports.tick()).is_some() {
+                    detail(format!("on its way: {open:?}"));
+                }
+                format!("still open: {open:?}")
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(
+            progressed_at.elapsed() < patience,
+            "waited {} s without progress for both sides to be at rest: {last}",
+            patience.as_secs()
+        );
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 /// Makes sure that nothing is on its way.
