@@ -136,7 +136,7 @@ async fn wait_for_rest(account: &Account<'_>, patience: Duration) -> Result<()> 
     let (mut least, mut progressed_at) = (u64::MAX, Instant::now());
     loop {
         tick(account, &mut ticks).await;
-        let last = match account.on_its_way().await {
+        let open = match account.on_its_way().await {
             Ok(open) if open == OnItsWay::default() => return Ok(()),
             Ok(open) => {
                 if open.events + open.outbox < least {
@@ -151,7 +151,7 @@ async fn wait_for_rest(account: &Account<'_>, patience: Duration) -> Result<()> 
         };
         ensure!(
             progressed_at.elapsed() < patience,
-            "waited {} s without progress for both sides to be at rest: {last}",
+            "waited {} s without progress for both sides to be at rest: {open}",
             patience.as_secs()
         );
         tokio::time::sleep(POLL_INTERVAL).await;
