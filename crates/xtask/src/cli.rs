@@ -77,8 +77,8 @@ pub enum Command {
     Live(LiveArguments),
     /// Install the pinned tools and build everything that `dev` needs.
     Setup,
-    /// Build workers to wasm, unless they are up to date. With `KEAPSYNC_QUICK_WORKERS=1`, here and in `dev`, builds are quick to
-    /// make, but neither small nor fast to run.
+    /// Build workers to wasm as they are deployed, unless they are up to date. With `KEAPSYNC_QUICK_WORKERS=1` they are built as `dev`
+    /// builds them: quick to make, but neither small nor fast to run.
     BuildWorker {
         /// The workers to build; all when none is named.
         workers: Vec<Worker>,

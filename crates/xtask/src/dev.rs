@@ -14,6 +14,7 @@ use crate::progress::{detail, say};
 use crate::status;
 use crate::supervise;
 use crate::system::{DEV_ACCOUNT, KeapSource, System, SystemOptions, SystemRecord, Urls};
+use crate::worker_build::Recipe;
 use crate::workspace::Workspace;
 
 /// How long the first sync may take before something must be wrong.
@@ -41,6 +42,9 @@ pub struct DevArguments {
     /// `KEAP_CLIENT_ID` and `KEAP_CLIENT_SECRET` in the environment.
     #[arg(long, value_name = "URL")]
     pub keap_api_url: Option<String>,
+    /// Run the workers as they are deployed, small and fast; the first build of them takes minutes longer.
+    #[arg(long)]
+    pub release: bool,
     /// Put `PgBouncer` in transaction mode between the workers and the embedded Postgres, as Hyperdrive stands there in
     /// production.
     #[arg(long)]
@@ -128,6 +132,7 @@ fn system_options(arguments: &DevArguments) -> Result<SystemOptions> {
         contacts: arguments.contacts,
         fresh: keap.is_simulated() && database_url.is_none(),
         keap,
+        recipe: if arguments.release { Recipe::Deployed } else { Recipe::Quick },
         database_url,
         pooler: arguments.pooler,
         ..SystemOptions::for_dev(lifetime)

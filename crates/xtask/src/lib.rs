@@ -16,6 +16,7 @@ pub mod artifacts;
 pub mod bench;
 pub mod chaos;
 pub mod cli;
+pub mod countdown;
 pub mod database;
 pub mod debian;
 pub mod deployment;

@@ -8,7 +8,7 @@ use keapsync_xtask::cli::{Arguments, Command, MigrateCommand};
 use keapsync_xtask::engine_password::{self, PASSWORD_VARIABLE};
 use keapsync_xtask::progress::say;
 use keapsync_xtask::system::SystemRecord;
-use keapsync_xtask::worker_build::{self, Worker};
+use keapsync_xtask::worker_build::{self, Recipe, Worker};
 use keapsync_xtask::workspace::Workspace;
 use keapsync_xtask::{
     account_edits, artifacts, bench, chaos, dev, doctor, fuzz, live, migrate, schema_docs, send_hook,
@@ -97,7 +97,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::BuildWorker { workers } => {
             let workers = if workers.is_empty() { Worker::ALL.to_vec() } else { workers };
-            worker_build::ensure(&workspace, &workers)?;
+            worker_build::ensure(&workspace, &workers, Recipe::of_environment())?;
         }
         Command::Supervise { .. } => {}
     }

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::countdown::{self, Part};
 use crate::progress::Step;
 use crate::subprocess::{find_program, output_of};
 use crate::workspace::Workspace;
@@ -57,6 +58,7 @@ pub fn ensure(workspace: &Workspace) -> Result<NodeTools> {
     std::fs::write(&stamp, lock_hash(workspace)?)
         .with_context(|| format!("{} cannot be written", stamp.display()))?;
     step.done();
+    countdown::ended(Part::JavaScriptTools);
     Ok(tools)
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::progress::{Step, say};
-use crate::subprocess::{cargo, run_shown};
+use crate::countdown::{self, Part};
+use crate::progress::{Step, detail};
+use crate::subprocess::{cargo, output_of};
 use crate::workspace::Workspace;
 
 /// The version of `worker-build`; it goes with the `worker` crate of the same version.
@@ -28,21 +29,41 @@ pub struct RustTools {
 
 /// Installs what is missing and says where the tools are.
 pub fn ensure(workspace: &Workspace) -> Result<RustTools> {
+    let version = wasm_bindgen_version(workspace)?;
+    let tools =
+        ensure_tool(workspace, "wasm-bindgen-cli", "wasm-bindgen", &version).and_then(|wasm_bindgen| {
+            let worker_build = ensure_tool(workspace, "worker-build", "worker-build", WORKER_BUILD_VERSION)?;
+            Ok(RustTools { worker_build, wasm_bindgen })
+        });
+    remove_leftovers(workspace)?;
+    countdown::ended(Part::RustTools);
+    tools
+}
+
+/// Whether both tools are there.
+pub fn are_installed(workspace: &Workspace) -> Result<bool> {
+    let version = wasm_bindgen_version(workspace)?;
+    let there =
+        |package, program, version| tool_path(workspace.cache_dir(), package, program, version).is_file();
+    Ok(there("wasm-bindgen-cli", "wasm-bindgen", &version)
+        && there("worker-build", "worker-build", WORKER_BUILD_VERSION))
+}
+
+/// The version of the lock file: the tool and the library have to be of one release.
+fn wasm_bindgen_version(workspace: &Workspace) -> Result<String> {
     let lock_path = workspace.root().join("Cargo.lock");
     let lock = std::fs::read_to_string(&lock_path).with_context(|| {
         format!("{} cannot be read: restore it from version control", lock_path.display())
     })?;
-    let wasm_bindgen_version = locked_version(&lock, "wasm-bindgen")
-        .context("Cargo.lock names no wasm-bindgen: run `cargo generate-lockfile`")?;
-    Ok(RustTools {
-        wasm_bindgen: ensure_tool(workspace, "wasm-bindgen-cli", "wasm-bindgen", &wasm_bindgen_version)?,
-        worker_build: ensure_tool(workspace, "worker-build", "worker-build", WORKER_BUILD_VERSION)?,
-    })
+    locked_version(&lock, "wasm-bindgen")
+        .context("Cargo.lock names no wasm-bindgen: run `cargo generate-lockfile`")
 }
 
 /// Installs `cargo-deny` if it is missing and says where it is.
 pub fn ensure_cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
-    ensure_tool(workspace, "cargo-deny", "cargo-deny", CARGO_DENY_VERSION)
+    let tool = ensure_tool(workspace, "cargo-deny", "cargo-deny", CARGO_DENY_VERSION);
+    remove_leftovers(workspace)?;
+    tool
 }
 
 /// The version that a lock file gives a package.
@@ -66,36 +87,62 @@ fn ensure_tool(workspace: &Workspace, package: &str, program: &str, version: &st
     if path.is_file() {
         return Ok(path);
     }
-    let step =
-        Step::start(format!("Installing {package} {version} (once per machine, one to three minutes)"));
+    let step = Step::start(format!("Installing {package} {version} (once per machine)"));
     let root = path.parent().and_then(Path::parent).context("a tool has no directory")?;
     std::fs::create_dir_all(root).with_context(|| {
         format!("{} cannot be created: set KEAPSYNC_CACHE_DIR to a directory you may write", root.display())
     })?;
-    say(format!("It goes to {}", root.display()));
-    let install = |locked: bool| {
-        let mut command = cargo();
-        command
-            .args(["install", "--quiet", "--version", version, "--root"])
-            .arg(root)
-            .arg(package)
-            // The tool is not part of the workspace: cargo builds it in a directory of its own and removes that.
-            .env_remove("CARGO_TARGET_DIR")
-            .current_dir(workspace.root());
-        if locked {
-            command.arg("--locked");
-        }
-        run_shown(&mut command)
-    };
-    if let Err(error) = install(true) {
+    detail(format!("{package} goes to {}", root.display()));
+    if let Err(error) = install(workspace, (package, program), version, root, true) {
         // A tool's own lock file may name a release that was withdrawn since; its code is pinned all the same.
-        say(format!("{error:#}; trying again with its newest compatible dependencies"));
-        install(false).with_context(|| {
-            format!("{package} could not be installed: check the network and repeat the command")
-        })?;
+        install(workspace, (package, program), version, root, false)
+            .map_err(|second| second.context(format!("with the versions that it pins: {error:#}")))
+            .with_context(|| {
+                format!("{package} could not be installed: check the network and repeat the command")
+            })?;
     }
     step.done();
     Ok(path)
+}
+
+/// What the tools were built of is of no use once they are there.
+fn remove_leftovers(workspace: &Workspace) -> Result<()> {
+    let directory = build_directory(workspace);
+    match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A directory of this process: another checkout's may be installing its own tools.
+fn build_directory(workspace: &Workspace) -> PathBuf {
+    workspace.cache_dir().join("tools").join(format!("building-{}", std::process::id()))
+}
+
+/// Has cargo build one program of a package and put it under `root`. Only a tool's answers count, and it works for seconds: it is built
+/// without optimisation, with what the tools have in common built once.
+fn install(
+    workspace: &Workspace,
+    (package, program): (&str, &str),
+    version: &str,
+    root: &Path,
+    locked: bool,
+) -> Result<()> {
+    let mut command = cargo();
+    command
+        .args(["install", "--quiet", "--version", version, "--root"])
+        .arg(root)
+        .args([package, "--bin", program])
+        .args(["--profile", "dev"])
+        .args(["--config", "profile.dev.debug=false"])
+        .env("CARGO_TARGET_DIR", build_directory(workspace))
+        .current_dir(workspace.root());
+    if locked {
+        command.arg("--locked");
+    }
+    output_of(&mut command).map(drop)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::countdown::{self, Part};
 use crate::debian;
 use crate::progress::{Step, say};
 use crate::subprocess::{cargo, find_program, output_of, run_shown, succeeds_within};
@@ -57,6 +58,11 @@ impl WasmToolchain {
     }
 }
 
+/// Whether some toolchain can build for wasm already.
+pub fn is_installed(workspace: &Workspace) -> Result<bool> {
+    Ok(pinned_has_target(workspace)? || installed_debian_toolchain(workspace).is_some())
+}
+
 /// Makes sure that some toolchain can build for wasm, and says which.
 pub fn ensure(workspace: &Workspace) -> Result<WasmToolchain> {
     if pinned_has_target(workspace)? {
@@ -71,6 +77,7 @@ pub fn ensure(workspace: &Workspace) -> Result<WasmToolchain> {
         add.args(["target", "add", TARGET]).current_dir(workspace.root());
         if succeeds_within(&mut add, RUSTUP_LIMIT)? && pinned_has_target(workspace)? {
             step.done();
+            countdown::ended(Part::WasmToolchain);
             return Ok(WasmToolchain::Pinned);
         }
         say("rustup's server is out of reach; using Debian's compiler for the workers instead");
@@ -138,6 +145,7 @@ fn build_debian_toolchain(workspace: &Workspace) -> Result<WasmToolchain> {
     std::fs::write(stamp_path(), library_recipe()?)
         .context("the stamp of the standard library cannot be written")?;
     step.done();
+    countdown::ended(Part::WasmToolchain);
     Ok(WasmToolchain::Debian { linker })
 }
 

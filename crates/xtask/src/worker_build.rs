@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::ScopedJoinHandle;
 
 use anyhow::{Context, Result, bail};
 use flate2::Compression;
@@ -15,10 +16,11 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::countdown::{self, Part};
 use crate::node_tools::NodeTools;
 use crate::progress::{Step, detail};
 use crate::rust_tools::{RustTools, WORKER_BUILD_VERSION};
-use crate::subprocess::output_of;
+use crate::subprocess::{cargo, output_of, run_shown};
 use crate::wasm_target::WasmToolchain;
 use crate::workspace::Workspace;
 use crate::{node_tools, rust_tools, wasm_target};
@@ -27,21 +29,38 @@ use crate::{node_tools, rust_tools, wasm_target};
 /// 1 MB starts in about 15 ms where the platform allows a second, so the budget is there to make growth a decision.
 pub const GZIPPED_BYTES_MAX: u64 = 1_200_000;
 
-/// Set to `1`, workers are built in a fraction of the time for trying things out: neither small nor fast, and of any size.
-/// Tests and deployments that count go without it.
-const QUICK_VARIABLE: &str = "KEAPSYNC_QUICK_WORKERS";
+/// Set to `1`, tests and `build-worker` take quick builds, as `dev` does; tests and deployments that count go without it.
+pub const QUICK_VARIABLE: &str = "KEAPSYNC_QUICK_WORKERS";
 
-/// What a quick build changes in the release profile.
-const QUICK_SETTINGS: [&str; 8] = [
-    "--config",
-    "profile.release.lto=false",
-    "--config",
-    "profile.release.codegen-units=16",
-    "--config",
-    "profile.release.incremental=true",
-    "--config",
-    "profile.release.opt-level=1",
-];
+/// How a worker is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recipe {
+    /// As it is deployed: small and fast, which takes minutes.
+    Deployed,
+    /// For trying things out: in a fraction of the time, since all three share what they are made of; neither small nor fast to run, and
+    /// of any size.
+    Quick,
+}
+
+impl Recipe {
+    /// Quick where the environment asks for it.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        if std::env::var(QUICK_VARIABLE).is_ok_and(|value| value == "1") {
+            Self::Quick
+        } else {
+            Self::Deployed
+        }
+    }
+
+    /// Cargo's profile, by its name in the workspace.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Deployed => "release",
+            Self::Quick => "quick",
+        }
+    }
+}
 
 /// What the compiler and wasm-bindgen use of wasm; the runtime has all of it.
 const WASM_FEATURES: [&str; 7] = [
@@ -143,49 +162,108 @@ pub struct BuiltWorker {
 }
 
 /// Installs the tools and builds the named workers.
-pub fn ensure(workspace: &Workspace, workers: &[Worker]) -> Result<Vec<BuiltWorker>> {
-    let metadata = workspace.cargo_metadata()?;
-    // The common case, everything up to date, must not even look for tools.
-    let mut stamps = BTreeMap::new();
-    for &worker in workers {
-        stamps.insert(worker, stamp_of(workspace, &metadata, worker)?);
-    }
-    let is_current = |worker: Worker| {
-        let stamp = std::fs::read_to_string(stamp_path(workspace, worker)).unwrap_or_default();
-        Some(&stamp) == stamps.get(&worker) && wasm_path(workspace, worker).is_file()
-    };
-    let outdated: Vec<Worker> = workers.iter().copied().filter(|worker| !is_current(*worker)).collect();
+pub fn ensure(workspace: &Workspace, workers: &[Worker], recipe: Recipe) -> Result<Vec<BuiltWorker>> {
+    let outdated = outdated(workspace, workers, recipe)?;
     if !outdated.is_empty() {
-        let node = node_tools::ensure(workspace)?;
-        let toolchain = wasm_target::ensure(workspace)?;
-        let rust = rust_tools::ensure(workspace)?;
-        for &worker in &outdated {
+        let tools = tools_and_compiled(workspace, &outdated.keys().copied().collect::<Vec<_>>(), recipe)?;
+        for (&worker, stamp) in &outdated {
             let step = Step::start(format!(
-                "Building the {} worker, which changed since the last build (up to a minute or two)",
+                "Building the {} worker, which changed since the last build",
                 worker.name()
             ));
-            build(workspace, worker, &node, &rust, &toolchain)?;
-            let stamp = stamps.get(&worker).map(String::as_str).unwrap_or_default();
+            build(workspace, worker, recipe, &tools)?;
             std::fs::write(stamp_path(workspace, worker), stamp)
                 .context("a build stamp cannot be written")?;
             step.done();
         }
+        countdown::ended(Part::Workers(recipe));
     }
     let mut built = Vec::new();
     for &worker in workers {
         let gzipped_bytes = gzipped_size(workspace, worker)?;
-        built.push(BuiltWorker { worker, gzipped_bytes, rebuilt: outdated.contains(&worker) });
+        built.push(BuiltWorker { worker, gzipped_bytes, rebuilt: outdated.contains_key(&worker) });
     }
-    if !is_quick() {
+    if recipe == Recipe::Deployed {
         check_sizes(&built)?;
     }
     Ok(built)
 }
 
-/// Whether workers are built the quick way.
-#[must_use]
-pub fn is_quick() -> bool {
-    std::env::var(QUICK_VARIABLE).is_ok_and(|value| value == "1")
+/// The workers that are not built, or were built of something else, each with the stamp of what it is to be made of. Looks for no tool:
+/// the common case is that everything is up to date.
+pub fn outdated(
+    workspace: &Workspace,
+    workers: &[Worker],
+    recipe: Recipe,
+) -> Result<BTreeMap<Worker, String>> {
+    let metadata = workspace.cargo_metadata()?;
+    let mut outdated = BTreeMap::new();
+    for &worker in workers {
+        let wanted = stamp_of(workspace, &metadata, worker, recipe)?;
+        let found = std::fs::read_to_string(stamp_path(workspace, worker)).unwrap_or_default();
+        if found != wanted || !wasm_path(workspace, worker).is_file() {
+            outdated.insert(worker, wanted);
+        }
+    }
+    Ok(outdated)
+}
+
+/// What a worker is built with.
+struct Tools {
+    node: NodeTools,
+    rust: RustTools,
+    toolchain: WasmToolchain,
+}
+
+/// Installs the tools, and compiles the workers while that goes on where they share what they are made of: then one call of cargo
+/// keeps all cores busy, and each worker's own build finds it done.
+fn tools_and_compiled(workspace: &Workspace, workers: &[Worker], recipe: Recipe) -> Result<Tools> {
+    std::thread::scope(|scope| {
+        let node = scope.spawn(|| node_tools::ensure(workspace));
+        let rust = scope.spawn(|| rust_tools::ensure(workspace));
+        let toolchain = wasm_target::ensure(workspace)?;
+        if recipe == Recipe::Quick {
+            compile_together(workspace, workers, &toolchain)?;
+        }
+        Ok(Tools { node: ended(node)?, rust: ended(rust)?, toolchain })
+    })
+}
+
+/// What a thread came to; a panic goes on in this one.
+fn ended<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn compile_together(workspace: &Workspace, workers: &[Worker], toolchain: &WasmToolchain) -> Result<()> {
+    let step = Step::start("Compiling the workers");
+    let mut command = cargo();
+    command.args(["build", "--quiet", "--locked", "--lib", "--target", wasm_target::TARGET]);
+    command.args(["--profile", Recipe::Quick.profile()]);
+    for worker in workers {
+        command.args(["--package", &worker.package()]);
+    }
+    compile_as_worker_build_does(workspace, &mut command, toolchain)?;
+    run_shown(command.current_dir(workspace.root())).context("the workers do not compile")?;
+    step.done();
+    Ok(())
+}
+
+/// The environment in which a worker is compiled, the same for whoever calls cargo, so that nothing is compiled twice.
+fn compile_as_worker_build_does(
+    workspace: &Workspace,
+    command: &mut Command,
+    toolchain: &WasmToolchain,
+) -> Result<()> {
+    command
+        // worker-build sets it for the macros of wasm-bindgen.
+        .env("WASM_BINDGEN_USE_JS_SYS", "1")
+        // A directory of its own: native builds may go on meanwhile, and two compilers don't share fingerprints.
+        .env("CARGO_TARGET_DIR", workspace.target_dir()?.join("workers"));
+    for name in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        command.env_remove(name);
+    }
+    toolchain.apply(command);
+    Ok(())
 }
 
 fn check_sizes(built: &[BuiltWorker]) -> Result<()> {
@@ -205,38 +283,32 @@ fn check_sizes(built: &[BuiltWorker]) -> Result<()> {
     Ok(())
 }
 
-fn build(
-    workspace: &Workspace,
-    worker: Worker,
-    node: &NodeTools,
-    rust: &RustTools,
-    toolchain: &WasmToolchain,
-) -> Result<()> {
+fn build(workspace: &Workspace, worker: Worker, recipe: Recipe, tools: &Tools) -> Result<()> {
     let out_dir = workspace.build_dir().join(worker.name());
     std::fs::create_dir_all(&out_dir).with_context(|| format!("{} cannot be created", out_dir.display()))?;
-    let mut command = Command::new(&rust.worker_build);
-    command.args(["--release", "--out-dir"]).arg(Path::new("../../build").join(worker.name()));
+    let mut command = Command::new(&tools.rust.worker_build);
+    match recipe {
+        Recipe::Deployed => command.arg("--release"),
+        Recipe::Quick => command.args(["--profile", recipe.profile()]),
+    };
+    command.arg("--out-dir").arg(Path::new("../../build").join(worker.name()));
     command.args(["--no-opt", "--", "--quiet", "--locked"]);
-    if is_quick() {
-        command.args(QUICK_SETTINGS);
-    } else {
+    if recipe == Recipe::Deployed {
         command.args(worker.build_settings());
     }
     command
         .current_dir(workspace.root().join("crates").join(worker.name()))
-        .env("PATH", node.path())
-        .env("WASM_BINDGEN_BIN", &rust.wasm_bindgen)
-        .env("ESBUILD_BIN", node.esbuild())
-        // A directory of its own: native builds may go on meanwhile, and two compilers don't share fingerprints.
-        .env("CARGO_TARGET_DIR", workspace.target_dir()?.join("workers"));
-    for name in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
-        command.env_remove(name);
-    }
-    toolchain.apply(&mut command);
+        .env("PATH", tools.node.path())
+        .env("WASM_BINDGEN_BIN", &tools.rust.wasm_bindgen)
+        .env("ESBUILD_BIN", tools.node.esbuild());
+    compile_as_worker_build_does(workspace, &mut command, &tools.toolchain)?;
     output_of(&mut command)
         .map(drop)
         .with_context(|| format!("the {} worker does not build", worker.name()))?;
-    if is_quick() { Ok(()) } else { optimise(workspace, worker, node) }
+    match recipe {
+        Recipe::Deployed => optimise(workspace, worker, &tools.node),
+        Recipe::Quick => Ok(()),
+    }
 }
 
 /// Makes the wasm smaller or faster. worker-build would do it too, but keeps the names of all functions: a tenth of the size, while a
@@ -280,7 +352,7 @@ pub fn gzipped_size(workspace: &Workspace, worker: Worker) -> Result<u64> {
 }
 
 /// A digest of all that a worker's build reads.
-fn stamp_of(workspace: &Workspace, metadata: &Value, worker: Worker) -> Result<String> {
+fn stamp_of(workspace: &Workspace, metadata: &Value, worker: Worker, recipe: Recipe) -> Result<String> {
     let mut files = BTreeSet::new();
     for name in ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml", "package-lock.json"] {
         files.insert(workspace.root().join(name));
@@ -292,7 +364,7 @@ fn stamp_of(workspace: &Workspace, metadata: &Value, worker: Worker) -> Result<S
     digest.update(WORKER_BUILD_VERSION);
     // This recipe is part of what a worker is made of.
     digest.update(include_bytes!("worker_build.rs"));
-    digest.update([u8::from(is_quick())]);
+    digest.update(recipe.profile());
     for file in files {
         let content = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
         let name = file.strip_prefix(workspace.root()).unwrap_or(&file);

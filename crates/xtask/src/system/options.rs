@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Lifetime, Ports};
-use crate::worker_build::Worker;
+use crate::worker_build::{Recipe, Worker};
 
 /// Which Keap the workers talk to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,6 +66,8 @@ pub struct SystemOptions {
     pub lifetime: Lifetime,
     /// How the workers run.
     pub runtime: WorkerRuntime,
+    /// How the workers are built.
+    pub recipe: Recipe,
     /// Which Keap it mirrors.
     pub keap: KeapSource,
     /// Contacts in the simulator's tenant `demo`.
@@ -97,6 +99,7 @@ impl SystemOptions {
             ports: Ports::Fixed,
             lifetime,
             runtime: WorkerRuntime::WranglerDev,
+            recipe: Recipe::Quick,
             keap: KeapSource::Simulator,
             contacts: 10_000,
             seed: 1,
@@ -116,6 +119,7 @@ impl SystemOptions {
         Self {
             state_dir: PathBuf::from(".keapsync").join(name),
             ports: Ports::Free,
+            recipe: Recipe::of_environment(),
             contacts: 0,
             pooler: true,
             wipe_data_on_stop: true,

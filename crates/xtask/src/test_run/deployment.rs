@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::node_tools::{self, NodeTools};
 use crate::progress::detail;
 use crate::subprocess::output_of;
-use crate::worker_build::{self, GZIPPED_BYTES_MAX, Worker};
+use crate::worker_build::{self, GZIPPED_BYTES_MAX, Recipe, Worker};
 use crate::workspace::Workspace;
 
 /// Where keapsync is deployed to.
@@ -23,7 +23,7 @@ const SECRET_ENDINGS: [&str; 5] = ["_SECRET", "_TOKEN", "_KEY", "_PASSWORD", "_P
 /// Fails with every rule that a file breaks, and with what wrangler says against it.
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
     ensure!(
-        !worker_build::is_quick(),
+        Recipe::of_environment() == Recipe::Deployed,
         "quick builds say nothing about the workers' sizes: unset KEAPSYNC_QUICK_WORKERS and repeat"
     );
     let node = node_tools::ensure(workspace)?;
@@ -35,7 +35,7 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     if !broken.is_empty() {
         bail!("{}", broken.join("\n"));
     }
-    worker_build::ensure(workspace, &Worker::ALL)?;
+    worker_build::ensure(workspace, &Worker::ALL, Recipe::Deployed)?;
     for worker in Worker::ALL {
         for environment in ENVIRONMENTS {
             let gzipped_bytes = dry_run(workspace, &node, worker, environment)?;

@@ -23,7 +23,7 @@ use anyhow::{Result, bail};
 use crate::account_edits::{self, AccountEditsArguments};
 use crate::progress::{detail, say};
 use crate::simulate::{self, SimulateArguments};
-use crate::worker_build::{self, Worker};
+use crate::worker_build::{self, Recipe, Worker};
 use crate::workspace::Workspace;
 
 /// What `test` is told on the command line.
@@ -222,10 +222,10 @@ fn edits(workspace: &Workspace) -> Result<()> {
 
 fn workers(workspace: &Workspace) -> Result<()> {
     anyhow::ensure!(
-        !worker_build::is_quick(),
+        Recipe::of_environment() == Recipe::Deployed,
         "quick builds say nothing about the workers' sizes: unset KEAPSYNC_QUICK_WORKERS and repeat"
     );
-    let built = worker_build::ensure(workspace, &Worker::ALL)?;
+    let built = worker_build::ensure(workspace, &Worker::ALL, Recipe::Deployed)?;
     for worker in &built {
         detail(format!("{}: {} KB gzipped", worker.worker.name(), worker.gzipped_bytes / 1000));
     }
