@@ -32,6 +32,42 @@ pub struct TestArguments {
     /// Run only these parts.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<Part>,
+    /// For daily work, in minutes: all kinds of tests, but few random ones, workers that are built quickly, and end to end only the main
+    /// job. What is handed on still has to pass the whole.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// How much of what has no natural end is run.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    /// Seeds of the simulation.
+    seeds: u64,
+    /// Edits of the accounting.
+    edits: u64,
+    /// Random states that both merges are given.
+    states: u64,
+    /// How long a hundred connections edit at once.
+    contention_seconds: u64,
+    /// Whether only the main job is done end to end, with workers that are built quickly.
+    main_job_only: bool,
+}
+
+impl Extent {
+    /// The simulation takes under a minute on one core, the accounting three to four.
+    const WHOLE: Self = Self {
+        seeds: 10_000,
+        edits: 1_000_000,
+        states: 1_000_000,
+        contention_seconds: 60,
+        main_job_only: false,
+    };
+    const QUICK: Self =
+        Self { seeds: 1_000, edits: 50_000, states: 50_000, contention_seconds: 5, main_job_only: true };
+
+    fn of(arguments: &TestArguments) -> Self {
+        if arguments.quick { Self::QUICK } else { Self::WHOLE }
+    }
 }
 
 /// A part of the tests.
@@ -90,6 +126,20 @@ impl Part {
         Self::E2e,
     ];
 
+    /// What runs for daily work: no documents, no schema taken down and up, and nothing of what is only deployed.
+    const QUICK: [Self; 10] = [
+        Self::Format,
+        Self::Secrets,
+        Self::Dependencies,
+        Self::Lint,
+        Self::Clippy,
+        Self::Unit,
+        Self::Store,
+        Self::Simulation,
+        Self::Edits,
+        Self::E2e,
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Self::Format => "format",
@@ -122,19 +172,24 @@ struct Outcome {
 
 /// Runs the parts and prints how each ended; true when all passed.
 pub async fn run(workspace: &Workspace, arguments: &TestArguments) -> Result<bool> {
-    let parts = if arguments.only.is_empty() { Part::USUAL.to_vec() } else { arguments.only.clone() };
+    let extent = Extent::of(arguments);
+    let parts = match (arguments.only.as_slice(), arguments.quick) {
+        ([], false) => Part::USUAL.to_vec(),
+        ([], true) => Part::QUICK.to_vec(),
+        (only, _) => only.to_vec(),
+    };
     let started = Instant::now();
     let mut outcomes = Vec::new();
     let mut waiting = parts.as_slice();
     while let Some((&part, rest)) = waiting.split_first() {
         if let [Part::Simulation, Part::Edits, Part::Workers, rest @ ..] = waiting {
-            outcomes.extend(random_stories_beside_workers(workspace));
+            outcomes.extend(random_stories_beside_workers(workspace, extent));
             waiting = rest;
             continue;
         }
         say(format!("Testing: {}", part.name()));
         let started = Instant::now();
-        let result = run_part(workspace, part).await;
+        let result = run_part(workspace, part, extent).await;
         outcomes.push(ended(part, started, result));
         waiting = rest;
     }
@@ -156,14 +211,14 @@ fn ended(part: Part, started: Instant, result: Result<()>) -> Outcome {
 }
 
 /// Runs at the same time what keeps one core busy each: the random stories always, and a worker's build for the most of it.
-fn random_stories_beside_workers(workspace: &Workspace) -> Vec<Outcome> {
+fn random_stories_beside_workers(workspace: &Workspace, extent: Extent) -> Vec<Outcome> {
     say("Testing: simulation and edits, and at the same time workers");
     let started = Instant::now();
     std::thread::scope(|scope| {
         let stories = scope.spawn(|| {
-            let simulated = ended(Part::Simulation, started, simulation(workspace));
+            let simulated = ended(Part::Simulation, started, simulation(workspace, extent));
             let started = Instant::now();
-            [simulated, ended(Part::Edits, started, edits(workspace))]
+            [simulated, ended(Part::Edits, started, edits(workspace, extent))]
         });
         let built = ended(Part::Workers, started, workers(workspace));
         let stories = stories.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -176,7 +231,7 @@ fn line(outcome: &Outcome) -> String {
     format!("{:<14}{verdict:<8}{:>8.1} s", outcome.part.name(), outcome.elapsed.as_secs_f64())
 }
 
-async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
+async fn run_part(workspace: &Workspace, part: Part, extent: Extent) -> Result<()> {
     match part {
         Part::Format => gates::format(workspace),
         Part::Secrets => secret_scan::run(workspace),
@@ -188,33 +243,27 @@ async fn run_part(workspace: &Workspace, part: Part) -> Result<()> {
         Part::Clippy => gates::clippy(workspace),
         Part::Docs => gates::docs(workspace),
         Part::Unit => native_tests::unit(workspace),
-        Part::Simulation => simulation(workspace),
-        Part::Edits => edits(workspace),
-        Part::Store => native_tests::store(workspace).await,
+        Part::Simulation => simulation(workspace, extent),
+        Part::Edits => edits(workspace, extent),
+        Part::Store => native_tests::store(workspace, extent).await,
         Part::Schema => native_tests::schema(workspace).await,
         Part::Workers => workers(workspace),
         Part::Deployment => deployment::run(workspace),
-        Part::E2e => native_tests::end_to_end(workspace),
+        Part::E2e => native_tests::end_to_end(workspace, extent),
         Part::Deny => gates::deny(workspace),
         Part::Advisories => gates::advisories(workspace),
     }
 }
 
-/// Seeds of the simulation: under a minute on one core.
-const SEEDS: u64 = 10_000;
-
-fn simulation(workspace: &Workspace) -> Result<()> {
-    if !simulate::run(workspace, &SimulateArguments::first(SEEDS))? {
+fn simulation(workspace: &Workspace, extent: Extent) -> Result<()> {
+    if !simulate::run(workspace, &SimulateArguments::first(extent.seeds))? {
         bail!("a simulated history broke an invariant: replay the seed that is named above");
     }
     Ok(())
 }
 
-/// Edits of the accounting: three to four minutes on one core.
-const EDITS: u64 = 1_000_000;
-
-fn edits(workspace: &Workspace) -> Result<()> {
-    if !account_edits::run(workspace, &AccountEditsArguments::of(EDITS))? {
+fn edits(workspace: &Workspace, extent: Extent) -> Result<()> {
+    if !account_edits::run(workspace, &AccountEditsArguments::of(extent.edits))? {
         bail!("an edit is not accounted for: replay the seed that is named above");
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::Extent;
 use super::postgres_15::Postgres15;
 use super::{restore_drill, schema_round_trip};
 use crate::pooler::{Login, Pooler};
@@ -10,10 +11,18 @@ use crate::process::{Lifetime, Service};
 use crate::schema_docs;
 use crate::scratch_postgres::{DATABASE_URL_VARIABLE, ScratchPostgres, state_dir};
 use crate::subprocess::{cargo, run_shown};
+use crate::worker_build::QUICK_VARIABLE as QUICK_WORKERS_VARIABLE;
 use crate::workspace::Workspace;
 
 /// Names the engine's URL of a pooler in transaction mode before that server; the name of the database is put in.
 const POOLER_URL_VARIABLE: &str = "KEAPSYNC_TEST_POOLER_URL";
+
+/// How many random states both merges are given, and for how long many connections edit at once.
+const STATES_VARIABLE: &str = "KEAPSYNC_MERGE_STATES";
+const CONTENTION_VARIABLE: &str = "KEAPSYNC_CONTENTION_SECONDS";
+
+/// Set, the end-to-end tests do the main job and no more.
+const MAIN_JOB_VARIABLE: &str = "KEAPSYNC_E2E_MAIN_JOB";
 
 /// The workers' role, and the password that the store's tests give it.
 const ENGINE: Login<'static> = Login { role: crate::database::ENGINE, password: "keapsync-test" };
@@ -39,7 +48,7 @@ pub(super) fn unit(workspace: &Workspace) -> Result<()> {
 }
 
 /// The store's tests, unit tests included.
-pub(super) async fn store(workspace: &Workspace) -> Result<()> {
+pub(super) async fn store(workspace: &Workspace, extent: Extent) -> Result<()> {
     let server = ScratchPostgres::start(workspace, SERVER_NAME).await?;
     let outcome = match TestPooler::start(workspace, &server.url).await {
         Ok(pooler) => {
@@ -48,6 +57,8 @@ pub(super) async fn store(workspace: &Workspace) -> Result<()> {
                     .args(["test", "--quiet", "--locked", "--package", STORE_PACKAGE])
                     .env(DATABASE_URL_VARIABLE, &server.url)
                     .env(POOLER_URL_VARIABLE, &pooler.url)
+                    .env(STATES_VARIABLE, extent.states.to_string())
+                    .env(CONTENTION_VARIABLE, extent.contention_seconds.to_string())
                     .current_dir(workspace.root()),
             );
             pooler.service.stop();
@@ -82,12 +93,13 @@ pub(super) async fn schema(workspace: &Workspace) -> Result<()> {
 }
 
 /// The end-to-end tests, which start their own system.
-pub(super) fn end_to_end(workspace: &Workspace) -> Result<()> {
-    run_shown(
-        cargo()
-            .args(["test", "--quiet", "--locked", "--package", END_TO_END_PACKAGE])
-            .current_dir(workspace.root()),
-    )
+pub(super) fn end_to_end(workspace: &Workspace, extent: Extent) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--quiet", "--locked", "--package", END_TO_END_PACKAGE]);
+    if extent.main_job_only {
+        command.env(MAIN_JOB_VARIABLE, "1").env(QUICK_WORKERS_VARIABLE, "1");
+    }
+    run_shown(command.current_dir(workspace.root()))
 }
 
 /// A pooler before the server under test, for the connections of the engine.
