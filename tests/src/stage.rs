@@ -1,7 +1,6 @@
 //! The system under test, and the ways into it.
 
 use anyhow::{Context as _, Result, ensure};
-use keapsync_xtask::http;
 use keapsync_xtask::system::{System, SystemOptions};
 use reqwest::{Client, Method, StatusCode, redirect::Policy};
 use serde_json::Value;
@@ -90,7 +89,7 @@ impl Answer {
 impl Stage {
     /// Wraps a running system.
     pub fn new(system: System, access: Access) -> Result<Self> {
-        let http = http::builder().redirect(Policy::none()).timeout(crate::wait::PATIENCE).build()?;
+        let http = Client::builder().redirect(Policy::none()).timeout(crate::wait::PATIENCE).build()?;
         Ok(Self {
             system: Mutex::new(system),
             turn: RwLock::new(()),
