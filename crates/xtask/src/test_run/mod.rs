@@ -63,7 +63,7 @@ impl Extent {
         main_job_only: false,
     };
     const QUICK: Self =
-        Self { seeds: 1_000, edits: 50_000, states: 50_000, contention_seconds: 5, main_job_only: true };
+        Self { seeds: 1_000, edits: 50_000, states: 50_000, contention_seconds: 20, main_job_only: true };
 
     fn of(arguments: &TestArguments) -> Self {
         if arguments.quick { Self::QUICK } else { Self::WHOLE }
