@@ -4,6 +4,7 @@ use crate::account::{Account, OnItsWay};
 use crate::chaos::people::now_ms;
 use crate::wait::{PATIENCE, until_within};
 use anyhow::{Context as _, Result, ensure};
+use keapsync_domain::certificate::DIFFERENCES_MAX;
 use keapsync_domain::ids::EntityType;
 use keapsync_xtask::progress::detail;
 use keapsync_xtask::supervise::{WATCHDOG_CRON, fire_cron};
@@ -92,15 +93,18 @@ pub async fn verify(
     Ok(objections)
 }
 
-/// Whether a certificate says equal, or names nothing but rows that Keap refused.
+/// Whether a certificate says equal, or names nothing but rows that Keap refused. It names the first [`DIFFERENCES_MAX`] of them and
+/// counts all: no more than were refused.
 fn is_as_expected(certificate: &Value, refused: &HashSet<&str>) -> bool {
-    let named = certificate["differences"].as_array().into_iter().flatten();
-    let explained = named.filter(|difference| {
+    let named: Vec<&Value> = certificate["differences"].as_array().into_iter().flatten().collect();
+    let is_explained = |difference: &&Value| {
         difference["reason"] == "waiting"
             && difference["entity_id"].as_str().is_some_and(|row| refused.contains(row))
-    });
-    let explained = explained.count() as u64;
-    certificate["equal"] == true || (explained > 0 && certificate["differing_count"] == explained)
+    };
+    let differing = certificate["differing_count"].as_u64().and_then(|count| usize::try_from(count).ok());
+    let all_are_named = differing.is_some_and(|count| named.len() == count.min(DIFFERENCES_MAX));
+    let are_refused = differing.is_some_and(|count| 0 < count && count <= refused.len());
+    certificate["equal"] == true || (all_are_named && are_refused && named.iter().all(is_explained))
 }
 
 /// Runs a sync of one kind of record to its end.
@@ -253,5 +257,23 @@ mod tests {
             assert!(!is_as_expected(&other, &refused), "{other}");
         }
         assert!(!is_as_expected(&json!({"equal": false, "differing_count": 0}), &refused));
+    }
+
+    fn certificate(named: usize, differing: usize) -> Value {
+        let differences: Vec<Value> =
+            (0..named).map(|row| json!({"entity_id": row.to_string(), "reason": "waiting"})).collect();
+        json!({"equal": false, "differences": differences, "differing_count": differing})
+    }
+
+    #[test]
+    fn a_certificate_names_the_first_hundred_of_the_refused_and_no_others() {
+        let rows: Vec<String> = (0..109).map(|row| row.to_string()).collect();
+        let refused: HashSet<&str> = rows.iter().map(String::as_str).collect();
+        assert!(is_as_expected(&certificate(100, 109), &refused));
+        assert!(is_as_expected(&certificate(7, 7), &refused));
+        assert!(!is_as_expected(&certificate(100, 110), &refused), "one of them was not refused");
+        assert!(!is_as_expected(&certificate(99, 109), &refused), "one more would have been named");
+        assert!(!is_as_expected(&certificate(7, 7), &HashSet::from(["0"])));
+        assert!(!is_as_expected(&certificate(0, 0), &refused));
     }
 }
